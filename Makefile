@@ -1,0 +1,75 @@
+# The workshop. `make demo` and `make test` set themselves up; nothing outside this folder changes.
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+.PHONY: help demo test test-long test-all lint fmt bench clean
+
+VERSIONS := 3.11 3.12 3.13
+VENV := .venv
+RECENT := import sys; sys.exit(sys.version_info < (3, 11))
+# Run, not only looked up: a version manager's stand-in may be on PATH and refuse to start.
+PYTHON ?= $(shell for p in $(VERSIONS:%=python%) python3; do \
+	"$$p" -c '$(RECENT)' 2>/dev/null && { echo "$$p"; break; }; done)
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
+
+help:
+	@echo "make demo       three instances on this machine share a folder of pictures"
+	@echo "make test       style, types, import contract, tests"
+	@echo "make test-long  the tests that take minutes"
+	@echo "make test-all   the tests on Python $(VERSIONS)"
+	@echo "make bench      measures, beside a peer in the same run"
+	@echo "make lint, make fmt, make clean"
+
+demo: $(VENV)/demo.stamp
+	@$(BIN)/python -m offload demo $(if $(FOLDER),"$(FOLDER)")
+
+test: lint
+	@$(BIN)/python -m pytest -q -m "not long" --cov --cov-report=term:skip-covered
+
+test-long: $(VENV)/dev.stamp
+	@$(BIN)/python -m pytest -q -m long
+
+lint: $(VENV)/dev.stamp
+	@$(BIN)/ruff check --quiet
+	@$(BIN)/ruff format --check --quiet || { echo "make fmt would change files"; exit 1; }
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+fmt: $(VENV)/dev.stamp
+	@$(BIN)/ruff check --fix --quiet; $(BIN)/ruff format
+
+bench: $(VENV)/demo.stamp
+	@$(BIN)/python benchmarks/bench.py $(ARGS)
+
+# Every version there is, then a failure if one was missing: green means green on all.
+test-all:
+	@missing=; \
+	for version in $(VERSIONS); do \
+		found=; \
+		for p in python$$version $(HOME)/.pyenv/versions/$$version.*/bin/python; do \
+			"$$p" -c '$(RECENT)' 2>/dev/null && { found=$$p; break; }; \
+		done; \
+		if [ -z "$$found" ]; then echo "python$$version: not found"; missing=1; continue; fi; \
+		echo "== Python $$version"; \
+		$(MAKE) PYTHON="$$found" VENV=.venv-$$version suite || exit 1; \
+	done; [ -z "$$missing" ]
+
+.PHONY: suite
+suite: $(VENV)/dev.stamp
+	@$(BIN)/python -m pytest -q -m "not long"
+
+clean:
+	rm -rf .venv .venv-3.* .*_cache .coverage .hypothesis build dist demo-out
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Making them again changes nothing; one that broke off halfway is made again.
+$(VENV)/demo.stamp $(VENV)/dev.stamp: pyproject.toml
+	@"$(PYTHON)" -c '$(RECENT)' 2>/dev/null || { echo "offload needs Python 3.11 or newer" \
+		"(Debian, Ubuntu: apt install python3 python3-venv)" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) has no venv:" \
+		"install the package $$("$(PYTHON)" -c 'import sys; print("python%d.%d-venv" \
+		% sys.version_info[:2])') (Debian, Ubuntu) and try again" >&2; exit 1; }
+	@$(BIN)/python -c 'import pip; $(RECENT)' 2>/dev/null || { echo "setting up $(VENV) ..."; \
+		"$(PYTHON)" -m venv --clear $(VENV); }
+	@$(PIP) install --editable '.[$(basename $(notdir $@))]'
+	@touch $@

@@ -1,0 +1,99 @@
+"""A job as it happens: a progress bar in a terminal, lines of text elsewhere."""
+
+import asyncio
+import json
+import sys
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from offload.cli.terminal import SHORT_INSTANCE, clock_time, printable, say
+from offload.client import Client, RemoteJob
+
+
+async def follow(client: Client, job: RemoteJob) -> dict[str, Any]:
+    """Show what happens to ``job`` until it has ended; return all about it then."""
+    say(f"job {job.id}")
+    try:
+        if sys.stdout.isatty():
+            await _draw(job, _Names(client))
+        else:
+            await _tell(job, _Names(client))
+    except asyncio.CancelledError:
+        typer.echo(f"the job goes on; see it with: offload job show {job.id}", err=True)
+        raise
+    return await job.wait()
+
+
+def show_result(job: dict[str, Any]) -> None:
+    """Print what came of a job that has ended; why it failed goes to stderr."""
+    if job["state"] == "succeeded":
+        outputs = job.get("outputs") or []
+        for path in outputs:
+            say(path)
+        value = job.get("value")
+        if value is not None and not (outputs and isinstance(value, str)):
+            say(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+        return
+    error = job.get("error") or {}
+    reason = job.get("reason") or error.get("message") or "no reason was given"
+    if error.get("traceback"):
+        typer.echo(error["traceback"].rstrip(), err=True)
+    typer.secho(
+        f"offload: job {job['id']} is {job['state']}: {printable(reason)}",
+        err=True,
+        fg=typer.colors.RED,
+    )
+
+
+def describe(event: dict[str, Any], worker: str = "") -> str:
+    """Return an event as words; ``worker`` is the name of the one where the job is."""
+    if event["kind"] == "state":
+        where = f" on {printable(worker)}" if worker else ""
+        reason = f": {printable(event['reason'])}" if event.get("reason") else ""
+        return f"{event['state']}{where}{reason}"
+    if event["kind"] == "progress":
+        done, total = event["done"] or 0, event["total"]
+        share = f"{done:g} of {total:g}" if total else f"{done:g}"
+        return f"progress {share} {printable(event['text'] or '')}".rstrip()
+    return f"| {printable(event['text'])}"
+
+
+class _Names:
+    """Names of workers, asked for when one is new."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._names: dict[str, str] = {"": ""}
+
+    async def of(self, event: dict[str, Any]) -> str:
+        worker = event.get("worker") or ""
+        if worker not in self._names:
+            view = await self._client.topology()
+            self._names |= {i["id"]: i["name"] for i in view["instances"]}
+        return self._names.get(worker, worker[:SHORT_INSTANCE])
+
+
+async def _tell(job: RemoteJob, names: _Names) -> None:
+    async for event in job.events():
+        words = describe(event, await names.of(event))
+        say(f"{clock_time(event['wall'])}  {words}")
+
+
+async def _draw(job: RemoteJob, names: _Names) -> None:
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn())
+    with Progress(*columns, TimeElapsedColumn(), console=Console(), transient=True) as bars:
+        bar = bars.add_task("queued", total=None)
+        async for event in job.events():
+            words = describe(event, await names.of(event))
+            if event["kind"] == "progress":
+                bars.update(bar, completed=event["done"] or 0, total=event["total"])
+                if event["text"]:
+                    bars.update(bar, description=printable(event["text"]))
+            elif event["kind"] == "state":
+                bars.update(bar, description=words)
+            else:
+                bars.console.print(Text(words))

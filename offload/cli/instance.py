@@ -1,0 +1,104 @@
+"""``offload topology`` and ``offload status``: who is there, and how the own instance is."""
+
+from typing import Any
+
+from offload.cli.terminal import (
+    SHORT_INSTANCE,
+    ConfigOption,
+    DataDirOption,
+    JsonOption,
+    ask,
+    facts,
+    say_json,
+    size,
+    table,
+)
+from offload.client import Client
+
+
+def topology(
+    as_json: JsonOption = False, config: ConfigOption = None, data_dir: DataDirOption = None
+) -> None:
+    """Show the instances, as the own one sees them."""
+    view = ask(data_dir, config, Client.topology)
+    if as_json:
+        say_json(view)
+        return
+    table(
+        ("NAME", "ID", "TOPICS", "SLOTS", "STATE", "", "ADDRESS"),
+        [_row(instance) for instance in view["instances"]],
+    )
+
+
+def status(
+    as_json: JsonOption = False, config: ConfigOption = None, data_dir: DataDirOption = None
+) -> None:
+    """Show how the own instance is."""
+    found = ask(data_dir, config, Client.status)
+    if as_json:
+        say_json(found)
+        return
+    outbox, blobs, disk = (found.get(name) or {} for name in ("outbox", "blobs", "disk"))
+    facts(
+        [
+            ("instance", f"{found['name']} ({found['id']}), boot {found['boot']}"),
+            ("version", str(found["version"])),
+            ("process", str(found["pid"])),
+            ("data", str(found["data_dir"])),
+            ("link", f"port {found['port']}, realm {found['realm']}{_insecure(found)}"),
+            ("peers", str(len(found["peers"]))),
+            ("jobs", _counts(found["jobs"])),
+            ("running", ", ".join(found["running"])),
+            ("for others", f"{found['held']} held"),
+            ("outbox", f"{outbox.get('jobs', 0)} outcomes, {size(outbox.get('bytes', 0))}"),
+            ("files", f"{blobs.get('count', 0)}, {size(blobs.get('bytes', 0))}"),
+            ("disk", f"{size(disk['free'])} free" if "free" in disk else ""),
+            *((f"queue {name}", _queue(queue)) for name, queue in found["queues"].items()),
+        ]
+    )
+
+
+def topic_names(instance: dict[str, Any]) -> list[str]:
+    """Return the patterns that an instance of the topology has announced."""
+    return [topic if isinstance(topic, str) else topic[0] for topic in instance["topics"]]
+
+
+def _row(instance: dict[str, Any]) -> tuple[str, ...]:
+    marks = [word for word in ("own", "leader") if instance[word]]
+    return (
+        instance["name"],
+        instance["id"][:SHORT_INSTANCE],
+        ", ".join(topic_names(instance)) or "-",
+        _slots(instance.get("load") or {}),
+        _state(instance),
+        " ".join(marks),
+        instance.get("address") or "",
+    )
+
+
+def _state(instance: dict[str, Any]) -> str:
+    if instance["silent"]:
+        return "silent"
+    return "draining" if instance["draining"] else "up"
+
+
+def _slots(load: dict[str, Any]) -> str:
+    """Return how many places are taken, and how many there are, in all queues together."""
+    queues = load.get("queues")
+    entries = queues.values() if isinstance(queues, dict) else ()
+    places = [(busy, all_) for _, busy, all_ in entries]
+    if not places:
+        return "-"
+    return f"{sum(busy for busy, _ in places)}/{sum(all_ for _, all_ in places)}"
+
+
+def _counts(jobs: dict[str, int]) -> str:
+    return ", ".join(f"{count} {state}" for state, count in jobs.items() if count) or "none"
+
+
+def _queue(queue: dict[str, Any]) -> str:
+    return f"{queue['running']} of {queue['max_parallel']} running, {queue['waiting']} waiting"
+
+
+def _insecure(found: dict[str, Any]) -> str:
+    return ", INSECURE" if found["insecure"] else ""

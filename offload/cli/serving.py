@@ -1,0 +1,107 @@
+"""``offload run``: an instance in this terminal, until it is asked to end."""
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Sequence
+from typing import Annotated, Any, Final
+
+import typer
+
+from offload.app import App, load_app
+from offload.cli.instance import topic_names
+from offload.cli.terminal import ConfigOption, DataDirOption, say
+from offload.config import Config, is_loopback
+from offload.datadir import locate
+from offload.node import Node
+from offload.web.control import Control
+
+_LEVELS: Final = (logging.WARNING, logging.INFO, logging.DEBUG)
+_INTERRUPTED: Final = 130
+
+
+def run(
+    app: Annotated[
+        str | None,
+        typer.Argument(help="File or module with the consumers; without one it only hands out."),
+    ] = None,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    name: Annotated[str | None, typer.Option(help="What people call this instance.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port of the link.")] = None,
+    listen: Annotated[
+        list[str] | None, typer.Option(metavar="ADDRESS", help="Address to be reached at.")
+    ] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Allow plain links beyond this machine.")
+    ] = False,
+    verbose: Annotated[
+        int, typer.Option("-v", "--verbose", count=True, help="Say more; twice: still more.")
+    ] = 0,
+) -> None:
+    """
+    Run an instance until Ctrl-C, which lets running jobs finish first.
+
+    A second Ctrl-C ends it at once; its jobs are kept all the same.
+    """
+    place, path = locate(data_dir, config)
+    flags = {
+        "node.data_dir": str(place.path),
+        "node.name": name,
+        "node.port": port,
+        "node.listen": listen or None,
+        "node.insecure": insecure or None,
+    }
+    settings = Config.load(path, flags=flags)
+    _set_up_log(verbose)
+    consumers = None if app is None else load_app(app)
+    asyncio.run(_serve(settings, consumers))
+    say("drained and ended")
+
+
+async def _serve(config: Config, app: App | None) -> None:
+    stop = asyncio.Event()
+
+    def end() -> None:
+        if stop.is_set():  # impatience: children end with us, and no job is lost
+            os._exit(_INTERRUPTED)
+        stop.set()
+        say("ending: running jobs may finish; once more to end at once")
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, end)
+    async with Node.from_config(config, app) as node, Control(node):
+        for line in greeting(await node.status(), node.topology_json(), config.node.listen):
+            say(line)
+        _warn_of_plain_links(config)
+        await node.serve(stop)
+
+
+def greeting(
+    status: dict[str, Any], view: dict[str, Any], listen: Sequence[str]
+) -> tuple[str, str]:
+    """Return what a person wants to know of an instance that is up."""
+    own = next(instance for instance in view["instances"] if instance["own"])
+    hosts = [f"[{host}]" if ":" in host else host for host in listen]
+    where = ", ".join(f"{host}:{status['port']}" for host in hosts)
+    realm = "" if status["realm"] == "default" else f", realm {status['realm']}"
+    topics = ", ".join(topic_names(own)) or "none: it hands out jobs, and runs none"
+    return f"{status['name']} ({status['id']}) is up on {where}{realm}", f"topics: {topics}"
+
+
+def _warn_of_plain_links(config: Config) -> None:
+    strange = [host for host in config.node.listen if not is_loopback(host)]
+    if strange:
+        typer.secho(
+            f"insecure: links on {', '.join(strange)} are not encrypted, and whoever reaches them"
+            " can have jobs run here",
+            fg=typer.colors.RED,
+            err=True,
+        )
+
+
+def _set_up_log(verbose: int) -> None:
+    logging.basicConfig(format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    logging.getLogger("offload").setLevel(_LEVELS[min(verbose, 2)])

@@ -1,0 +1,113 @@
+"""What all commands share: options, the running instance, and how things look in a terminal."""
+
+import asyncio
+import json
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Final, TypeVar
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from offload.client import Client, connect
+
+_T = TypeVar("_T")
+SHORT_INSTANCE: Final = 8
+SHORT_JOB: Final = 14  # 10 characters of time, 4 of chance
+
+DataDirOption = Annotated[
+    Path | None,
+    typer.Option("--data-dir", metavar="DIR", help="The instance's data directory."),
+]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="Its offload.toml (default: ./offload.toml)."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def ask(data_dir: Path | None, config: Path | None, work: Callable[[Client], Awaitable[_T]]) -> _T:
+    """Return what ``work`` makes of the running instance; raise ``NotRunning``."""
+
+    async def session() -> _T:
+        async with connect(data_dir, config=config) as client:
+            return await work(client)
+
+    return asyncio.run(session())
+
+
+def say(text: str = "") -> None:
+    """Print a line at once."""
+    typer.echo(text)
+
+
+def say_json(value: Any) -> None:
+    """Print ``value`` as JSON for programs."""
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print rows in columns: coloured in a terminal, plain and uncut elsewhere."""
+    cells = [[printable(cell) for cell in row] for row in rows]
+    if sys.stdout.isatty():
+        drawn = Table(box=None, header_style="bold", pad_edge=False)
+        for column in columns:
+            drawn.add_column(column, overflow="fold")
+        for row in cells:
+            drawn.add_row(*map(Text, row))
+        Console().print(drawn)
+        return
+    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
+    for row in (list(columns), *cells):
+        say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def facts(pairs: Sequence[tuple[str, str]]) -> None:
+    """Print names and values below each other, leaving out what is empty."""
+    shown = [(name, printable(value)) for name, value in pairs if value]
+    width = max((len(name) for name, _ in shown), default=0)
+    for name, value in shown:
+        say(f"{name.ljust(width)}  {value}")
+
+
+def printable(text: str) -> str:
+    """Return ``text`` without what could steer a terminal: it may come from another machine."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else " " if c in "\t\n\r" else "�" for c in text)
+
+
+def clock_time(wall: float) -> str:
+    """Return a point in time as hours, minutes and seconds here."""
+    return datetime.fromtimestamp(wall, UTC).astimezone().strftime("%H:%M:%S")
+
+
+def age(moment: str | None, now: datetime | None = None) -> str:
+    """Return how long ago an ISO 8601 moment was, such as ``5 min``."""
+    if not moment:
+        return ""
+    past_s = ((now or datetime.now(UTC)) - datetime.fromisoformat(moment)).total_seconds()
+    for unit, size_s in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if past_s >= 2 * size_s:
+            return f"{past_s / size_s:.0f} {unit}"
+    return f"{max(past_s, 0):.0f} s"
+
+
+def local_time(moment: str | None) -> str:
+    """Return an ISO 8601 moment as date and time here."""
+    if not moment:
+        return ""
+    return datetime.fromisoformat(moment).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def size(count_bytes: float) -> str:
+    """Return a number of bytes in a unit that people read."""
+    for unit in ("B", "KiB", "MiB"):
+        if count_bytes < 1024:
+            return f"{count_bytes:.0f} {unit}" if unit == "B" else f"{count_bytes:.1f} {unit}"
+        count_bytes /= 1024
+    return f"{count_bytes:.1f} GiB"

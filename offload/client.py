@@ -1,0 +1,299 @@
+"""
+The instance that already runs on this machine, as seen from another program.
+
+``connect()`` finds it as every command does; a ``Client`` has the verbs of a ``Node``, with topics
+in place of functions.
+"""
+
+import json
+import os
+from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import aiohttp
+
+from offload.datadir import DataDir, locate
+from offload.errors import NotRunning, Refused, UsageError
+from offload.job import Options
+from offload.payload import Encoded, File, decode, encode
+from offload.topics import check_topic
+from offload.web.wire import (
+    encoded_from_json,
+    encoded_to_json,
+    error_from_json,
+    options_to_json,
+)
+
+_ASKING: Final = 20  # connections for short questions, so that they need not queue behind waits
+_WAITING: Final = 200
+_LINE_LIMIT_BYTES: Final = 1024 * 1024
+
+
+def connect(data_dir: str | Path | None = None, *, config: str | Path | None = None) -> "Client":
+    """
+    Return a client of the running instance, to be opened with ``async with``.
+
+    Args:
+        data_dir: Its data directory; by default it is found as commands find it.
+        config: Its configuration file.
+
+    Raises:
+        NotRunning: On entering, if no instance runs there.
+    """
+    return Client(locate(data_dir, config)[0])
+
+
+class Client:
+    """The running instance of one data directory."""
+
+    def __init__(self, data_dir: DataDir) -> None:
+        self.data_dir = data_dir
+        self.id = ""
+        self.name = ""
+        self._asking: aiohttp.ClientSession | None = None
+        self._waiting: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        run = self.data_dir.read_run() or {}
+        path = str(run.get("socket") or self.data_dir.socket)
+        self._asking = _session(path, _ASKING)
+        self._waiting = _session(path, _WAITING)
+        try:
+            pong = await self._ask("GET", "/api/ping")
+        except BaseException:
+            await self.close()
+            raise
+        self.id, self.name = pong["id"], pong["name"]
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections; the instance and its jobs go on."""
+        for session in (self._asking, self._waiting):
+            if session is not None:
+                await session.close()
+
+    # --- jobs ---
+
+    async def submit(self, topic: str, /, *args: Any, **arguments: Any) -> "RemoteJob":
+        """Add a job; when this returns it is on the disk of the instance."""
+        return await self._submit(topic, args, arguments, Options())
+
+    async def offload(self, topic: str, /, *args: Any, **arguments: Any) -> Any:
+        """Add a job and return its value; raise ``JobFailed``."""
+        return await (await self.submit(topic, *args, **arguments)).result()
+
+    def options(self, **options: Any) -> "Submitter":
+        """Return ``submit`` and ``offload`` with these ``Options``."""
+        return Submitter(self, Options(**options))
+
+    async def submit_encoded(self, topic: str, encoded: Encoded, options: Options) -> "RemoteJob":
+        """Add a job whose arguments are packed already."""
+        for file in encoded.files:
+            _check_readable(file)
+        body = {"topic": topic, **encoded_to_json(encoded), "options": options_to_json(options)}
+        made = await self._ask("POST", "/api/jobs", body=body)
+        return RemoteJob(self, made["id"], made["topic"])
+
+    async def job(self, id_or_prefix: str) -> "RemoteJob":
+        """Return the job whose id starts so; raise ``JobNotFound`` or ``AmbiguousId``."""
+        found = await self.describe(id_or_prefix)
+        return RemoteJob(self, found["id"], found["topic"])
+
+    async def jobs(
+        self,
+        *,
+        states: Iterable[str] = (),
+        topic: str = "**",
+        limit: int = 100,
+        before_seq: int | None = None,
+    ) -> list[dict[str, Any]]:
+        """Return jobs that were added here, newest first."""
+        query = [("topic", topic), ("limit", str(limit)), *(("state", str(s)) for s in states)]
+        if before_seq is not None:
+            query.append(("before", str(before_seq)))
+        found: list[dict[str, Any]] = (await self._ask("GET", "/api/jobs", query))["jobs"]
+        return found
+
+    async def describe(self, job_id: str) -> dict[str, Any]:
+        """Return all about one job."""
+        return await self._ask("GET", f"/api/jobs/{_segment(job_id)}")
+
+    async def logs(self, job_id: str, after: int = 0) -> list[dict[str, Any]]:
+        """Return the lines of its log that follow number ``after``."""
+        path = f"/api/jobs/{_segment(job_id)}/logs"
+        lines: list[dict[str, Any]] = (await self._ask("GET", path, [("after", str(after))]))[
+            "logs"
+        ]
+        return lines
+
+    async def stop(self, job_id: str) -> bool:
+        """Stop the job wherever it is; return whether no outcome of it will be applied."""
+        return bool((await self._ask("POST", f"/api/jobs/{_segment(job_id)}/stop"))["done"])
+
+    async def retry(self, job_id: str) -> "RemoteJob":
+        """Add a finished job anew."""
+        made = await self._ask("POST", f"/api/jobs/{_segment(job_id)}/retry")
+        return RemoteJob(self, made["id"], made["topic"])
+
+    async def remove(self, job_id: str) -> bool:
+        """Drop a job that is not finished, or delete a finished one for good."""
+        return bool((await self._ask("DELETE", f"/api/jobs/{_segment(job_id)}"))["done"])
+
+    # --- the instance ---
+
+    async def explain(self, job_or_topic: str) -> dict[str, Any]:
+        """Return why a job is where it is, or who would run a topic."""
+        return await self._ask("GET", "/api/explain", [("what", job_or_topic)])
+
+    async def status(self) -> dict[str, Any]:
+        """Return how the instance is."""
+        return await self._ask("GET", "/api/status")
+
+    async def topology(self) -> dict[str, Any]:
+        """Return who is there, as the instance sees it."""
+        return await self._ask("GET", "/api/topology")
+
+    # --- below ---
+
+    async def _submit(
+        self, topic: str, args: tuple[Any, ...], arguments: Mapping[str, Any], options: Options
+    ) -> "RemoteJob":
+        if not isinstance(topic, str):
+            raise UsageError("a running instance is asked by topic, such as 'image/thumbnail'")
+        value = {**{str(i): argument for i, argument in enumerate(args)}, **arguments}
+        return await self.submit_encoded(check_topic(topic), encode(value), options)
+
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        query: Iterable[tuple[str, str]] = (),
+        body: Any = None,
+        *,
+        long: bool = False,
+    ) -> dict[str, Any]:
+        try:
+            async with self._request(method, path, query, body, long=long) as response:
+                answer: dict[str, Any] = await response.json(content_type=None)
+        except ValueError:
+            raise Refused("what answered is not an instance of offload") from None
+        except (aiohttp.ClientError, OSError):
+            raise NotRunning(str(self.data_dir.path)) from None
+        if response.status >= 400:
+            raise error_from_json(answer)
+        return answer
+
+    async def _lines(self, path: str) -> AsyncIterator[dict[str, Any]]:
+        try:
+            async with self._request("GET", path, long=True) as response:
+                if response.status >= 400:
+                    raise error_from_json(await response.json(content_type=None))
+                async for line in response.content:
+                    event = json.loads(line)
+                    if event.get("kind") == "error":
+                        raise error_from_json(event)
+                    yield event
+        except (aiohttp.ClientError, OSError):
+            raise NotRunning(str(self.data_dir.path)) from None
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        query: Iterable[tuple[str, str]] = (),
+        body: Any = None,
+        *,
+        long: bool,
+    ) -> Any:
+        session = self._waiting if long else self._asking
+        if session is None or session.closed:
+            raise NotRunning(str(self.data_dir.path))
+        return session.request(method, path, params=list(query), json=body)
+
+
+class Submitter:
+    """``submit`` and ``offload`` of a client, with options."""
+
+    def __init__(self, client: Client, options: Options) -> None:
+        self._client, self._options = client, options
+
+    def options(self, **options: Any) -> "Submitter":
+        """Return the same with these options changed."""
+        return Submitter(self._client, replace(self._options, **options))
+
+    async def submit(self, topic: str, /, *args: Any, **arguments: Any) -> "RemoteJob":
+        """Add a job."""
+        return await self._client._submit(topic, args, arguments, self._options)
+
+    async def offload(self, topic: str, /, *args: Any, **arguments: Any) -> Any:
+        """Add a job and return its value; raise ``JobFailed``."""
+        return await (await self.submit(topic, *args, **arguments)).result()
+
+
+class RemoteJob:
+    """A job of the running instance; it goes on whether or not this program does."""
+
+    def __init__(self, client: Client, job_id: str, topic: str) -> None:
+        self.id, self.topic = job_id, topic
+        self._client = client
+
+    def __repr__(self) -> str:
+        return f"RemoteJob({self.id!r}, {self.topic!r})"
+
+    async def info(self) -> dict[str, Any]:
+        """Return all about it, as it is now."""
+        return await self._client.describe(self.id)
+
+    async def wait(self) -> dict[str, Any]:
+        """Return all about it when it has ended."""
+        return await self._client._ask("GET", f"/api/jobs/{self.id}/wait", long=True)
+
+    async def result(self) -> Any:
+        """Return its value when it has succeeded; raise ``JobFailed``."""
+        answer = await self._client._ask("GET", f"/api/jobs/{self.id}/result", long=True)
+        encoded = encoded_from_json(answer)
+        return decode(encoded.data, encoded.files)
+
+    async def stop(self) -> bool:
+        """Stop it wherever it is; return whether no outcome of it will be applied."""
+        return await self._client.stop(self.id)
+
+    def events(self) -> AsyncIterator[dict[str, Any]]:
+        """Yield what happens to it, its log and its progress, up to its final state."""
+        return self._client._lines(f"/api/jobs/{self.id}/events")
+
+
+def _session(path: str, limit: int) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        "http://offload",
+        connector=aiohttp.UnixConnector(path=path, limit=limit),
+        timeout=aiohttp.ClientTimeout(total=None, connect=None, sock_connect=5),
+        read_bufsize=_LINE_LIMIT_BYTES,
+    )
+
+
+def _segment(job_id: str) -> str:
+    if not job_id.isalnum() or not job_id.isascii():
+        raise UsageError(f"{job_id!r} is no job id")
+    return job_id
+
+
+def _check_readable(file: File) -> None:
+    path = file.path
+    if path.is_dir():
+        raise UsageError(f"{path}: is a folder; name files")
+    if not path.exists():
+        raise UsageError(f"{path}: no such file")
+    if not os.access(path, os.R_OK):
+        raise UsageError(f"{path}: may not be read")

@@ -1,0 +1,85 @@
+"""
+Time, as an instance sees it.
+
+``now`` is *steady* time: seconds that neither jump with the wall clock nor pause for sleep, and
+that go on where they stopped when the instance starts again (the rest of a delay survives a
+restart). ``wall`` is for people and calendars only. Rooms are given a ``Clock``; pure rooms are
+given ``now``.
+"""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+class Clock(Protocol):
+    """What every room may ask of time."""
+
+    def now(self) -> float:
+        """Return steady seconds."""
+        ...
+
+    def wall(self) -> float:
+        """Return seconds since 1970, as the wall clock has it."""
+        ...
+
+    async def sleep(self, delay_s: float) -> None:
+        """Return when ``delay_s`` steady seconds are over."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A reading that, kept on disk, lets the next start go on: same machine boot, or the rest."""
+
+    machine_boot: str
+    ticks_s: float
+    steady_s: float
+
+
+class SystemClock:
+    """The machine's clock, going on from ``mark`` if there is one."""
+
+    def __init__(self, mark: Mark | None = None) -> None:
+        self._machine_boot = machine_boot()
+        if mark is None:
+            self._offset_s = -ticks_s()
+        elif mark.machine_boot == self._machine_boot:
+            self._offset_s = mark.steady_s - mark.ticks_s
+        else:
+            self._offset_s = mark.steady_s - ticks_s()
+
+    def now(self) -> float:
+        """Return steady seconds since this data directory was first used."""
+        return ticks_s() + self._offset_s
+
+    def wall(self) -> float:
+        """Return seconds since 1970, as the wall clock has it."""
+        return time.time()
+
+    async def sleep(self, delay_s: float) -> None:
+        """Return when ``delay_s`` seconds are over."""
+        await asyncio.sleep(delay_s)
+
+    def mark(self) -> Mark:
+        """Return the reading to keep."""
+        ticks = ticks_s()
+        return Mark(self._machine_boot, ticks, ticks + self._offset_s)
+
+
+def ticks_s() -> float:
+    """Return seconds of a clock that counts sleep too, where the system has one."""
+    boottime = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if boottime is None else time.clock_gettime(boottime)
+
+
+def machine_boot() -> str:
+    """Return what tells this boot of the machine from any other; "" where the system can't."""
+    try:
+        return _BOOT_ID.read_text("ascii").strip()
+    except OSError:
+        return ""

@@ -1,0 +1,71 @@
+"""
+Bytes: strict MessagePack with limits; the only room that knows msgpack.
+
+What comes from outside is unpacked with every length bounded before anything is allocated, map
+keys must be text, and whatever goes wrong is ``Malformed`` (FIELD-NOTES, msgpack).
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import msgpack
+
+from offload.errors import Malformed
+
+MAX_ITEMS: Final = 100_000
+_BAD: Final = (
+    ValueError,
+    TypeError,
+    OverflowError,
+    RecursionError,
+    msgpack.exceptions.UnpackException,
+)
+ExtHook = Callable[[int, bytes], Any]
+
+
+def pack(value: Any, *, default: Callable[[Any], Any] | None = None) -> bytes:
+    """Return ``value`` as MessagePack; raise ``TypeError`` or ``ValueError`` where it can't be."""
+    packed: bytes = msgpack.packb(value, use_bin_type=True, default=default)
+    return packed
+
+
+def array(packed: Sequence[bytes]) -> bytes:
+    """Return the array of values that are packed already."""
+    header: bytes = msgpack.Packer().pack_array_header(len(packed))
+    return b"".join((header, *packed))
+
+
+def ext(code: int, data: bytes) -> Any:
+    """Return an extension value for ``pack``."""
+    return msgpack.ExtType(code, data)
+
+
+def unpack(
+    data: bytes | memoryview, *, max_items: int = MAX_ITEMS, ext_hook: ExtHook | None = None
+) -> Any:
+    """
+    Return the one value that ``data`` holds.
+
+    Raises:
+        Malformed: If it is not exactly one MessagePack value with text keys, of at most
+            ``max_items`` entries in any array or map; extensions need an ``ext_hook``.
+    """
+    size = len(data)
+    try:
+        return msgpack.unpackb(
+            data,
+            raw=False,
+            strict_map_key=True,
+            ext_hook=ext_hook or _no_ext,
+            max_str_len=size,
+            max_bin_len=size,
+            max_array_len=min(size, max_items),
+            max_map_len=min(size, max_items),
+            max_ext_len=size,
+        )
+    except _BAD as error:
+        raise Malformed(f"not valid MessagePack ({type(error).__name__})") from None
+
+
+def _no_ext(code: int, _data: bytes) -> Any:
+    raise ValueError(f"extension {code}")

@@ -1,0 +1,254 @@
+"""
+One TOML file, the environment and the flags of a command as one frozen ``Config``.
+
+A flag wins over the environment (``OFFLOAD_NODE__PORT``), that over the file, that over the
+default. Rooms are given values, never the file. What is wrong is a ``ConfigError`` that names
+its dotted key.
+"""
+
+import difflib
+import json
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Self
+
+from pydantic import BaseModel, ValidationError, field_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from offload.config.sections import (
+    CapabilitiesConfig,
+    DiscoveryConfig,
+    NodeConfig,
+    OffloadingConfig,
+    QueueConfig,
+    TimingConfig,
+    TopicConfig,
+)
+from offload.config.values import DEFAULT_PORT, Pattern, is_loopback, split_address
+from offload.errors import ConfigError
+from offload.topics import best, specificity
+
+__all__ = [
+    "DEFAULT_PORT",
+    "MAIN_QUEUE",
+    "CapabilitiesConfig",
+    "Config",
+    "DiscoveryConfig",
+    "NodeConfig",
+    "OffloadingConfig",
+    "QueueConfig",
+    "TimingConfig",
+    "TopicConfig",
+    "is_loopback",
+    "queue_of",
+    "split_address",
+    "topic_config",
+]
+
+MAIN_QUEUE: Final = "main"
+DATA_DIR_NAME: Final = ".offload"  # beside the file in use
+ENVIRONMENT_PREFIX: Final = "OFFLOAD_"
+_QUEUE_NAME: Final = re.compile(r"[A-Za-z0-9._{}/-]{1,200}")
+
+
+class Config(BaseSettings):
+    """All that can be set, checked; see the classes of the sections."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        validate_default=True,
+        env_prefix=ENVIRONMENT_PREFIX,
+        env_nested_delimiter="__",
+    )
+
+    node: NodeConfig = NodeConfig()
+    discovery: DiscoveryConfig = DiscoveryConfig()
+    timing: TimingConfig = TimingConfig()
+    capabilities: CapabilitiesConfig = CapabilitiesConfig()
+    topics: Mapping[Pattern, TopicConfig] = {}
+    queues: Mapping[str, QueueConfig] = {}
+    offloading: OffloadingConfig = OffloadingConfig()
+
+    @classmethod
+    def load(cls, path: Path | None, *, flags: Mapping[str, Any] | None = None) -> Self:
+        """
+        Return what the flags, the environment and the file at ``path`` say, in this order.
+
+        Args:
+            path: The file, or None for none.
+            flags: By dotted key, such as ``{"node.port": 4711}``; None values count as not given.
+
+        Raises:
+            ConfigError: For the first thing that is wrong.
+        """
+        layers = [_read(path), _environment(cls), _nested(flags or {})]
+        if path is not None:
+            folder = path.absolute().parent
+            layers.insert(0, {"node": {"data_dir": str(folder / DATA_DIR_NAME)}})
+            _anchor(layers[1], folder)
+        for layer in layers[-2:]:
+            _anchor(layer, Path.cwd())
+        merged: dict[str, Any] = {}
+        for layer in layers:
+            merged = _merged(merged, layer)
+        return cls.make(**merged)
+
+    @classmethod
+    def make(cls, **sections: Mapping[str, Any]) -> Self:
+        """Return a config of these tables alone, with the keys of the file; ``ConfigError``."""
+        try:
+            return cls.model_validate(sections)
+        except ValidationError as error:
+            first = error.errors()[0]
+            loc = tuple(str(part) for part in first["loc"] if part != "[key]")
+            raise ConfigError(".".join(loc), _reason(cls, loc, dict(first))) from None
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the signature is the library's
+        init_settings: PydanticBaseSettingsSource,
+        *_others: PydanticBaseSettingsSource,
+        **_named: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take the arguments alone; the environment is read by ``load``."""
+        return (init_settings,)
+
+    @field_validator("queues")
+    @classmethod
+    def _queues_take_something(cls, queues: Mapping[str, QueueConfig]) -> Any:
+        for name, queue in queues.items():
+            if not _QUEUE_NAME.fullmatch(name):
+                raise ConfigError(f"queues.{name}", "is no name for a queue")
+            if name != MAIN_QUEUE and not queue.topics:
+                raise ConfigError(f"queues.{name}.topics", "is missing; name what the queue takes")
+        return queues if MAIN_QUEUE in queues else {**queues, MAIN_QUEUE: QueueConfig()}
+
+
+def queue_of(config: Config, topic: str) -> tuple[str, QueueConfig]:
+    """
+    Return name and rules of the queue that takes ``topic`` (C033, C034).
+
+    ``{0}`` in a name stands for what the wildcard of the pattern took, with ``.`` for ``/``.
+    """
+    chosen: tuple[tuple[int, tuple[int, int]], str, QueueConfig, str] | None = None
+    for name, queue in config.queues.items():
+        pattern = best(queue.topics, topic)
+        if pattern is None:
+            continue
+        rank = queue.ranking, specificity(pattern)
+        if chosen is None or rank > chosen[0]:
+            chosen = rank, name, queue, pattern
+    if chosen is None:
+        return MAIN_QUEUE, config.queues[MAIN_QUEUE]
+    _, name, queue, pattern = chosen
+    taken = topic[len(pattern.rstrip("*")) :] if pattern.endswith("*") else topic
+    return name.replace("{0}", taken.replace("/", ".")), queue
+
+
+def topic_config(config: Config, topic: str) -> TopicConfig:
+    """Return the rules of the most specific ``[topics]`` table that takes ``topic``."""
+    pattern = best(config.topics, topic)
+    return TopicConfig() if pattern is None else config.topics[pattern]
+
+
+# --- layers ------------------------------------------------------------------------------------
+
+
+class _Environment(EnvSettingsSource):
+    """The environment's variables as nested tables; lists may be JSON or text with commas."""
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        try:
+            return super().decode_complex_value(field_name, field, value)
+        except json.JSONDecodeError:
+            return value
+
+
+def _environment(kind: type[Config]) -> dict[str, Any]:
+    return _Environment(kind)()
+
+
+def _read(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(str(path), f"cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(str(path), f"is not valid TOML: {error}") from None
+
+
+def _nested(flags: Mapping[str, Any]) -> dict[str, Any]:
+    tables: dict[str, Any] = {}
+    for key, value in flags.items():
+        if value is not None:
+            section, _, name = key.partition(".")
+            tables.setdefault(section, {})[name] = value
+    return tables
+
+
+def _anchor(layer: dict[str, Any], folder: Path) -> None:
+    """Make the layer's ``node.data_dir`` absolute: what it says is meant from ``folder``."""
+    node = layer.get("node")
+    if isinstance(node, dict) and isinstance(node.get("data_dir"), str | Path):
+        node["data_dir"] = str(folder / Path(node["data_dir"]).expanduser())
+
+
+def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        both = isinstance(old, dict) and isinstance(value, dict)
+        merged[key] = _merged(old, value) if both and old is not None else value
+    return merged
+
+
+_TABLES: Final[Mapping[str, type[BaseModel]]] = {
+    "node": NodeConfig,
+    "discovery": DiscoveryConfig,
+    "timing": TimingConfig,
+    "capabilities": CapabilitiesConfig,
+    "topics": TopicConfig,
+    "queues": QueueConfig,
+    "offloading": OffloadingConfig,
+}
+
+
+# --- the words of an error ---------------------------------------------------------------------
+
+
+def _reason(kind: type[BaseModel], loc: tuple[str, ...], error: dict[str, Any]) -> str:
+    if error["type"] == "extra_forbidden":
+        return _unknown(loc[-1], _keys(kind, loc[:-1]))
+    if error["type"] == "model_type":
+        return f"must be a table; it is {error['input']!r}"
+    words: str = error["msg"].removeprefix("Value error, ")
+    if words.startswith("Input should be"):
+        words = words.replace("Input should be", "must be", 1) + f"; it is {error['input']!r}"
+    variable = ENVIRONMENT_PREFIX + "__".join(loc).upper()
+    return f"{words} (in {variable})" if variable in os.environ else words
+
+
+def _unknown(key: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+    return f"unknown key; {hint}"
+
+
+def _keys(kind: type[BaseModel], loc: tuple[str, ...]) -> list[str]:
+    """Return the known keys of the table at ``loc``."""
+    if loc:
+        kind = _TABLES[loc[0]]
+    return [field.alias or name for name, field in kind.model_fields.items()]

@@ -1,0 +1,113 @@
+"""Kinds of values that the configuration knows, checked as they come in."""
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from typing import Annotated, Final, Literal, TypeVar
+
+from pydantic import AfterValidator, BeforeValidator, PlainSerializer, PlainValidator
+
+from offload.durations import seconds
+from offload.errors import InvalidTopic
+from offload.topics import check_pattern
+
+DEFAULT_PORT: Final = 4711
+_WORD: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_T = TypeVar("_T")
+
+Policy = Literal["local-first", "remote-first", "remote-only", "local-only", "balanced"]
+DeliveryName = Literal["at-least-once", "exclusive", "at-most-once"]
+Scalar = str | int | float | bool
+
+
+def _duration(value: object) -> float:
+    if isinstance(value, str) and re.fullmatch(r"\d+(\.\d+)?", value):
+        return float(value)  # the environment knows only text
+    if not isinstance(value, str | int | float):
+        raise ValueError(f"{value!r} is no duration; write 90s, 2m or seconds")  # noqa: TRY004 - pydantic reports ValueError
+    return seconds(value)
+
+
+def _split(value: object) -> object:
+    """Take one text for a list: of one, or, as from the environment, with commas."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return value
+
+
+def _pattern(value: str) -> str:
+    try:
+        return check_pattern(value)
+    except InvalidTopic as error:
+        raise ValueError(f"{value!r} {error.reason}") from None
+
+
+def _word(value: str) -> str:
+    if not _WORD.fullmatch(value):
+        raise ValueError(f"{value!r} may hold only letters, digits, '.', '_' and '-' (64 at most)")
+    return value
+
+
+def _name(value: str) -> str:
+    if not 1 <= len(value) <= 64 or not value.isprintable() or value != value.strip():
+        raise ValueError(f"{value!r} must be 1 to 64 printable characters")
+    return value
+
+
+def _checked_address(value: str) -> str:
+    split_address(value)
+    return value
+
+
+def _scalars(value: object) -> Mapping[str, Scalar]:
+    if not isinstance(value, Mapping):
+        raise ValueError("must be a table")  # noqa: TRY004 - as above
+    for name, entry in value.items():
+        _word(name)
+        if not isinstance(entry, str | int | float | bool):
+            raise ValueError(f"{name}: must be text, a number or true/false")  # noqa: TRY004 - as above
+    return dict(value)
+
+
+def _parallel(value: object) -> int | float:
+    """Check CONFORMANCE C030; the environment gives numbers as text."""
+    if isinstance(value, str) and re.fullmatch(r"-?\d+", value):
+        value = int(value)
+    elif isinstance(value, str) and re.fullmatch(r"\d*\.\d+", value):
+        value = float(value)
+    if isinstance(value, int) and not isinstance(value, bool) and (value >= 1 or value == -1):
+        return value
+    if isinstance(value, float) and 0 < value < 1:
+        return value
+    raise ValueError(
+        f"{value!r}: must be a number of jobs, -1 for one per core, or a fraction of the cores"
+        " between 0 and 1"
+    )
+
+
+Duration = Annotated[float, BeforeValidator(_duration)]
+Word = Annotated[str, AfterValidator(_word)]
+Name = Annotated[str, AfterValidator(_name)]
+Address = Annotated[str, AfterValidator(_checked_address)]
+Pattern = Annotated[str, AfterValidator(_pattern)]
+Listed = Annotated[tuple[_T, ...], BeforeValidator(_split)]
+Parallel = Annotated[int | float, PlainValidator(_parallel), PlainSerializer(lambda n: n)]
+Scalars = Annotated[Mapping[str, Scalar], PlainValidator(_scalars), PlainSerializer(dict)]
+
+
+def split_address(text: str, default_port: int = DEFAULT_PORT) -> tuple[str, int]:
+    """Return host and port of ``host``, ``host:port``, ``::1`` or ``[::1]:port``; ValueError."""
+    if text.count(":") > 1 and not text.startswith("["):  # a bare IPv6 address
+        return text, default_port
+    match = re.fullmatch(r"(?:\[([^\[\]]+)\]|([^\[\]:/\s]+))(?::(\d{1,5}))?", text)
+    if match is None or not 0 < int(match[3] or default_port) < 65_536:
+        raise ValueError(f"{text!r} is no address; write host or host:port")
+    return match[1] or match[2], int(match[3] or default_port)
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether ``host``, an address or a name, can only mean this machine."""
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return host == "localhost"

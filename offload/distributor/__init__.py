@@ -1,0 +1,204 @@
+"""
+Takes each queued job to its place, here or at a peer; brings outcomes home; takes jobs back.
+
+``matching`` finds the places, ``outgoing`` follows own jobs at peers, ``incoming`` keeps the jobs
+of others, ``wire`` reads and writes what they say to one another.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from typing import Any, Final, NoReturn
+
+from offload.blobs import Blobs
+from offload.clock import Clock
+from offload.distributor.incoming import Incoming
+from offload.distributor.matching import Matching
+from offload.distributor.outgoing import Outgoing
+from offload.distributor.wire import Network, Offer
+from offload.events import Bus
+from offload.peers.topology import Appeared, Fact, Gone, LoadChanged, TopologyView, Updated
+from offload.peers.transport import LinkUp
+from offload.placement import Policy, Ranked, rank
+from offload.tasks import Tasks
+from offload.work.jobs import Held, Job, RetryRule
+from offload.work.manager import JobQueued, Manager, SlotFree
+from offload.work.store import Store
+
+__all__ = ["Distributor", "Network"]
+log = logging.getLogger(__name__)
+Handler = Callable[[str, list[dict[str, Any]]], Awaitable[None] | None]
+TICK_S: Final = 0.25
+LOOK_AGAIN_S: Final = 5.0
+HAND_BACK_S: Final = 10.0
+
+
+class Distributor:
+    """The hand-over of jobs between this instance and the others."""
+
+    def __init__(
+        self,
+        *,
+        manager: Manager,
+        store: Store,
+        blobs: Blobs,
+        network: Network,
+        bus: Bus,
+        clock: Clock,
+        own_id: str,
+        lease_s: float,
+        view: Callable[[], TopologyView],
+        linked: Callable[[str], bool],
+        takes: Callable[[str], bool],
+        policy_of: Callable[[str], Policy],
+        retry_of: Callable[[str], RetryRule],
+    ) -> None:
+        self._manager = manager
+        self._store = store
+        self._clock = clock
+        self._bus = bus
+        self._takes = takes
+        self._tasks = Tasks()
+        self._wake = asyncio.Event()
+        self._next_look = 0.0
+        shared: dict[str, Any] = {
+            "manager": manager,
+            "store": store,
+            "blobs": blobs,
+            "network": network,
+            "bus": bus,
+            "clock": clock,
+            "lease_s": lease_s,
+        }
+        self._outgoing = Outgoing(**shared, own_id=own_id, retry_of=retry_of, refused=self._refused)
+        self._incoming = Incoming(
+            **shared, queue_name=manager.runs.queue_name, refusal=self._refusal
+        )
+        self._matching = Matching(
+            manager=manager,
+            store=store,
+            outgoing=self._outgoing,
+            incoming=self._incoming,
+            clock=clock,
+            view=view,
+            linked=linked,
+            takes=takes,
+            policy_of=policy_of,
+        )
+        for kind in (JobQueued, SlotFree):
+            bus.listen(kind, self._look)
+        bus.listen(Fact, self._topology_changed)
+        bus.listen(LinkUp, self._linked)
+
+    def handlers(self) -> Mapping[str, Handler]:
+        """Return what to do with the protocol's frames, by kind."""
+        return {**self._outgoing.handlers(), **self._incoming.handlers()}
+
+    def load_for(self, peer: str) -> dict[str, Any]:
+        """Return what the beat to ``peer`` says of our places."""
+        return self._matching.load_for(peer)
+
+    async def recover(self) -> None:
+        """At start, before anything else: see what the last boot left (DESIGN §5, rule 3)."""
+        await self._manager.recover()
+        await self._outgoing.recover()
+        await self._incoming.recover()
+
+    async def run(self) -> NoReturn:
+        """Match, and say again what was not heard, until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._match())
+                while True:
+                    await self._clock.sleep(TICK_S)
+                    now = self._clock.now()
+                    await self._outgoing.tick(now)
+                    await self._incoming.tick(now)
+                    if now >= self._next_look:
+                        self._wake.set()
+        finally:
+            await self._tasks.close()
+            await self._outgoing.close()
+            await self._incoming.close()
+
+    async def stop(self, job_id: str) -> bool:
+        """Stop a job; True once it is certain that no outcome of it will be applied."""
+        return await self._outgoing.stop(job_id)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Take no new work, let what runs end within ``timeout_s``, hand back the rest."""
+        self._matching.draining = True
+        await self._idle(timeout_s)
+        await self._incoming.hand_back("handed back: the instance was shut down")
+        await self._manager.hand_back()
+        await self._idle(HAND_BACK_S)
+
+    def explain(self, topic: str, job: Job | None = None) -> tuple[Policy, list[Ranked]]:
+        """Return who could run ``topic`` (or that job) now, best first, and why."""
+        places = self._matching.places(topic, self._clock.now())
+        policy = self._matching.policy(job) if job else self._matching.policy_of(topic)
+        return policy, rank(policy, places.candidates)
+
+    def outbox(self) -> list[Held]:
+        """Return what waits for its origin's acknowledgement."""
+        return self._incoming.outbox()
+
+    def held(self) -> list[Held]:
+        """Return the jobs of others that are here and not done."""
+        return self._incoming.held()
+
+    # --- inside ----------------------------------------------------------------------------
+
+    async def _idle(self, timeout_s: float) -> None:
+        """Return when nothing runs here, or ``timeout_s`` are over."""
+        idle = asyncio.Event()
+
+        def look(_: SlotFree | None = None) -> None:
+            if not any(running for running, _ in self._manager.runs.counts().values()):
+                idle.set()
+
+        stop = self._bus.listen(SlotFree, look)
+        look()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await idle.wait()
+        stop()
+
+    async def _match(self) -> NoReturn:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while await self._matching.round():
+                pass
+            now = self._clock.now()
+            due_at = await self._store.next_due_at(now)
+            self._next_look = min(now + LOOK_AGAIN_S, due_at or now + LOOK_AGAIN_S)
+
+    def _look(self, _: object = None) -> None:
+        self._wake.set()
+
+    def _refused(self, peer: str, topic: str, reason: str) -> None:
+        log.info("%s refuses a job of topic %s: %s", peer, topic, reason)
+        self._matching.refused(peer, topic, reason)
+
+    def _refusal(self, _peer: str, offer: Offer) -> str:
+        """Say why an offer can't be taken now; "" if it can."""
+        if self._matching.draining:
+            return "is draining"
+        if not self._takes(offer.spec.topic):
+            return f"has no consumer for topic {offer.spec.topic}"
+        return ""
+
+    def _topology_changed(self, fact: Fact) -> None:
+        if isinstance(fact, Gone) and fact.confirmed:
+            self._tasks.start(self._outgoing.gone(fact.id, f"its worker is gone: {fact.reason}"))
+        if isinstance(fact, Appeared | Updated):
+            self._matching.trust_again(fact.id)
+        if isinstance(fact, Appeared | Updated | LoadChanged):
+            self._wake.set()
+
+    def _linked(self, link: LinkUp) -> None:
+        self._incoming.linked(link.peer)
+        self._tasks.start(self._outgoing.linked(link.peer, link.hello.boot))
+        self._wake.set()

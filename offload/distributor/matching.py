@@ -1,0 +1,256 @@
+"""
+Finds a place for every job that waits: round after round, as long as there are places.
+
+Late binding: a job stays in the store until somebody has a place for it. In one round the jobs
+due are taken in the order of priority and adding, each is given the best place that is left, and
+all assignments are committed together.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final
+
+from offload.clock import Clock
+from offload.distributor.incoming import Incoming
+from offload.distributor.outgoing import Outgoing
+from offload.leases import origin
+from offload.peers.topology import Instance, TopologyView
+from offload.placement import Candidate, Policy, best
+from offload.work.jobs import HURTS, Job, Spec, due
+from offload.work.manager import Manager
+from offload.work.store import Step, Store
+
+log = logging.getLogger(__name__)
+ROUND_LIMIT: Final = 500
+REFUSED_S: Final = 1.0
+REFUSED_MOST_S: Final = 30.0
+PREFETCH_S: Final = 0.2
+PREFETCH_LIMIT: Final = 512
+
+
+@dataclass(slots=True)
+class Refusal:
+    """A peer has refused a topic: it is left alone for a while, longer each time."""
+
+    reason: str
+    until: float
+    pause_s: float = REFUSED_S
+
+
+@dataclass(slots=True)
+class Places:
+    """The candidates of one topic in one round; ``free`` goes down as jobs are assigned."""
+
+    candidates: list[Candidate]
+    queues: Mapping[str, str] = field(default_factory=dict)  # instance id -> its queue
+
+    def room(self) -> int:
+        """Return how many jobs could be placed."""
+        return sum(max(0, c.free) for c in self.candidates if not c.silent and not c.draining)
+
+
+class Matching:
+    """Brings the jobs that wait and the places that are free together."""
+
+    def __init__(
+        self,
+        *,
+        manager: Manager,
+        store: Store,
+        outgoing: Outgoing,
+        incoming: Incoming,
+        clock: Clock,
+        view: Callable[[], TopologyView],
+        linked: Callable[[str], bool],
+        takes: Callable[[str], bool],
+        policy_of: Callable[[str], Policy],
+    ) -> None:
+        self._manager = manager
+        self._store = store
+        self._outgoing = outgoing
+        self._incoming = incoming
+        self._clock = clock
+        self._view = view
+        self._linked = linked
+        self._takes = takes
+        self.policy_of = policy_of
+        self._refusals: dict[tuple[str, str], Refusal] = {}
+        self._homeless: set[str] = set()
+        self.draining = False
+
+    async def round(self) -> bool:
+        """Assign and send off what can be; say whether anything was."""
+        now = self._clock.now()
+        waiting: list[Job] = []
+        places: dict[str, Places] = {}
+        for topic in await self._store.queued_topics(now):
+            here = self.places(topic, now)
+            self._note(topic, here)
+            limit = min(here.room(), ROUND_LIMIT)
+            if limit > 0:
+                places[topic] = here
+                waiting += await self._store.due(topic, now, limit)
+        waiting.sort(key=lambda job: (-job.priority, job.seq))
+        chosen = [
+            (job, candidate.id)
+            for job in waiting[:ROUND_LIMIT]
+            if (candidate := await self._chosen(job, places[job.topic])) is not None
+        ]
+        return await self._send_off(chosen, places) if chosen else False
+
+    def places(self, topic: str, now: float) -> Places:
+        """Return who could take jobs of ``topic``, with the places that each has left."""
+        candidates, queues = [], {}
+        for instance in self._view().instances:
+            candidate = (
+                self._here(topic, instance) if instance.own else self._there(topic, instance)
+            )
+            refusal = self._refusals.get((instance.id, topic))
+            if refusal and refusal.until > now:
+                candidate.refused = refusal.reason
+            candidates.append(candidate)
+            queues[instance.id] = instance.queue_of(topic) or ""
+        return Places(candidates, queues)
+
+    def policy(self, job: Job) -> Policy:
+        """Return the policy that the job, its topic or the default names."""
+        return Policy(job.policy) if job.policy else self.policy_of(job.topic)
+
+    def refused(self, peer: str, topic: str, reason: str) -> None:
+        """Leave ``peer`` alone with ``topic`` for a while."""
+        now = self._clock.now()
+        last = self._refusals.get((peer, topic))
+        pause_s = min(2 * last.pause_s, REFUSED_MOST_S) if last else REFUSED_S
+        self._refusals[peer, topic] = Refusal(reason, now + pause_s, pause_s)
+
+    def trust_again(self, peer: str) -> None:
+        """``peer`` has said something new of itself: its refusals count no more."""
+        for key in [key for key in self._refusals if key[0] == peer]:
+            del self._refusals[key]
+
+    def load_for(self, peer: str) -> dict[str, Any]:
+        """
+        Return what ``peer`` is told of our places: ``{queue: [window, busy, places]}``.
+
+        The window is how many jobs of ``peer`` may be here, done ones aside: what the others
+        leave, and its fair share at least. For short jobs it reaches beyond the places.
+        """
+        seats = self._incoming.seats()
+        queues = {}
+        for name, (busy, places, mean_s) in self._queues().items():
+            lined_up = busy + self._incoming.waiting(name)
+            of_peer = seats[peer, name]
+            origins = len({o for (o, queue) in seats if queue == name} | {peer})
+            reach = places + prefetch(places, mean_s)
+            window = max(reach - (lined_up - of_peer), -(-places // origins))
+            queues[name] = [0 if self.draining else window, lined_up, places]
+        return {"queues": queues, "mean_s": self._manager.runs.means()}
+
+    # --- inside ----------------------------------------------------------------------------
+
+    def _queues(self) -> dict[str, tuple[int, int, float | None]]:
+        """Return busy, places and the mean run time of every queue that we announce."""
+        topics = {c.queue: c.pattern for c in self._view().own.capabilities}
+        runs = self._manager.runs
+        return {
+            queue: (runs.busy_in(queue), runs.places(topic), runs.mean_in(queue))
+            for queue, topic in topics.items()
+        }
+
+    def _here(self, topic: str, own: Instance) -> Candidate:
+        runs = self._manager.runs
+        return Candidate(
+            id=own.id,
+            name=own.name,
+            own=True,
+            capable=self._takes(topic),
+            draining=self.draining,
+            free=runs.free(topic) - self._incoming.waiting(runs.queue_name(topic)),
+            busy=runs.busy(topic),
+            run_s=runs.mean_s(topic),
+        )
+
+    def _there(self, topic: str, peer: Instance) -> Candidate:
+        queue = peer.queue_of(topic)
+        window, busy, _ = _slots(peer.load, queue)
+        ours = self._outgoing.outstanding(peer.id, queue or "")
+        return Candidate(
+            id=peer.id,
+            name=peer.name,
+            capable=queue is not None,
+            draining=peer.draining,
+            silent=peer.silent or not self._linked(peer.id),
+            free=max(0, window - ours),
+            busy=max(busy, ours),
+            run_s=_mean_s(peer.load, topic),
+        )
+
+    def _note(self, topic: str, here: Places) -> None:
+        """Say once when nobody has a topic, and forget it when somebody has (C006)."""
+        if any(c.capable for c in here.candidates):
+            self._homeless.discard(topic)
+        elif topic not in self._homeless:
+            self._homeless.add(topic)
+            log.info("no instance for topic %s: its jobs wait", topic)
+
+    async def _chosen(self, job: Job, places: Places) -> Candidate | None:
+        candidates = places.candidates
+        if job.failures or job.crashes:
+            failed = {a.worker for a in await self._store.attempts(job.id) if a.result in HURTS}
+            for candidate in candidates:
+                candidate.failed = int(candidate.id in failed)
+        chosen = best(self.policy(job), candidates)
+        if chosen is not None:
+            chosen.free -= 1
+            chosen.busy += 1
+        for candidate in candidates:
+            candidate.failed = 0
+        return chosen
+
+    async def _send_off(self, chosen: list[tuple[Job, str]], places: Mapping[str, Places]) -> bool:
+        now, wall = self._clock.now(), self._clock.wall()
+        own_id = self._view().own.id
+        rules = [(j.id, partial(_assigned, worker, own_id, now, wall)) for j, worker in chosen]
+        assigned = [job for job in await self._manager.change(rules) if job is not None]
+        specs = await self._store.specs([job.id for job in assigned])
+        for job in assigned:
+            spec: Spec = specs[job.id]
+            if job.worker == own_id:
+                self._manager.start(job, spec)
+            else:
+                self._outgoing.launch(job, spec, places[job.topic].queues[job.worker])
+        return bool(assigned)
+
+
+def prefetch(places: int, mean_s: float | None) -> int:
+    """Return how many jobs beyond its places a worker lines up, so that short ones never wait."""
+    if mean_s is None or mean_s >= PREFETCH_S:
+        return 0
+    return min(PREFETCH_LIMIT, int(places * PREFETCH_S / max(mean_s, 1e-6)))
+
+
+def _assigned(worker: str, own_id: str, now: float, wall: float, job: Job) -> Step[Job | None]:
+    if not due(job, now):
+        return Step(None)
+    kept = origin.assign(job, worker)
+    if worker == own_id:
+        kept = origin.started(kept, now, wall)
+    return Step(kept, keep=kept)
+
+
+def _slots(load: Mapping[str, Any], queue: str | None) -> tuple[int, int, int]:
+    """Read ``[window, busy, places]`` of a queue from a peer's load; it may say anything."""
+    queues = load.get("queues")
+    entry = queues.get(queue) if isinstance(queues, dict) else None
+    match entry:
+        case [int(window), int(busy), int(places)]:
+            return window, busy, places
+    return 0, 0, 0
+
+
+def _mean_s(load: Mapping[str, Any], topic: str) -> float | None:
+    means = load.get("mean_s")
+    value = means.get(topic) if isinstance(means, dict) else None
+    return float(value) if isinstance(value, int | float) and value >= 0 else None

@@ -1,0 +1,418 @@
+"""
+Own jobs under way at peers: offered, believed in while their lease holds, brought home.
+
+A flight is only a memory of what the store says (who was given which attempt); it is made when
+the assignment is on disk, and dropped by the ``JobChanged`` that ends it.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Final
+
+from offload.blobs import Blobs
+from offload.clock import Clock
+from offload.distributor import wire
+from offload.distributor.wire import Holding, Line, Network
+from offload.errors import BlobMismatch, BlobMissing, DiskFull, PeerUnreachable
+from offload.events import Bus
+from offload.leases import WatchedTerms, origin
+from offload.leases.origin import Verdict
+from offload.tasks import Tasks
+from offload.work.jobs import (
+    UNDER_WAY,
+    Attempt,
+    Delivery,
+    FileEntry,
+    Job,
+    Result,
+    RetryRule,
+    Spec,
+    came,
+)
+from offload.work.manager import Arrived, JobChanged, Manager
+from offload.work.store import Step, Store
+
+log = logging.getLogger(__name__)
+OFFER_AGAIN_S: Final = 1.0
+OFFER_AGAIN_MOST_S: Final = 10.0
+LOST_AFTER_S: Final = 600.0
+
+
+@dataclass(slots=True)
+class Flight:
+    """One own job under way at ``worker``, taking a place in its ``queue``."""
+
+    worker: str
+    attempt: int
+    queue: str
+    delivery: Delivery
+    told: bool = False  # the worker has answered …
+    boot: int = 0  # … in this boot of it
+    again_at: float = 0.0  # when to say it once more: OFFER, or CANCEL
+    pause_s: float = OFFER_AGAIN_S
+    stopping: bool = False
+    silent_since: float | None = None
+
+
+class Outgoing:
+    """The origin's half of the protocol."""
+
+    def __init__(
+        self,
+        *,
+        manager: Manager,
+        store: Store,
+        blobs: Blobs,
+        network: Network,
+        bus: Bus,
+        clock: Clock,
+        own_id: str,
+        lease_s: float,
+        retry_of: Callable[[str], RetryRule],
+        refused: Callable[[str, str, str], None],
+        lost_after_s: float = LOST_AFTER_S,
+    ) -> None:
+        self._manager = manager
+        self._store = store
+        self._blobs = blobs
+        self._network = network
+        self._clock = clock
+        self._own_id = own_id
+        self._retry_of = retry_of
+        self._tell_refused = refused
+        self._lost_after_s = lost_after_s
+        self._watch = WatchedTerms(lease_s)
+        self._flights: dict[str, Flight] = {}
+        self._load: Counter[tuple[str, str]] = Counter()
+        self._coming: set[tuple[str, int]] = set()
+        self._boots: dict[str, int] = {}
+        self._tasks = Tasks()
+        bus.listen(JobChanged, self._changed)
+
+    def handlers(self) -> dict[str, Any]:
+        """Return what to do with the frames of workers."""
+        return {
+            "taken": self._on_taken,
+            "refused": self._on_refused,
+            "holding": self._on_holding,
+            "outcome": self._on_outcome,
+            "cancelled": self._on_cancelled,
+            "news": self._on_news,
+        }
+
+    def outstanding(self, worker: str, queue: str) -> int:
+        """Return how many of ours are under way in that queue of ``worker``."""
+        return self._load[worker, queue]
+
+    def worker_of(self, job_id: str) -> str:
+        """Return who has the job, or ""."""
+        flight = self._flights.get(job_id)
+        return flight.worker if flight else ""
+
+    async def recover(self) -> None:
+        """
+        At start: end what ran here, and give what is under way elsewhere a full lease and grace.
+
+        DESIGN §5, rule 3.
+        """
+        now = self._clock.now()
+        jobs = await self._store.assigned()
+        here = [(job.id, self._restarted) for job in jobs if job.worker == self._own_id]
+        await self._manager.change(here)
+        for job in jobs:
+            if job.worker != self._own_id:
+                self._take_off(job, "", now)
+                self._flights[job.id].told = True  # or so we assume: its HOLDING will tell
+
+    def launch(self, job: Job, spec: Spec, queue: str) -> None:
+        """Offer a job whose assignment to a peer has been committed."""
+        now = self._clock.now()
+        self._take_off(job, queue, now)
+        self._offer(job, spec, now)
+
+    async def stop(self, job_id: str) -> bool:
+        """
+        Stop a job; True once it is certain that no outcome of it will be applied.
+
+        False: it has ended already, or its output files are being put in place.
+        """
+        now = self._clock.now()
+
+        def rule(job: Job) -> Step[Job | None]:
+            kept = origin.stop(job, now)
+            return Step(kept, keep=kept)
+
+        [kept] = await self._manager.change([(job_id, rule)])
+        if kept is None:
+            return False
+        if kept.worker == self._own_id:
+            self._manager.end(job_id, kept.attempt)
+        elif (flight := self._flights.get(job_id)) is not None:
+            flight.stopping, flight.pause_s = True, OFFER_AGAIN_S
+            self._say_cancel(job_id, flight, now)
+        return True
+
+    async def tick(self, now: float) -> None:
+        """Say again what was not answered; end the leases that are over."""
+        waiting = [(i, f) for i, f in self._flights.items() if f.again_at <= now]
+        unheard = [i for i, f in waiting if not f.told and not f.stopping]
+        for job_id, flight in waiting:
+            if flight.stopping:
+                self._say_cancel(job_id, flight, now)
+        if unheard:
+            await self._offer_again(unheard, now)
+        over = self._watch.over(now)
+        if over:
+            await self._manager.change([(i, partial(self._lapsed, n, now)) for i, n in over])
+
+    async def linked(self, peer: str, boot: int) -> None:
+        """A link is up: what this peer has not answered is said again at once."""
+        self._boots[peer] = boot
+        for flight in self._flights.values():
+            if flight.worker == peer:
+                flight.again_at, flight.pause_s = 0.0, OFFER_AGAIN_S
+        await self.tick(self._clock.now())
+
+    async def gone(self, peer: str, why: str) -> None:
+        """``peer`` is confirmed gone: what may move, moves at once (rule 6)."""
+        now = self._clock.now()
+        there = [i for i, f in self._flights.items() if f.worker == peer]
+        await self._manager.change([(i, partial(self._gone, peer, why, now)) for i in there])
+
+    async def close(self) -> None:
+        """End what runs in the background."""
+        await self._tasks.close()
+
+    # --- what workers say ------------------------------------------------------------------
+
+    def _on_taken(self, peer: str, batch: list[dict[str, Any]]) -> None:
+        now = self._clock.now()
+        for (_, job_id), attempt in wire.sound(self._network, peer, batch, wire.read_about):
+            self._heard(job_id, peer, attempt, now)
+
+    async def _on_refused(self, peer: str, batch: list[dict[str, Any]]) -> None:
+        now = self._clock.now()
+        rules = []
+        for (store_id, job_id), attempt, reason in wire.sound(
+            self._network, peer, batch, wire.read_refused
+        ):
+            if store_id == self._store.store_id:
+                rules.append((job_id, partial(self._refused, peer, attempt, reason, now)))
+        for topic_reason in await self._manager.change(rules):
+            if topic_reason is not None:
+                self._tell_refused(peer, *topic_reason)
+
+    async def _on_holding(self, peer: str, batch: list[dict[str, Any]]) -> None:
+        for message in wire.sound(self._network, peer, batch, wire.read_holding):
+            verdicts = await self._judged(peer, message)
+            self._network.send(
+                peer,
+                "answer",
+                {"store": message.store_id, "jobs": verdicts, "sent_at": message.sent_at},
+            )
+
+    async def _on_outcome(self, peer: str, batch: list[dict[str, Any]]) -> None:
+        ready = []
+        for (store_id, job_id), attempt, outcome in wire.sound(
+            self._network, peer, batch, wire.read_outcome
+        ):
+            if store_id != self._store.store_id:
+                continue  # for a store that is no more: the worker keeps it as a dead letter
+            arrived = Arrived(job_id, peer, attempt, outcome)
+            if not outcome.blobs():
+                ready.append(arrived)
+            elif (job_id, attempt) not in self._coming:
+                self._coming.add((job_id, attempt))
+                self._tasks.start(self._bring_home(arrived))
+        if ready:
+            await self._manager.record(ready)
+            self._acknowledge(ready)
+
+    async def _on_cancelled(self, peer: str, batch: list[dict[str, Any]]) -> None:
+        now = self._clock.now()
+
+        def rule(attempt: int, job: Job) -> Step[None]:
+            return Step(None, keep=origin.cancelled(job, peer, attempt, now))
+
+        messages = wire.sound(self._network, peer, batch, wire.read_about)
+        await self._manager.change(
+            [(key[1], partial(rule, attempt)) for key, attempt in messages if self._ours(key)]
+        )
+
+    def _on_news(self, peer: str, batch: list[dict[str, Any]]) -> None:
+        for key, attempt, items in wire.sound(self._network, peer, batch, wire.read_news):
+            flight = self._flights.get(key[1])
+            if flight and self._ours(key) and (flight.worker, flight.attempt) == (peer, attempt):
+                self._manager.hear(key[1], items)
+
+    # --- inside ----------------------------------------------------------------------------
+
+    def _ours(self, key: wire.Key) -> bool:
+        return key[0] == self._store.store_id
+
+    def _take_off(self, job: Job, queue: str, now: float) -> None:
+        self._land(job.id)
+        flight = Flight(job.worker, job.attempt, queue, job.delivery, stopping=job.stopping)
+        self._flights[job.id] = flight
+        self._load[job.worker, queue] += 1
+        self._watch.renew(job.id, job.attempt, now)
+
+    def _land(self, job_id: str) -> None:
+        flight = self._flights.pop(job_id, None)
+        if flight is not None:
+            self._load[flight.worker, flight.queue] -= 1
+            self._watch.forget(job_id)
+
+    def _changed(self, changed: JobChanged) -> None:
+        """Drop the flight of a job that is no longer under way as we remember it."""
+        job = changed.job
+        flight = self._flights.get(job.id)
+        if flight and (job.state not in UNDER_WAY or job.attempt != flight.attempt):
+            self._land(job.id)
+
+    def _heard(self, job_id: str, peer: str, attempt: int, now: float) -> None:
+        flight = self._flights.get(job_id)
+        if flight and (flight.worker, flight.attempt) == (peer, attempt):
+            flight.told, flight.boot = True, self._boots.get(peer, 0)
+            flight.silent_since = None
+            self._watch.renew(job_id, attempt, now)
+
+    def _offer(self, job: Job, spec: Spec, now: float) -> None:
+        flight = self._flights[job.id]
+        flight.again_at = now + flight.pause_s
+        flight.pause_s = min(2 * flight.pause_s, OFFER_AGAIN_MOST_S)
+        self._network.send(job.worker, "offer", wire.offer(self._store.store_id, job, spec))
+
+    async def _offer_again(self, job_ids: Sequence[str], now: float) -> None:
+        for job_id in job_ids:
+            job, spec = await self._store.job(job_id), await self._store.spec(job_id)
+            flight = self._flights.get(job_id)
+            current = (
+                flight and job and (job.worker, job.attempt) == (flight.worker, flight.attempt)
+            )
+            if job and spec and current and job.state in UNDER_WAY:
+                self._offer(job, spec, now)
+
+    def _say_cancel(self, job_id: str, flight: Flight, now: float) -> None:
+        flight.again_at = now + flight.pause_s
+        key = (self._store.store_id, job_id)
+        self._network.send(flight.worker, "cancel", wire.about(key, flight.attempt))
+
+    def _acknowledge(self, arrived: Iterable[Arrived]) -> None:
+        for each in arrived:
+            key = (self._store.store_id, each.job_id)
+            self._network.send(each.sender, "ack", wire.about(key, each.attempt))
+
+    async def _bring_home(self, arrived: Arrived) -> None:
+        """Fetch what the outcome names, then record it, then acknowledge; the worker asks again."""
+        pinned: tuple[FileEntry, ...] = ()
+        try:
+            job = await self._store.job(arrived.job_id)
+            if came(job, arrived.sender, arrived.attempt, arrived.outcome):
+                pinned = arrived.outcome.blobs()
+                await self._fetch(arrived.sender, pinned)
+            await self._manager.record([arrived])
+            self._acknowledge([arrived])
+        except (PeerUnreachable, BlobMismatch, BlobMissing, DiskFull) as error:
+            log.info("the outcome of job %s is not home yet: %s", arrived.job_id, error)
+        finally:
+            for entry in pinned:
+                self._blobs.unpin(entry.sha256)
+            self._coming.discard((arrived.job_id, arrived.attempt))
+
+    async def _fetch(self, peer: str, entries: Iterable[FileEntry]) -> None:
+        entries = tuple(entries)
+        for entry in entries:
+            self._blobs.pin(entry.sha256)
+        for entry in entries:
+            if not self._blobs.has(entry.sha256):
+                await self._network.fetch(peer, entry.sha256, entry.size)
+
+    async def _judged(self, peer: str, message: Holding) -> dict[str, str]:
+        """Put every line of a HOLDING to its job; act on what follows; return the verdicts."""
+        ours = message.store_id == self._store.store_id
+        if message.full and (ours or not message.lines):
+            await self._miss(peer, {line.job_id for line in message.lines})
+        if not ours:
+            return {line.job_id: Verdict.UNKNOWN.value for line in message.lines}
+        now, wall = self._clock.now(), self._clock.wall()
+        rules = [
+            (line.job_id, partial(self._held, peer, line, now, wall)) for line in message.lines
+        ]
+        answers = await self._manager.change(rules)
+        verdicts = {}
+        for line, answer in zip(message.lines, answers, strict=True):
+            verdict, job = answer if answer is not None else (Verdict.UNKNOWN, None)
+            verdicts[line.job_id] = verdict.value
+            if verdict is Verdict.OK and job is not None:
+                if line.job_id not in self._flights:
+                    self._take_off(job, "", now)
+                self._heard(line.job_id, peer, line.attempt, now)
+        return verdicts
+
+    async def _miss(self, peer: str, held: set[str]) -> None:
+        """What the worker took and now does not hold, it has lost with its store."""
+        lost = [
+            (i, f)
+            for i, f in self._flights.items()
+            if f.worker == peer and f.told and i not in held
+        ]
+        now, why = self._clock.now(), "its worker came back without it"
+        rules = [(i, partial(self._gone, peer, why, now)) for i, _ in lost]
+        await self._manager.change(rules)
+
+    # --- rules, put to the job inside the store's transaction ------------------------------
+
+    def _restarted(self, job: Job) -> Step[None]:
+        rule, now = self._retry_of(job.topic), self._clock.now()
+        return self._ended(job, origin.restarted(job, self._own_id, rule, now), Result.CRASHED)
+
+    def _refused(
+        self, peer: str, attempt: int, reason: str, now: float, job: Job
+    ) -> Step[tuple[str, str] | None]:
+        kept = origin.refused(job, peer, attempt, reason, now)
+        if kept is None:
+            return Step(None)
+        line = self._line(job, Result.REFUSED, reason)
+        return Step((job.topic, reason), keep=kept, attempt=line)
+
+    def _lapsed(self, attempt: int, now: float, job: Job) -> Step[None]:
+        flight = self._flights.get(job.id)
+        if flight and job.delivery is Delivery.AT_MOST_ONCE and job.state in UNDER_WAY:
+            if flight.silent_since is None:
+                flight.silent_since = now
+            if now - flight.silent_since < self._lost_after_s or job.placing:
+                reason = "unreachable: its worker fell silent"
+                return Step(None, keep=replace(job, reason=reason) if not job.reason else None)
+            return self._ended(job, origin.lost(job, now), Result.UNREACHABLE)
+        kept = origin.lapsed(job, attempt, self._retry_of(job.topic), now)
+        return self._ended(job, kept, Result.UNREACHABLE)
+
+    def _gone(self, peer: str, why: str, now: float, job: Job) -> Step[None]:
+        kept = origin.gone(job, peer, self._retry_of(job.topic), now, why)
+        return self._ended(job, kept, Result.UNREACHABLE)
+
+    def _held(
+        self, peer: str, line: Line, now: float, wall: float, job: Job
+    ) -> Step[tuple[Verdict, Job | None]]:
+        job = origin.adopted(job, peer, line.attempt) or job
+        verdict = origin.holding(job, peer, line.attempt)
+        if verdict is not Verdict.OK:
+            return Step((verdict, None))
+        if line.died:
+            kept = origin.died(job, peer, line.attempt, self._retry_of(job.topic), now)
+            crash = self._line(job, Result.CRASHED, "the instance that ran it crashed")
+            return Step((Verdict.DROP, None), keep=kept, attempt=crash)
+        kept = origin.started(job, now, wall) if line.phase != "have" else job
+        return Step((verdict, kept), keep=kept)
+
+    def _ended(self, job: Job, kept: Job | None, result: Result) -> Step[None]:
+        if kept is None:
+            return Step(None)
+        return Step(None, keep=kept, attempt=self._line(job, result, kept.reason))
+
+    def _line(self, job: Job, result: Result, reason: str) -> Attempt:
+        return Attempt(job.attempt, job.worker, result, reason, self._clock.wall())

@@ -1,0 +1,328 @@
+"""All that can go wrong, as one tree: facts as fields, the sentence in ``__str__``."""
+
+from typing import ClassVar
+
+
+class OffloadError(Exception):
+    """
+    Base of every error that offload raises on purpose.
+
+    Attributes:
+        retryable: Whether another try of the same thing may help.
+        exit_code: What a command that ends by this error returns to the shell.
+    """
+
+    retryable: ClassVar[bool] = False
+    exit_code: ClassVar[int] = 1
+
+
+# --- what a person wrote -----------------------------------------------------------------------
+
+
+class UsageError(OffloadError):
+    """A command or call was used in a way that cannot work."""
+
+    exit_code = 2
+
+
+class ConfigError(OffloadError):
+    """The configuration is wrong at ``key``, a dotted TOML path."""
+
+    exit_code = 2
+
+    def __init__(self, key: str, reason: str) -> None:
+        super().__init__(key, reason)
+        self.key, self.reason = key, reason
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.reason}"
+
+
+class AppError(OffloadError):
+    """The program that declares the consumers (``app``, a file or module) cannot be used."""
+
+    exit_code = 2
+
+    def __init__(self, app: str, reason: str) -> None:
+        super().__init__(app, reason)
+        self.app, self.reason = app, reason
+
+    def __str__(self) -> str:
+        return f"{self.app}: {self.reason}"
+
+
+class ConsumerError(OffloadError):
+    """A function cannot be a consumer; the reason names the remedy."""
+
+    exit_code = 2
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(name, reason)
+        self.name, self.reason = name, reason
+
+    def __str__(self) -> str:
+        return f"consumer {self.name}: {self.reason}"
+
+
+class InvalidTopic(OffloadError):
+    """``topic`` breaks the topic grammar."""
+
+    exit_code = 2
+
+    def __init__(self, topic: str, reason: str) -> None:
+        super().__init__(topic, reason)
+        self.topic, self.reason = topic, reason
+
+    def __str__(self) -> str:
+        return f"topic {self.topic!r}: {self.reason}"
+
+
+class PayloadError(OffloadError):
+    """The value at ``path`` (such as ``payload.a[3]``) cannot travel; nothing was stored."""
+
+    exit_code = 2
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path, self.reason = path, reason
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+
+class ArgumentMismatch(OffloadError):
+    """The argument at ``path`` (such as ``size`` or ``order.items[3]``) is not what is wanted."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path, self.reason = path, reason
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+
+class UnsafeName(OffloadError):
+    """A file name that could be written outside its folder, or not at all on some systems."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(name, reason)
+        self.name, self.reason = name, reason
+
+    def __str__(self) -> str:
+        return f"file name {self.name!r}: {self.reason}"
+
+
+# --- jobs --------------------------------------------------------------------------------------
+
+
+class JobNotFound(OffloadError):
+    """No job has this id, or an id that starts so."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(job_id)
+        self.job_id = job_id
+
+    def __str__(self) -> str:
+        return f"no job {self.job_id}"
+
+
+class AmbiguousId(OffloadError):
+    """Several jobs have ids that start so."""
+
+    exit_code = 2
+
+    def __init__(self, prefix: str) -> None:
+        super().__init__(prefix)
+        self.prefix = prefix
+
+    def __str__(self) -> str:
+        return f"{self.prefix}: more than one job id starts so; give more characters"
+
+
+class Conflict(OffloadError):
+    """The submit key is taken by a job with other content."""
+
+    def __init__(self, key: str, job_id: str) -> None:
+        super().__init__(key, job_id)
+        self.key, self.job_id = key, job_id
+
+    def __str__(self) -> str:
+        return f"key {self.key!r} is taken by job {self.job_id}, which has other content"
+
+
+class IllegalTransition(OffloadError):
+    """A job in ``state`` cannot meet ``event``; this is a bug of ours."""
+
+    def __init__(self, state: str, event: str) -> None:
+        super().__init__(state, event)
+        self.state, self.event = state, event
+
+    def __str__(self) -> str:
+        return f"a job that is {self.state} cannot {self.event}"
+
+
+class JobFailed(OffloadError):
+    """
+    The job ended otherwise than SUCCEEDED.
+
+    Attributes:
+        job_id: Which job.
+        state: Its final state, such as ``"given_up"``.
+        reason: Why, in one sentence.
+        error_type: Class name of the consumer's exception, or "".
+        traceback: Text of the consumer's traceback as it was where the job ran, or "".
+    """
+
+    def __init__(
+        self, job_id: str, state: str, reason: str, error_type: str = "", traceback: str = ""
+    ) -> None:
+        super().__init__(job_id, state, reason, error_type, traceback)
+        self.job_id, self.state, self.reason = job_id, state, reason
+        self.error_type, self.traceback = error_type, traceback
+
+    def __str__(self) -> str:
+        return f"job {self.job_id} is {self.state}: {self.reason}"
+
+
+class Refused(OffloadError):
+    """What was asked is not possible now; ``reason`` says why."""
+
+    retryable = True
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+# --- disk --------------------------------------------------------------------------------------
+
+
+class StoreFault(OffloadError):
+    """The store can no longer be trusted (I/O error, corruption, failed fsync): fail-stop."""
+
+    exit_code = 3
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"store: {self.reason}"
+
+
+class DiskFull(OffloadError):
+    """There is no room on the disk; nothing was stored."""
+
+    retryable = True
+
+    def __str__(self) -> str:
+        return "disk full: nothing was stored"
+
+
+class DataDirInUse(OffloadError):
+    """Another process runs an instance on this data directory."""
+
+    def __init__(self, path: str, pid: int | None) -> None:
+        super().__init__(path, pid)
+        self.path, self.pid = path, pid
+
+    def __str__(self) -> str:
+        by = f" by process {self.pid}" if self.pid else ""
+        return f"data directory {self.path} is in use{by}"
+
+
+class BlobMissing(OffloadError):
+    """The content with this digest is not here (any more)."""
+
+    retryable = True
+
+    def __init__(self, sha256: str) -> None:
+        super().__init__(sha256)
+        self.sha256 = sha256
+
+    def __str__(self) -> str:
+        return f"blob {self.sha256} is not here"
+
+
+class BlobMismatch(OffloadError):
+    """Bytes arrived that are not the ones their digest or size promised."""
+
+    retryable = True
+
+    def __init__(self, sha256: str, reason: str) -> None:
+        super().__init__(sha256, reason)
+        self.sha256, self.reason = sha256, reason
+
+    def __str__(self) -> str:
+        return f"blob {self.sha256}: {self.reason}"
+
+
+# --- network -----------------------------------------------------------------------------------
+
+
+class PortTaken(OffloadError):
+    """The configured port is in use."""
+
+    def __init__(self, host: str, port: int) -> None:
+        super().__init__(host, port)
+        self.host, self.port = host, port
+
+    def __str__(self) -> str:
+        return f"node.port: {self.host}:{self.port} is in use by another program"
+
+
+class PeerUnreachable(OffloadError):
+    """No answer in time. The job is still ours, and may go elsewhere."""
+
+    retryable = True
+
+    def __init__(self, peer: str, reason: str) -> None:
+        super().__init__(peer, reason)
+        self.peer, self.reason = peer, reason
+
+    def __str__(self) -> str:
+        return f"{self.peer}: {self.reason}"
+
+
+class IdentityFault(OffloadError):
+    """The key of this instance, at ``path``, cannot be read or made."""
+
+    exit_code = 2
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path, self.reason = path, reason
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+
+class PeerRefused(PeerUnreachable):
+    """Its host is there and says that nothing listens: the instance does not run."""
+
+
+class Malformed(OffloadError):
+    """Bytes from outside that do not have the form they must have."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"malformed: {self.reason}"
+
+
+class NotRunning(OffloadError):
+    """No instance runs on the data directory that the command looked at."""
+
+    exit_code = 4
+
+    def __init__(self, data_dir: str) -> None:
+        super().__init__(data_dir)
+        self.data_dir = data_dir
+
+    def __str__(self) -> str:
+        return f"no instance runs on {self.data_dir}; start one with: offload run app.py"

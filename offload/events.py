@@ -1,0 +1,67 @@
+"""
+The bus on which facts travel up.
+
+Rooms publish what has happened; whoever cares listens. Any class can be an event: a listener
+names the class, and hears its subclasses too. ``publish`` calls the listeners at once, in the
+order of their coming, on the event loop's thread; a listener that raises breaks no other.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from typing import TypeVar
+
+log = logging.getLogger(__name__)
+E = TypeVar("E")
+
+
+class Bus:
+    """One instance's bus; used on its event loop's thread only."""
+
+    def __init__(self) -> None:
+        self._listeners: list[tuple[type | tuple[type, ...], Callable[..., None]]] = []
+
+    def listen(
+        self, kind: type[E] | tuple[type[E], ...], listener: Callable[[E], None]
+    ) -> Callable[[], None]:
+        """Call ``listener`` with every event of ``kind`` (or kinds); return what ends that."""
+        entry = (kind, listener)
+        self._listeners.append(entry)
+
+        def stop() -> None:
+            with suppress(ValueError):
+                self._listeners.remove(entry)
+
+        return stop
+
+    def publish(self, event: object) -> None:
+        """Tell every listener of the event's class."""
+        for kind, listener in tuple(self._listeners):
+            if isinstance(event, kind):
+                try:
+                    listener(event)
+                except Exception:
+                    log.exception("a listener of %s failed", type(event).__name__)
+
+    async def stream(
+        self, kind: type[E] | tuple[type[E], ...], *, limit: int = 10_000
+    ) -> AsyncIterator[E]:
+        """
+        Yield the events of ``kind`` from the first ``anext`` on, until the consumer stops.
+
+        A consumer that falls ``limit`` events behind loses the oldest ones.
+        """
+        waiting: asyncio.Queue[E] = asyncio.Queue()
+
+        def take(event: E) -> None:
+            if waiting.qsize() >= limit:
+                waiting.get_nowait()
+            waiting.put_nowait(event)
+
+        stop = self.listen(kind, take)
+        try:
+            while True:
+                yield await waiting.get()
+        finally:
+            stop()

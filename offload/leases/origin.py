@@ -1,0 +1,188 @@
+"""
+The origin's rules: what becomes of an own job by a message about (job, attempt), or by time.
+
+Each function takes the job as the store has it inside the transaction, and returns what to keep
+(None: nothing changes) beside what to answer, if there is an answer. OUTCOME is not here: what
+comes from afar obeys the same rule as what ran here, ``jobs.conclude``.
+"""
+
+from dataclasses import replace
+from enum import StrEnum
+
+from offload.work.jobs import (
+    UNDER_WAY,
+    Delivery,
+    Event,
+    Job,
+    Outcome,
+    Result,
+    RetryRule,
+    State,
+    after,
+    decide,
+    ended,
+    queued_again,
+)
+
+
+class Verdict(StrEnum):
+    """The answer to one line of a HOLDING."""
+
+    OK = "ok"
+    STALE = "stale"
+    CANCEL = "cancel"
+    DROP = "drop"
+    UNKNOWN = "unknown"
+
+
+def assign(job: Job, worker: str) -> Job:
+    """Give ``job`` to ``worker`` as a new attempt; the number is the fencing token."""
+    attempt = job.attempt + 1
+    given = (*(pair for pair in job.given if pair[0] >= job.fence), (attempt, worker))
+    state = after(job.state, Event.ASSIGN)
+    return replace(job, state=state, attempt=attempt, worker=worker, given=given, not_before=0.0)
+
+
+def started(job: Job, now: float, wall: float) -> Job:
+    """Note that the consumer of the current attempt is about to be called."""
+    if job.state is not State.ASSIGNED:
+        return job
+    return replace(job, state=State.ACTIVE, started_at=now, started_wall=wall, reason="")
+
+
+def is_current(job: Job, worker: str, attempt: int) -> bool:
+    """Say whether ``attempt`` of ``worker`` is the one under way."""
+    return job.state in UNDER_WAY and job.attempt == attempt and job.worker == worker
+
+
+def refused(job: Job, worker: str, attempt: int, reason: str, now: float) -> Job | None:
+    """REFUSED: back in line at no cost. It frees an at-most-once job too."""
+    if not is_current(job, worker, attempt) or job.placing:
+        return None
+    if job.stopping:
+        return ended(job, Event.STOP, now)
+    return replace(queued_again(job, now, 0.0), fence=attempt + 1, reason=reason)
+
+
+def holding(job: Job | None, worker: str, attempt: int) -> Verdict:
+    """HOLDING: may the worker go on with this attempt?"""
+    if job is None:
+        return Verdict.UNKNOWN
+    if job.finished or job.placing:
+        return Verdict.DROP
+    if job.stopping:
+        return Verdict.CANCEL
+    if is_current(job, worker, attempt):
+        return Verdict.OK
+    return Verdict.DROP if attempt < job.fence else Verdict.STALE
+
+
+def adopted(job: Job, worker: str, attempt: int) -> Job | None:
+    """
+    HOLDING of an attempt that we do not know yet: ours is a restored backup (rule 9).
+
+    A job that waits is what the worker holds; otherwise the next attempt goes above that number.
+    """
+    if attempt <= job.attempt or job.finished:
+        return None
+    if job.state is State.QUEUED:
+        return replace(assign(replace(job, attempt=attempt - 1), worker), reason="adopted")
+    return None
+
+
+def stop(job: Job, now: float) -> Job | None:
+    """
+    Stop ``job``: raise the fence above the attempt, so that no outcome of it can be applied.
+
+    None if it is too late: it is finished, or its output files are being put in place.
+    """
+    if job.finished or job.placing:
+        return None
+    job = replace(job, fence=job.attempt + 1, reason="stopped by a person")
+    if job.state is State.QUEUED:
+        return ended(job, Event.STOP, now)
+    return replace(job, stopping=True)
+
+
+def cancelled(job: Job, worker: str, attempt: int, now: float) -> Job | None:
+    """CANCELLED: the worker has let go of it for good."""
+    if not job.stopping or job.worker != worker or attempt < job.attempt:
+        return None
+    return ended(job, Event.STOP, now)
+
+
+def died(job: Job, worker: str, attempt: int, rule: RetryRule, now: float) -> Job | None:
+    """HOLDING with ``died``: it was STARTED in an earlier boot of the worker, which crashed."""
+    if not is_current(job, worker, attempt) or job.placing:
+        return None
+    if job.stopping:
+        return ended(job, Event.STOP, now)
+    if job.delivery is Delivery.AT_MOST_ONCE:
+        return lost(job, now)
+    crash = Outcome(Result.CRASHED, reason="the instance that ran it crashed")
+    return decide(job, crash, rule, now)
+
+
+def gone(job: Job, worker: str, rule: RetryRule, now: float, why: str) -> Job | None:
+    """
+    The worker is *confirmed* gone (rule 6): at-least-once jobs move at once.
+
+    Exclusive ones wait for their lease; at-most-once ones may have run: ``lapsed`` decides.
+    """
+    if job.state not in UNDER_WAY or job.worker != worker or job.placing:
+        return None
+    if job.delivery is not Delivery.AT_LEAST_ONCE:
+        return None
+    if job.stopping:
+        return ended(job, Event.STOP, now)
+    if job.state is State.ACTIVE:
+        crashes = job.crashes + 1
+        job = replace(job, crashes=crashes, reason=why)
+        if crashes >= rule.max_crashes:
+            return replace(ended(job, Event.GIVE_UP, now), fence=job.attempt + 1)
+    return replace(queued_again(job, now, 0.0), reason=why)
+
+
+def lapsed(job: Job, attempt: int, rule: RetryRule, now: float) -> Job | None:
+    """
+    The lease of ``attempt`` is over, unexplained: the network is to blame, not the job.
+
+    An at-least-once job moves, and its old attempt may still bring a success home; an exclusive
+    one moves with the old attempt fenced off; an at-most-once one stays, unreachable.
+    """
+    if job.state not in UNDER_WAY or job.attempt != attempt or job.placing:
+        return None
+    if job.stopping:
+        return ended(job, Event.STOP, now)
+    if job.delivery is Delivery.AT_MOST_ONCE:
+        return None
+    lapses = job.lapses + 1
+    fence = attempt + 1 if job.delivery is Delivery.EXCLUSIVE else job.fence
+    job = replace(job, lapses=lapses, fence=fence, reason="its worker fell silent")
+    if lapses >= rule.max_lapses:
+        job = replace(job, reason="no worker kept it")
+        return ended(job, Event.GIVE_UP, now)
+    return queued_again(job, now, rule.delay_s(lapses))
+
+
+def lost(job: Job, now: float) -> Job:
+    """An at-most-once job whose fate stays unknown."""
+    return replace(ended(job, Event.LOSE, now), reason="its worker is gone; it may have run")
+
+
+def restarted(job: Job, own_id: str, rule: RetryRule, now: float) -> Job | None:
+    """
+    Our own start: what ran here ended with the former boot.
+
+    What runs elsewhere goes on, and is given a full lease and grace by the caller (rule 3).
+    """
+    if job.state not in UNDER_WAY or job.worker != own_id or job.placing:
+        return None
+    if job.stopping:
+        return ended(job, Event.STOP, now)
+    if job.state is State.ASSIGNED:
+        return queued_again(job, now, 0.0)
+    if job.delivery is Delivery.AT_MOST_ONCE:
+        return lost(job, now)
+    crash = Outcome(Result.CRASHED, reason="the instance stopped while it ran")
+    return decide(job, crash, rule, now)

@@ -1,0 +1,188 @@
+"""
+Arguments and results as opaque bytes: what a job carries, and no daemon ever reads.
+
+A payload is a MessagePack map ``{argument: value}``; a result is one value. Extension codes:
+1 file and 5 directory (an index into the files that travel beside), 2 datetime (ISO 8601),
+3 UUID (16 bytes), 4 integer beyond 64 bits (decimal text). ``Path``, ``Decimal``, ``date`` and
+``Enum`` travel as text or value, dataclasses and pydantic models as maps, to be rebuilt from the
+consumer's annotations; tuples and sets come back as lists (CONFORMANCE C011).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from datetime import date, datetime, time
+from decimal import Decimal
+from enum import Enum
+from pathlib import Path, PurePath
+from typing import Any, Final
+from uuid import UUID
+
+from offload import codec
+from offload.errors import Malformed, PayloadError
+
+MAX_DEPTH: Final = 64
+FILE, DATETIME, UUID_CODE, BIG_INT, DIRECTORY = 1, 2, 3, 4, 5
+
+
+class File:
+    """
+    A file that travels with a job.
+
+    As an argument: ``File("in.jpg")`` is read when the job is added; later changes do not matter.
+    In a consumer: ``path`` is a private copy. As a result: ``path`` is where it was placed.
+
+    Args:
+        path: Where the file is.
+        name: The name under which it arrives; by default its own.
+    """
+
+    __slots__ = ("name", "path")
+
+    def __init__(self, path: str | PurePath, name: str | None = None) -> None:
+        self.path = Path(path)
+        self.name = self.path.name if name is None else name
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def __repr__(self) -> str:
+        return f"File({str(self.path)!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, File) and (self.path, self.name) == (other.path, other.name)
+
+    def __hash__(self) -> int:
+        return hash((self.path, self.name))
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """
+    A value made ready to travel.
+
+    Attributes:
+        data: The packed value.
+        files: The files it names, in the order of their indexes.
+        fields: Its searchable top-level scalars (text, numbers, booleans as 0 and 1).
+    """
+
+    data: bytes
+    files: tuple[File, ...]
+    fields: Mapping[str, str | float | int]
+
+
+def encode(value: Any, at: str = "payload") -> Encoded:
+    """Pack ``value``; raise ``PayloadError`` that names the place of what cannot travel."""
+    encoder = _Encoder()
+    plain = encoder.plain(value, at, 0)
+    scalars = {
+        name: int(entry) if isinstance(entry, bool) else entry
+        for name, entry in (plain.items() if isinstance(plain, dict) else ())
+        if isinstance(entry, str | int | float)
+    }
+    try:
+        return Encoded(codec.pack(plain), tuple(encoder.files), scalars)
+    except (ValueError, OverflowError) as error:
+        raise PayloadError(at, str(error)) from None
+
+
+def decode(data: bytes, files: Sequence[File] = ()) -> Any:
+    """Unpack a value whose files are now at ``files``; raise ``Malformed``."""
+
+    def ext(code: int, body: bytes) -> Any:
+        if code in (FILE, DIRECTORY):
+            return files[int.from_bytes(body, "big")]
+        if code == DATETIME:
+            return datetime.fromisoformat(body.decode("ascii"))
+        if code == UUID_CODE:
+            return UUID(bytes=body)
+        if code == BIG_INT:
+            return int(body)
+        raise ValueError(f"extension {code}")
+
+    try:
+        return codec.unpack(data, max_items=max(len(data), 1), ext_hook=ext)
+    except IndexError:
+        raise Malformed("names a file that did not come along") from None
+
+
+class _Encoder:
+    """One walk through a value: makes it plain and collects its files."""
+
+    def __init__(self) -> None:
+        self.files: list[File] = []
+
+    def plain(self, value: Any, at: str, depth: int) -> Any:
+        if depth > MAX_DEPTH:
+            raise PayloadError(at, f"is nested deeper than {MAX_DEPTH} levels")
+        kind = type(value)
+        if value is None or kind in (bool, float, bytes):
+            return value
+        if kind is str:
+            return _text(value, at)
+        if kind is int:
+            return _integer(value)
+        if kind is dict:
+            return {_key(k, at): self.plain(v, f"{at}.{k}", depth + 1) for k, v in value.items()}
+        if kind in (list, tuple):
+            return [self.plain(v, f"{at}[{i}]", depth + 1) for i, v in enumerate(value)]
+        return self._rich(value, at, depth)
+
+    def _rich(self, value: Any, at: str, depth: int) -> Any:
+        if isinstance(value, File):
+            self.files.append(value)
+            return codec.ext(FILE, (len(self.files) - 1).to_bytes(4, "big"))
+        if is_dataclass(value) and not isinstance(value, type):
+            value = {field.name: getattr(value, field.name) for field in fields(value)}
+            return self.plain(value, at, depth)
+        if isinstance(value, datetime):
+            return codec.ext(DATETIME, value.isoformat().encode("ascii"))
+        for kind, simpler in _SIMPLER:
+            if isinstance(value, kind):
+                return self.plain(simpler(value), at, depth + 1)
+        if isinstance(value, UUID):
+            return codec.ext(UUID_CODE, value.bytes)
+        dump = getattr(type(value), "model_dump", None)  # a pydantic model, without pydantic
+        if dump is not None:
+            return self.plain(dump(value), at, depth + 1)
+        raise PayloadError(at, f"a {type(value).__name__} cannot travel")
+
+
+# Subclasses of the basic types come last: an ``IntEnum`` is an ``Enum`` first.
+_SIMPLER: Final[tuple[tuple[type, Callable[[Any], Any]], ...]] = (
+    (Enum, lambda value: value.value),
+    (PurePath, str),
+    (Decimal, str),
+    (date, date.isoformat),
+    (time, time.isoformat),
+    (bytearray, bytes),
+    (memoryview, bytes),
+    (set, list),
+    (frozenset, list),
+    (str, str.__str__),
+    (int, int.__int__),
+    (float, float.__float__),
+    (Mapping, dict),
+    (tuple, tuple),
+    (list, list),
+)
+
+
+def _text(value: str, at: str) -> str:
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        raise PayloadError(at, "holds a lone surrogate, which is not text") from None
+    return value
+
+
+def _key(value: Any, at: str) -> str:
+    if not isinstance(value, str):
+        raise PayloadError(at, f"the key {value!r} must be text")
+    return _text(str(value), at)
+
+
+def _integer(value: int) -> Any:
+    if -(2**63) <= value < 2**64:
+        return value
+    return codec.ext(BIG_INT, str(value).encode("ascii"))

@@ -1,0 +1,1 @@
+"""Who is there: identity, discovery, links, topology. Moves dictionaries and files, not jobs."""

@@ -1,0 +1,120 @@
+"""Where we can be reached, on which interfaces we look for others, and address texts."""
+
+import ipaddress
+import socket
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import psutil
+
+from offload.errors import ConfigError
+from offload.peers.topology import Address, is_host
+
+DEFAULT_PORT: Final = 4711
+LOOPBACK: Final = "127.0.0.1"
+# Bridges to containers and tunnels lead to no machine of this LAN, unless a person names them.
+_VIRTUAL: Final = ("docker", "br-", "veth", "virbr", "tun", "utun", "tap", "tailscale", "wg", "zt")
+_WILDCARDS: Final = ("", "0.0.0.0", "::")  # noqa: S104 (compared with, never bound here)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """
+    How an instance shows itself.
+
+    Attributes:
+        interfaces: Addresses of the interfaces that speak mDNS.
+        hosts: Addresses in its mDNS record.
+        addresses: Host and port pairs in its announcement.
+    """
+
+    interfaces: tuple[str, ...]
+    hosts: tuple[str, ...]
+    addresses: tuple[Address, ...]
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether ``host`` is of this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def make_plan(
+    listen: Sequence[str],
+    *,
+    port: int,
+    interfaces: Sequence[str] = (),
+    advertise: Sequence[str] = (),
+) -> Plan:
+    """
+    Return how to show an instance that listens on ``listen``; blocks for some milliseconds.
+
+    Args:
+        listen: Hosts that are listened on; ``0.0.0.0`` and ``::`` stand for all addresses.
+        port: The port that is listened on.
+        interfaces: Names of interfaces; none: all that are no bridges or tunnels.
+        advertise: ``host`` or ``host:port`` that others should try first.
+    """
+    named = tuple(parse_address(text, port, key="node.advertise") for text in advertise)
+    if all(is_loopback(host) for host in listen):
+        hosts = tuple(LOOPBACK if host == "localhost" else host for host in listen)
+        return Plan((LOOPBACK,), hosts, (*named, *((host, port) for host in hosts)))
+    local = list(_local_addresses(interfaces))
+    hosts = tuple(dict.fromkeys(_listened(listen, local)))
+    lasting = (host for host in hosts if "%" not in host)  # a scope means nothing elsewhere
+    return Plan(
+        interfaces=tuple(local),
+        hosts=tuple(host for host in hosts if _is_ip(host)),
+        addresses=(*named, *((host, port) for host in lasting)),
+    )
+
+
+def parse_address(text: str, default_port: int, *, key: str) -> Address:
+    """Read ``host``, ``host:port`` or ``[v6]:port``; raise ``ConfigError`` for anything else."""
+    host, port = text.strip(), str(default_port)
+    if host.startswith("["):
+        host, _, rest = host[1:].partition("]")
+        port = rest[1:] if rest.startswith(":") else port
+    elif host.count(":") == 1:
+        host, _, port = host.partition(":")
+    if not is_host(host) or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise ConfigError(key, f"{text!r} is no address; write host, host:port or [v6]:port")
+    return host, int(port)
+
+
+def _listened(listen: Iterable[str], local: Iterable[str]) -> Iterable[str]:
+    """Yield what can be dialled of that which is listened on."""
+    for host in listen:
+        if host in _WILDCARDS:
+            # an IPv6 wildcard socket is IPv6 only, as asyncio opens it
+            yield from (a for a in local if not host or (":" in a) is (":" in host))
+        else:
+            yield host
+
+
+def _local_addresses(named: Sequence[str]) -> Iterable[str]:
+    """Yield the addresses of the interfaces that are up, loopback ones only if named."""
+    up = {name for name, stats in psutil.net_if_stats().items() if stats.isup}
+    for name, entries in psutil.net_if_addrs().items():
+        if name not in up or (named and name not in named):
+            continue
+        if not named and name.startswith(_VIRTUAL):
+            continue
+        for entry in entries:
+            if entry.family not in (socket.AF_INET, socket.AF_INET6):
+                continue
+            if not is_loopback(entry.address) or named:
+                yield entry.address

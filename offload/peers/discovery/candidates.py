@@ -1,0 +1,169 @@
+"""
+Whom to dial, and when. Pure: ``now`` is an argument.
+
+Candidates are hints and none is trusted. Who was linked before and is still a member is dialled
+every second; others with a back-off; strangers, which mDNS alone tells of, at most five a second,
+the newest first, so that a crowd of phantoms delays nobody real for long.
+"""
+
+from collections.abc import Container, Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from offload.peers.topology import Address
+
+CANDIDATE_LIMIT: Final = 256
+ADDRESS_LIMIT: Final = 8
+STRANGERS_PER_S: Final = 5
+RETRY_S: Final = 1.0
+RETRY_LIMIT_S: Final = 30.0
+COURTESY_S: Final = 0.2  # what the higher id of a pair waits, so that both do not dial at once
+
+
+@dataclass(slots=True)
+class Candidate:
+    """
+    An instance, or an address where one may be.
+
+    Attributes:
+        id: Which instance; "" for an address that was configured and never reached.
+        addresses: Where to try, the latest known first.
+        reached: Those where we have reached it.
+        came: Where it came from when it dialled us, with the port that it listens on.
+        stranger: Only mDNS has told of it.
+        fixed: It was configured: never forgotten.
+    """
+
+    id: str
+    addresses: list[Address]
+    due_at: float
+    stranger: bool = False
+    fixed: bool = False
+    reached: set[Address] = field(default_factory=set)
+    came: Address | None = None
+    failures: int = 0
+    dialling: bool = False
+
+    @property
+    def near(self) -> bool:
+        """Say whether it was linked since our start."""
+        return bool(self.reached) or self.came is not None
+
+
+class Candidates:
+    """All instances that may be there, but for our own."""
+
+    def __init__(self, own_id: str) -> None:
+        self._own_id = own_id
+        self._fixed: list[Candidate] = []
+        self._found: dict[str, Candidate] = {}  # by id, the latest found last
+        self._tokens: float = STRANGERS_PER_S
+        self._tokens_at = 0.0
+
+    def __len__(self) -> int:
+        return len(self._found) + len(self._fixed)
+
+    def get(self, instance_id: str) -> Candidate | None:
+        """Return the candidate with this id."""
+        return self._found.get(instance_id)
+
+    def fix(self, address: Address, now: float) -> None:
+        """Add a configured address."""
+        self._fixed.append(Candidate("", [address], now, fixed=True))
+
+    def find(
+        self, instance_id: str, addresses: Iterable[Address], now: float, *, stranger: bool
+    ) -> None:
+        """Note where an instance may be; a new address of it is tried at once."""
+        if instance_id == self._own_id:
+            return
+        candidate = self._found.get(instance_id)
+        if candidate is None:
+            self._make_room()
+            wait_s = COURTESY_S if self._own_id > instance_id else 0.0
+            candidate = Candidate(instance_id, [], now + wait_s, stranger=stranger)
+            self._found[instance_id] = candidate
+        elif not stranger:
+            candidate.stranger = False
+        fresh = [a for a in addresses if a not in candidate.addresses]
+        if fresh and candidate.addresses:
+            candidate.failures, candidate.due_at = 0, now
+        candidate.addresses = [*fresh, *candidate.addresses][:ADDRESS_LIMIT]
+
+    def lost(self, instance_id: str) -> None:
+        """Forget an instance that nothing but mDNS ever told of."""
+        candidate = self._found.get(instance_id)
+        if candidate is not None and candidate.stranger and not candidate.dialling:
+            del self._found[instance_id]
+
+    def linked(self, instance_id: str, address: Address, now: float, *, dialled: bool) -> None:
+        """Note that a link is up, by way of ``address``."""
+        self.find(instance_id, (), now, stranger=False)
+        candidate = self._found.get(instance_id)
+        if candidate is None:
+            return
+        if address in candidate.addresses:
+            candidate.addresses.remove(address)
+        candidate.addresses = [address, *candidate.addresses][:ADDRESS_LIMIT]
+        candidate.failures = 0
+        if dialled:
+            candidate.reached.add(address)
+        else:
+            candidate.came = address
+
+    def due(self, now: float, linked: Container[str]) -> list[Candidate]:
+        """Return whom to dial now; they count as being dialled until ``tried``."""
+        elapsed_s, self._tokens_at = now - self._tokens_at, now
+        self._tokens = min(STRANGERS_PER_S, self._tokens + elapsed_s * STRANGERS_PER_S)
+        chosen: list[Candidate] = []
+        # dicts keep their order: reversed, the newest come first; sorting keeps that among equals
+        for candidate in sorted(
+            (*self._fixed, *reversed(self._found.values())), key=lambda c: (c.stranger, c.failures)
+        ):
+            if not _is_due(candidate, now, linked):
+                continue
+            if candidate.stranger:
+                if self._tokens < 1:
+                    break
+                self._tokens -= 1
+            candidate.dialling = True
+            chosen.append(candidate)
+        return chosen
+
+    def tried(self, candidate: Candidate, now: float, *, reached: bool, urgent: bool) -> None:
+        """Note how dialling went; ``urgent``: a member that must be found again soon."""
+        candidate.dialling = False
+        candidate.failures = 0 if reached else candidate.failures + 1
+        back_off_s = RETRY_S * 2 ** min(max(candidate.failures - 1, 0), 5)
+        candidate.due_at = now + (RETRY_S if urgent else min(back_off_s, RETRY_LIMIT_S))
+
+    def hurry(self, instance_id: str, now: float) -> None:
+        """Dial this instance at once."""
+        candidate = self._found.get(instance_id)
+        if candidate is not None:
+            candidate.due_at, candidate.failures = now, 0
+
+    def next_due_s(self, now: float, linked: Container[str]) -> float | None:
+        """Return in how many seconds somebody should be dialled; None: nobody."""
+        waits = [
+            max(c.due_at - now, 1 / STRANGERS_PER_S if c.stranger else 0.0)
+            for c in (*self._fixed, *self._found.values())
+            if not c.dialling and c.id not in linked and c.addresses
+        ]
+        return min(waits, default=None)
+
+    def _make_room(self) -> None:
+        while len(self._found) >= CANDIDATE_LIMIT:
+            oldest = min(
+                self._found.values(), key=lambda c: (not c.stranger, bool(c.reached), -c.failures)
+            )
+            del self._found[oldest.id]
+
+
+def _is_due(candidate: Candidate, now: float, linked: Container[str]) -> bool:
+    return (
+        not candidate.dialling
+        and bool(candidate.addresses)
+        and now >= candidate.due_at
+        and candidate.id not in linked
+    )

@@ -1,0 +1,60 @@
+"""
+Who is on the network: announcements and time in, a view, facts and events out.
+
+Pure: no I/O, no clock, no logging. ``members`` finds out who is there, ``instances`` says what an
+instance and a view are, ``events`` makes of views what listeners are told.
+"""
+
+from offload.peers.topology.events import Kind, TopologyEvent, ViewEvents
+from offload.peers.topology.facts import (
+    Appeared,
+    Fact,
+    Gone,
+    Heard,
+    LoadChanged,
+    Restarted,
+    Silent,
+    Updated,
+)
+from offload.peers.topology.instances import (
+    Address,
+    Announcement,
+    Capability,
+    Instance,
+    Property,
+    TopologyView,
+    Version,
+    check_capabilities,
+    check_id,
+    check_properties,
+    count,
+    is_host,
+)
+from offload.peers.topology.members import Topology
+
+__all__ = [
+    "Address",
+    "Announcement",
+    "Appeared",
+    "Capability",
+    "Fact",
+    "Gone",
+    "Heard",
+    "Instance",
+    "Kind",
+    "LoadChanged",
+    "Property",
+    "Restarted",
+    "Silent",
+    "Topology",
+    "TopologyEvent",
+    "TopologyView",
+    "Updated",
+    "Version",
+    "ViewEvents",
+    "check_capabilities",
+    "check_id",
+    "check_properties",
+    "count",
+    "is_host",
+]

@@ -1,0 +1,87 @@
+"""What a topology keeps of each other instance, alive or not."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from offload.peers.topology.instances import Announcement, Instance
+
+
+@dataclass(slots=True)
+class Member:
+    """
+    Another instance, and until when it may be quiet.
+
+    Attributes:
+        silent_at: When it is silent unless it is heard before; ``gone_at``: when it is gone.
+        number: That of its latest beat.
+        source: The peer through which that number came first.
+        guess: The rank that it is expected to take, and until when we wait for its own word.
+        seen: How it looks in the view; None when that must be made anew.
+    """
+
+    announcement: Announcement
+    since: float
+    silent_at: float
+    gone_at: float
+    number: int = 0
+    source: str = ""
+    silent: bool = False
+    load: Mapping[str, Any] = field(default_factory=dict)
+    guess: tuple[int, float] | None = None
+    seen: Instance | None = None
+
+    @property
+    def rank(self) -> int:
+        """Return the rank that counts now."""
+        return self.announcement.rank if self.guess is None else self.guess[0]
+
+    def see(self, *, leader: bool) -> Instance:
+        """Return how it looks in the view."""
+        if self.seen is None or self.seen.leader is not leader:
+            self.seen = instance(
+                self.announcement,
+                self.rank,
+                self.load,
+                self.since,
+                leader=leader,
+                silent=self.silent,
+            )
+        return self.seen
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """A life that is over as far as we know: its last announcement and beat number."""
+
+    announcement: Announcement
+    number: int
+
+
+def instance(
+    said: Announcement,
+    rank: int,
+    load: Mapping[str, Any],
+    since: float,
+    *,
+    leader: bool,
+    silent: bool = False,
+    own: bool = False,
+) -> Instance:
+    """Return how one that announced ``said`` looks in a view."""
+    return Instance(
+        id=said.id,
+        name=said.name,
+        boot=said.boot,
+        rank=rank,
+        addresses=said.addresses,
+        capabilities=said.capabilities,
+        properties=said.properties,
+        version=said.version,
+        draining=said.draining,
+        load=load,
+        silent=silent,
+        leader=leader,
+        own=own,
+        since=since,
+    )

@@ -1,0 +1,254 @@
+"""One connection to a peer: what waits leaves in one message, what comes is handed up."""
+
+import asyncio
+import socket
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+from aiohttp import ClientWebSocketResponse, WSMessage, WSMsgType, web
+from yarl import URL
+
+from offload.errors import Malformed, PeerUnreachable
+from offload.peers.transport import frames
+from offload.peers.transport.frames import Close, Hello, Message
+
+Channel = web.WebSocketResponse | ClientWebSocketResponse
+MAX_WAITING_BYTES: Final = 8 * 1024 * 1024
+MAX_OUTSTANDING: Final = 16  # messages whose handlers still run; then reading pauses
+SIMULTANEOUS_S: Final = 5.0
+CLOSE_S: Final = 1.0
+_USER_TIMEOUT: Final = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux
+
+
+@dataclass(frozen=True, slots=True)
+class LinkUp:
+    """
+    A link is up. Published again for a linked peer when a newer link took the place of its former.
+
+    What was sent on the former may be lost, so whoever keeps a peer informed begins anew.
+    """
+
+    peer: str
+    hello: Hello
+    address: str
+    dialled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LinkDown:
+    """No link to the peer is left; ``goodbye`` if it said that it leaves."""
+
+    peer: str
+    reason: str
+    goodbye: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LinkInfo:
+    """A link as people see it: where, by whom, since when (wall time)."""
+
+    address: str
+    dialled: bool
+    since_wall: float
+    hello: Hello
+
+
+class Link:
+    """
+    One link, from both hellos to its end.
+
+    Args:
+        channel: The WebSocket.
+        hello: What the peer said.
+        host: Where we reached it, or where it came from.
+        port: Likewise.
+        dialled: Whether we dialled.
+        write_s: A write that is stuck for longer ends the link.
+    """
+
+    def __init__(
+        self,
+        channel: Channel,
+        hello: Hello,
+        *,
+        host: str,
+        port: int,
+        dialled: bool,
+        write_s: float,
+    ) -> None:
+        self._channel = channel
+        self.hello = hello
+        self.peer = hello.id
+        self.host, self.port, self.dialled = host, port, dialled
+        self.since_wall = time.time()
+        self.since_s = asyncio.get_running_loop().time()
+        self.ended = asyncio.Event()
+        self.slots = asyncio.Semaphore(MAX_OUTSTANDING)
+        self.malformed = 0
+        self.goodbye = False
+        self.code: int | None = None
+        self.reason = ""
+        self._write_s = write_s
+        self._waiting: deque[bytes] = deque()
+        self._waiting_bytes = 0
+        self._wake = asyncio.Event()
+        self._closing: tuple[Close, str] | None = None
+        set_patience(channel.get_extra_info("socket"), write_s)
+
+    @property
+    def info(self) -> LinkInfo:
+        """The link as people see it."""
+        address = address_of(self.host, self.port)
+        return LinkInfo(address, self.dialled, self.since_wall, self.hello)
+
+    @property
+    def open(self) -> bool:
+        """Whether frames may still be sent."""
+        return self._closing is None and not self.ended.is_set()
+
+    def send(self, packed: bytes) -> bool:
+        """Queue a packed frame; False if the link is ending or too much waits already."""
+        if not self.open or self._waiting_bytes + len(packed) > MAX_WAITING_BYTES:
+            return False
+        self._waiting.append(packed)
+        self._waiting_bytes += len(packed)
+        self._wake.set()
+        return True
+
+    def inherit(self, former: "Link") -> None:
+        """Send what ``former`` has not sent yet."""
+        for packed in former._waiting:
+            self.send(packed)
+        former._waiting.clear()
+
+    def retire(self, code: Close, reason: str) -> None:
+        """Close the link once what waits is written."""
+        if self._closing is None:
+            self._closing = code, reason
+            self._wake.set()
+
+    def cut(self, reason: str) -> None:
+        """End the link at once, whatever waits."""
+        self.reason = self.reason or f"cut here: {reason}"
+        abort(self._channel)
+
+    async def live(self, hear: Callable[[Message], Awaitable[None]]) -> None:
+        """Write and read until the link ends; ``reason`` tells why it did."""
+        writer = asyncio.get_running_loop().create_task(self._write())
+        try:
+            await self._read(hear)
+        finally:
+            self.ended.set()
+            self._wake.set()
+            if not writer.done():
+                await asyncio.wait([writer], timeout=CLOSE_S)
+                writer.cancel()
+
+    async def _write(self) -> None:
+        try:
+            while not self.ended.is_set():
+                await self._wake.wait()
+                self._wake.clear()
+                while self._waiting and not self.ended.is_set():
+                    async with asyncio.timeout(self._write_s):
+                        await self._channel.send_bytes(self._next())
+                if self._closing:
+                    code, reason = self._closing
+                    self.reason = self.reason or f"closed here: {reason}"
+                    await close(self._channel, code, reason)
+                    return
+        except TimeoutError:
+            self.cut(f"the peer has taken nothing for {self._write_s:g} s")
+        except ConnectionError as error:
+            self.reason = self.reason or f"connection lost ({error})"
+            abort(self._channel)
+
+    def _next(self) -> bytes:
+        message, count = frames.join(self._waiting)
+        for _ in range(count):
+            self._waiting_bytes -= len(self._waiting.popleft())
+        return message
+
+    async def _read(self, hear: Callable[[Message], Awaitable[None]]) -> None:
+        while True:
+            received = await self._channel.receive()
+            if received.type in (WSMsgType.BINARY, WSMsgType.TEXT):
+                await hear(frames.split(received.data))
+            elif received.type not in (WSMsgType.PING, WSMsgType.PONG):
+                self._note_end(received)
+                return
+
+    def _note_end(self, received: WSMessage) -> None:
+        if received.type is WSMsgType.CLOSE:
+            self.code = received.data
+            self.reason = self.reason or f"closed by the peer: {received.extra or received.data}"
+        else:
+            cause = f" ({received.data})" if received.data else ""
+            self.reason = self.reason or f"connection lost{cause}"
+
+
+def takes_over(own_id: str, old: Link, new: Link) -> bool:
+    """
+    Say whether the accepted link ``new`` takes the place of ``old``, to the same peer.
+
+    Nobody dials whom it is linked to: so its dialler has lost the old one, unless both dialled
+    at the same time. Then both keep the one that the lower id dialled.
+    """
+    if new.hello.boot != old.hello.boot:
+        return new.hello.boot > old.hello.boot
+    if old.dialled == new.dialled or new.since_s - old.since_s > SIMULTANEOUS_S:
+        return True
+    return new.dialled == (own_id < new.peer)
+
+
+async def hear_hello(channel: Channel, where: str) -> tuple[Hello, Message]:
+    """
+    Wait for the peer's hello; return it, and what else came in its message.
+
+    Raises:
+        Malformed: If something else came first.
+        PeerUnreachable: If the peer closed the connection instead, with its reason.
+    """
+    received = await channel.receive()
+    if received.type is not WSMsgType.BINARY:
+        said = received.extra or received.data
+        raise PeerUnreachable(where, f"refused the link: {said}" if said else "ended the link")
+    message = frames.split(received.data)
+    hellos = message.frames.pop("hello", [])
+    if message.first != "hello" or len(hellos) != 1:
+        raise Malformed("the first frame is no hello")
+    return Hello.from_wire(hellos[0]), message
+
+
+async def close(channel: Channel, code: Close, reason: str) -> None:
+    """Close a WebSocket, with the reason for the other side."""
+    with suppress(ConnectionError):
+        await channel.close(code=code, message=reason.encode("utf-8")[:120])
+
+
+def abort(channel: Channel) -> None:
+    """End a connection at once, whatever waits to be written."""
+    connection = channel.get_extra_info("socket")
+    if connection is not None:
+        with suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
+
+
+def set_patience(connection: Any, patience_s: float) -> None:
+    """Let the system end a connection whose peer has confirmed nothing for so long."""
+    if connection is not None and _USER_TIMEOUT is not None:
+        connection.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, int(patience_s * 1000))
+
+
+def address_of(host: str, port: int) -> str:
+    """Return ``host:port``, with brackets around IPv6."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def url_of(host: str, port: int, path: str) -> URL:
+    """Return the address of ``path`` at a peer (links are plain for now, see ``Server.open``)."""
+    return URL.build(scheme="http", host=host, port=port, path=path)

@@ -1,0 +1,447 @@
+"""Who is linked: dials, accepts, hands frames up, and sends what the rooms above have to say."""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, NoReturn
+
+import aiohttp
+
+from offload.errors import Malformed, PeerRefused, PeerUnreachable
+from offload.events import Bus
+from offload.peers.transport import frames
+from offload.peers.transport.bulk import Bulk
+from offload.peers.transport.frames import Close, Hello, Message
+from offload.peers.transport.link import (
+    CLOSE_S,
+    Channel,
+    Link,
+    LinkDown,
+    LinkInfo,
+    LinkUp,
+    abort,
+    address_of,
+    close,
+    hear_hello,
+    set_patience,
+    takes_over,
+    url_of,
+)
+from offload.peers.transport.server import LINK_PATH, Server
+from offload.peers.transport.store import BlobStore
+from offload.tasks import Tasks
+
+log = logging.getLogger(__name__)
+MAX_MALFORMED: Final = 3
+Handler = Callable[[str, list[dict[str, Any]]], Awaitable[None] | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """
+    How long the transport waits for others.
+
+    Attributes:
+        dial_s: For a connection and the peer's hello.
+        write_s: For the peer to take what was written, before the link counts as broken.
+        stall_s: For the next chunk of a blob.
+        push_s: For a peer to begin to put a blob that it was asked for.
+    """
+
+    dial_s: float = 5.0
+    write_s: float = 10.0
+    stall_s: float = 30.0
+    push_s: float = 10.0
+
+
+PATIENT: Final = Timing()
+
+
+class Transport:
+    """
+    The links of this instance, one per peer at most, and the blobs that move beside them.
+
+    ``open`` listens; ``run`` owns what goes on until it is cancelled, and then says goodbye.
+    Facts on the bus: ``LinkUp``, ``LinkDown``.
+
+    Args:
+        hello: What to say of this instance, asked at every new link.
+        handlers: By kind, who takes a peer's frames: called once per message with the fields of
+            all its frames of that kind. What a handler returns is awaited beside the reading;
+            when too much of it is outstanding, the link is read no further: so a handler must
+            not wait for its own peer. A handler that raises ``Malformed`` refuses the frames.
+        blobs: Where blobs are kept.
+        bus: Where facts are published.
+        listen: The addresses to listen on.
+        port: The port, on all of them; None for a free one, ``port_hint`` if that is free.
+        timing: How long to wait for others.
+    """
+
+    def __init__(
+        self,
+        *,
+        hello: Callable[[], Hello],
+        handlers: Mapping[str, Handler],
+        blobs: BlobStore,
+        bus: Bus,
+        listen: Sequence[str],
+        port: int | None = None,
+        port_hint: int | None = None,
+        timing: Timing = PATIENT,
+    ) -> None:
+        self._hello = hello
+        self._handlers = handlers
+        self._bus = bus
+        self._listen, self._ports = tuple(listen), (port, port_hint)
+        self._timing = timing
+        self._tasks = Tasks()
+        self._links: dict[str, Link] = {}
+        self._living: set[Link] = set()  # those too that another has taken the place of
+        self._dials: dict[tuple[str, int, str | None], asyncio.Task[str | PeerUnreachable]] = {}
+        self._http: aiohttp.ClientSession | None = None
+        self._closing = False
+        self._bulk = Bulk(
+            blobs,
+            link=self._links.get,
+            send=self.send,
+            tasks=self._tasks,
+            stall_s=timing.stall_s,
+            push_s=timing.push_s,
+        )
+        self._server = Server(
+            accept=self._accept,
+            get=self._bulk.serve_get,
+            put=self._bulk.serve_put,
+            stall_s=timing.stall_s,
+        )
+        self._own: Mapping[str, Callable[[Link, list[dict[str, Any]]], None]] = {
+            "hello": _refuse_hello,
+            "error": _note_error,
+            "bye": _note_goodbye,
+            "want": self._bulk.on_want,
+            "missing": self._bulk.on_missing,
+        }
+        self.port = port or 0
+        self.malformed = 0  # frames
+        self.unknown = 0  # frames of kinds that nobody handles
+
+    async def open(self) -> None:
+        """
+        Listen; from here on peers may link, and ``port`` is known.
+
+        Raises:
+            PortTaken: If the configured port is in use.
+            ConfigError: If it can't listen there at all.
+        """
+        self.port = await self._server.open(self._listen, *self._ports)
+        self._http = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, socket_factory=self._socket),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._timing.dial_s),
+            auto_decompress=False,
+            skip_auto_headers=("Accept-Encoding", "User-Agent"),
+        )
+        self._bulk.open(self._http)
+
+    async def run(self) -> NoReturn:
+        """Work until cancelled; then say goodbye to all peers and close, in bounded time."""
+        for_ever = asyncio.Event()
+        try:
+            while True:
+                await for_ever.wait()
+        finally:
+            await self.close()
+
+    async def close(self) -> None:
+        """Say goodbye to all peers and end everything; may be called again."""
+        self._closing = True
+        await self._server.stop_listening()
+        for link in tuple(self._living):
+            link.send(frames.frame("bye", {}))
+            link.retire(Close.AWAY, "it leaves")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(2 * CLOSE_S):
+                for link in tuple(self._living):
+                    await link.ended.wait()
+        await self._tasks.close()
+        await self._server.close()
+        if self._http is not None:
+            await self._http.close()
+        self._bulk.close()
+
+    def peers(self) -> dict[str, LinkInfo]:
+        """Return the linked peers, by instance id."""
+        return {peer: link.info for peer, link in self._links.items()}
+
+    def send(self, peer: str, kind: str, fields: dict[str, Any]) -> bool:
+        """
+        Queue a frame for ``peer``; it leaves in the next message.
+
+        Returns:
+            False if there is no link, or if too much waits on it already. True does not mean
+            that it arrives.
+
+        Raises:
+            ValueError: If the frame is longer than a message.
+        """
+        link = self._links.get(peer)
+        return link is not None and link.send(frames.frame(kind, fields))
+
+    def drop(self, peer: str, reason: str) -> None:
+        """Cut the link to ``peer`` at once, if there is one: it is thought to be dead."""
+        link = self._links.get(peer)
+        if link is not None:
+            link.cut(reason)
+
+    async def fetch(self, peer: str, sha256: str, size: int) -> None:
+        """
+        Bring a blob here from ``peer``; at once if it is here. Fetches of one digest share.
+
+        Raises:
+            PeerUnreachable: If there is no link, or nothing arrives.
+            BlobMissing: If the peer does not have it.
+            BlobMismatch: If other bytes came than were promised.
+            DiskFull: If there is no room here.
+        """
+        await self._bulk.fetch(peer, sha256, size)
+
+    # --- dialling --------------------------------------------------------------------------------
+
+    async def dial(self, host: str, port: int, want: str | None = None) -> str:
+        """
+        Link with who listens there, and return its instance id; at once if linked already.
+
+        Raises:
+            PeerRefused: If the host says that nothing listens there.
+            PeerUnreachable: If there is no answer, or not the instance ``want``, or itself, or
+                one that does not fit (realm, versions).
+        """
+        for peer, link in self._links.items():
+            if peer == want or (link.dialled and (link.host, link.port) == (host, port)):
+                return peer
+        key = (host, port, want)
+        dial = self._dials.get(key)
+        if dial is None:
+            dial = self._dials[key] = self._tasks.start(self._dial(host, port, want))
+            dial.add_done_callback(lambda _: self._dials.pop(key, None))
+        answer = await asyncio.shield(dial)
+        if isinstance(answer, PeerUnreachable):
+            raise answer
+        return answer
+
+    async def _dial(self, host: str, port: int, want: str | None) -> str | PeerUnreachable:
+        where = address_of(host, port)
+        try:
+            async with asyncio.timeout(self._timing.dial_s):
+                channel = await self._connect(host, port)
+                try:
+                    return await self._greet(channel, host, port, want)
+                except BaseException:
+                    abort(channel)
+                    raise
+        except PeerUnreachable as error:
+            return error
+        except Malformed as error:
+            return PeerUnreachable(where, str(error))
+        except TimeoutError:
+            return PeerUnreachable(where, f"no answer within {self._timing.dial_s:g} s")
+        except ConnectionRefusedError:
+            return PeerRefused(where, "connection refused")
+        except aiohttp.WSServerHandshakeError as error:
+            return PeerUnreachable(where, f"answers, but is no instance (HTTP {error.status})")
+        except (aiohttp.ClientError, OSError) as error:
+            return PeerUnreachable(where, str(error) or type(error).__name__)
+
+    async def _connect(self, host: str, port: int) -> Channel:
+        if self._http is None or self._closing:
+            raise PeerUnreachable(address_of(host, port), "this instance is not open")
+        try:
+            return await self._http.ws_connect(
+                url_of(host, port, LINK_PATH),
+                protocols=(frames.SUBPROTOCOL,),
+                autoping=False,
+                compress=0,
+                max_msg_size=frames.MAX_MESSAGE_BYTES + 1,  # aiohttp refuses what is as long
+                timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_S),
+            )
+        except aiohttp.ClientConnectorError as error:
+            raise error.os_error from error
+
+    async def _greet(self, channel: Channel, host: str, port: int, want: str | None) -> str:
+        """Hear the acceptor's hello, answer with ours, and take up the link."""
+        where = address_of(host, port)
+        hello, rest = await hear_hello(channel, where)
+        own = self._hello()
+        refusal = frames.refusal(own, hello)
+        if refusal is None and want not in (None, hello.id):
+            refusal = Close.OTHER, f"it is {hello.id}, not {want}"
+        if refusal is not None:
+            await close(channel, *refusal)
+            raise PeerUnreachable(where, refusal[1])
+        link = Link(
+            channel, hello, host=host, port=port, dialled=True, write_s=self._timing.write_s
+        )
+        former = self._links.get(hello.id)
+        if former is not None and former.hello.boot >= hello.boot:
+            await close(channel, Close.DUPLICATE, "linked already")
+            return hello.id
+        link.send(frames.frame("hello", own.to_wire()))  # from here on both hold the link for up
+        self._take_up(link)
+        self._tasks.start(self._live(link, rest))
+        return hello.id
+
+    def _socket(self, info: tuple[Any, ...]) -> socket.socket:
+        family, kind, protocol, _, _ = info
+        connection = socket.socket(family, kind, protocol)
+        connection.setblocking(False)
+        set_patience(connection, self._timing.stall_s)
+        return connection
+
+    # --- accepting -------------------------------------------------------------------------------
+
+    async def _accept(self, channel: Channel, host: str, port: int) -> None:
+        """Say hello first, hear the dialler's, and live with the link until it ends."""
+        own = self._hello()
+        try:
+            async with asyncio.timeout(self._timing.dial_s):
+                await channel.send_bytes(frames.join([frames.frame("hello", own.to_wire())])[0])
+                hello, rest = await hear_hello(channel, address_of(host, port))
+        except (Malformed, TimeoutError) as error:
+            self.malformed += 1
+            await close(channel, Close.PROTOCOL, str(error) or "no hello")
+            return
+        except (PeerUnreachable, ConnectionError) as error:
+            log.debug("no link: %s", error)
+            return
+        refusal = frames.refusal(own, hello)
+        if self._closing:
+            refusal = Close.AWAY, "it leaves"
+        if refusal is not None:
+            await close(channel, *refusal)
+            return
+        link = Link(
+            channel, hello, host=host, port=port, dialled=False, write_s=self._timing.write_s
+        )
+        former = self._links.get(hello.id)
+        if former is not None and not takes_over(own.id, former, link):
+            await close(channel, Close.DUPLICATE, "linked already")
+            return
+        self._take_up(link)
+        await self._live(link, rest)
+
+    # --- links -----------------------------------------------------------------------------------
+
+    def _take_up(self, link: Link) -> None:
+        former = self._links.get(link.peer)
+        self._links[link.peer] = link
+        self._living.add(link)
+        if former is not None:
+            if former.hello.boot == link.hello.boot:
+                link.inherit(former)
+            former.retire(Close.REPLACED, "a newer link takes its place")
+        info = link.info
+        log.debug("link with %s at %s is up", link.peer, info.address)
+        self._bus.publish(LinkUp(link.peer, link.hello, info.address, link.dialled))
+
+    async def _live(self, link: Link, rest: Message) -> None:
+        try:
+            await self._hear(link, rest)
+            await link.live(partial(self._hear, link))
+        finally:
+            link.ended.set()
+            self._living.discard(link)
+            if self._links.get(link.peer) is link:
+                del self._links[link.peer]
+                await self._down(link)
+
+    async def _down(self, link: Link) -> None:
+        self._bulk.lost(link.peer)
+        if link.code == Close.DUPLICATE:  # the peer holds another link: it is about to be up
+            await self._other_link(link.peer)
+        if link.peer not in self._links:
+            log.debug("link with %s is down: %s", link.peer, link.reason)
+            self._bus.publish(LinkDown(link.peer, link.reason, link.goodbye))
+
+    async def _other_link(self, peer: str) -> None:
+        up = asyncio.Event()
+        stop = self._bus.listen(LinkUp, lambda fact: up.set() if fact.peer == peer else None)
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_S):
+                    await up.wait()
+        finally:
+            stop()
+
+    # --- frames ----------------------------------------------------------------------------------
+
+    async def _hear(self, link: Link, message: Message) -> None:
+        """Hand the frames of a message to their handlers."""
+        for reason in message.wrong:
+            self._complain(link, reason)
+        for kind, fields in message.frames.items():
+            if not link.open:
+                return
+            own = self._own.get(kind)
+            handler = self._handlers.get(kind)
+            try:
+                if own is not None:
+                    own(link, fields)
+                if handler is not None:
+                    await self._call(link, kind, handler, fields)
+            except Malformed as error:
+                self._complain(link, f"{kind}: {error.reason}")
+            if own is None and handler is None:
+                self.unknown += len(fields)
+
+    async def _call(
+        self, link: Link, kind: str, handler: Handler, fields: list[dict[str, Any]]
+    ) -> None:
+        await link.slots.acquire()
+        try:
+            working = handler(link.peer, fields)
+        except Malformed:
+            link.slots.release()
+            raise
+        except Exception:  # a bug of ours must not cut off a peer
+            link.slots.release()
+            log.exception("the handler of %s failed", kind)
+            return
+        if working is None:
+            link.slots.release()
+        else:
+            self._tasks.start(self._work(link, kind, working))
+
+    async def _work(self, link: Link, kind: str, working: Awaitable[None]) -> None:
+        try:
+            await working
+        except Malformed as error:
+            self._complain(link, f"{kind}: {error.reason}")
+        finally:
+            link.slots.release()
+
+    def _complain(self, link: Link, reason: str) -> None:
+        """Tell the peer that a frame was malformed; the third time is the last."""
+        self.malformed += 1
+        if link.malformed >= MAX_MALFORMED:
+            return
+        link.malformed += 1
+        link.send(frames.frame("error", {"reason": reason, "count": link.malformed}))
+        if link.malformed == MAX_MALFORMED:
+            log.info("link with %s is closed: three malformed frames (%s)", link.peer, reason)
+            link.retire(Close.MALFORMED, "three malformed frames")
+
+
+def _refuse_hello(_link: Link, _fields: list[dict[str, Any]]) -> None:
+    raise Malformed("only the first frame may be one")
+
+
+def _note_error(link: Link, fields: list[dict[str, Any]]) -> None:
+    log.info("%s refused a frame: %s", link.peer, str(fields[0].get("reason"))[:200])
+
+
+def _note_goodbye(link: Link, _fields: list[dict[str, Any]]) -> None:
+    link.goodbye = True

@@ -1,0 +1,164 @@
+"""
+Who should run this job: best first, and why. Pure.
+
+The answer names every candidate and its reasons, so that ``offload explain`` can print them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+
+class Policy(StrEnum):
+    """Where a job may go, and where it goes first."""
+
+    LOCAL_FIRST = "local-first"
+    REMOTE_FIRST = "remote-first"
+    REMOTE_ONLY = "remote-only"
+    LOCAL_ONLY = "local-only"
+    BALANCED = "balanced"
+
+
+@dataclass(slots=True)
+class Candidate:
+    """
+    An instance as seen by a job that looks for a place.
+
+    Attributes:
+        id: Its instance id.
+        name: Its name, for people.
+        own: It is our own instance.
+        capable: It has a consumer for the topic, enabled.
+        draining: It takes no new work.
+        silent: It is not heard of, or has no link.
+        free: Jobs that it would start or line up now.
+        busy: Jobs of ours and others that it has.
+        run_s: Measured run time of the topic there, in seconds, or None.
+        failed: Attempts of this very job that failed there.
+        refused: Its last refusal of such a job, while that counts, or "".
+    """
+
+    id: str
+    name: str
+    own: bool = False
+    capable: bool = True
+    draining: bool = False
+    silent: bool = False
+    free: int = 0
+    busy: int = 0
+    run_s: float | None = None
+    failed: int = 0
+    refused: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """
+    A candidate's place in the order.
+
+    Attributes:
+        can: It can take the job now.
+        might: It could take the job at another time: it is capable, and the policy allows it.
+        reasons: Why, in words.
+    """
+
+    candidate: Candidate
+    can: bool
+    might: bool
+    score: tuple[float, ...]
+    reasons: tuple[str, ...]
+
+
+_UNKNOWN_RUN_S: Final = 1.0
+
+
+def rank(policy: Policy, candidates: Sequence[Candidate]) -> list[Ranked]:
+    """Return all ``candidates``, those that can take the job first, the best of them first."""
+    ranked = [_judge(policy, candidate) for candidate in candidates]
+    ranked.sort(key=lambda r: (not r.can, r.score))
+    return ranked
+
+
+def best(policy: Policy, candidates: Sequence[Candidate]) -> Candidate | None:
+    """Return the one that should run the job now, or None: it waits."""
+    first = min(
+        (c for c in candidates if not obstacles(policy, c)),
+        key=lambda c: _score(policy, c),
+        default=None,
+    )
+    if first is None or not first.failed:
+        return first
+    # Every free one has failed it: it waits for one that has not, if there is one.
+    if any(_might(policy, c) and not c.silent and not c.failed for c in candidates):
+        return None
+    return first
+
+
+def obstacles(policy: Policy, candidate: Candidate) -> tuple[str, ...]:
+    """Return what keeps the job from ``candidate``, in words; empty: nothing."""
+    words = []
+    if not candidate.capable:
+        words.append("has no consumer for the topic")
+    if candidate.own and policy is Policy.REMOTE_ONLY:
+        words.append("the policy is remote-only")
+    if not candidate.own and policy is Policy.LOCAL_ONLY:
+        words.append("the policy is local-only")
+    if candidate.draining:
+        words.append("is draining")
+    if candidate.silent:
+        words.append("is silent")
+    if candidate.refused:
+        words.append(f"refused: {candidate.refused}")
+    if candidate.capable and candidate.free < 1:
+        words.append("has no free slot")
+    return tuple(words)
+
+
+def _might(policy: Policy, candidate: Candidate) -> bool:
+    return (
+        candidate.capable
+        and not (candidate.own and policy is Policy.REMOTE_ONLY)
+        and not (not candidate.own and policy is Policy.LOCAL_ONLY)
+    )
+
+
+def _judge(policy: Policy, candidate: Candidate) -> Ranked:
+    against = obstacles(policy, candidate)
+    return Ranked(
+        candidate=candidate,
+        can=not against,
+        might=_might(policy, candidate),
+        score=_score(policy, candidate),
+        reasons=against or _merits(policy, candidate),
+    )
+
+
+def _score(policy: Policy, candidate: Candidate) -> tuple[float, ...]:
+    """Less is better: failures here, then the policy's preference, then the expected end."""
+    away = 0.0
+    if policy is Policy.LOCAL_FIRST:
+        away = 0.0 if candidate.own else 1.0
+    elif policy is Policy.REMOTE_FIRST:
+        away = 1.0 if candidate.own else 0.0
+    return candidate.failed, away, _load(candidate), -candidate.free
+
+
+def _load(candidate: Candidate) -> float:
+    """Return the share of its places that is taken, weighed by how long it runs such a job."""
+    places = candidate.busy + candidate.free
+    run_s = _UNKNOWN_RUN_S if candidate.run_s is None else candidate.run_s
+    return (candidate.busy + 1) / places * run_s if places else float("inf")
+
+
+def _merits(policy: Policy, candidate: Candidate) -> tuple[str, ...]:
+    words = [f"{candidate.free} free, {candidate.busy} busy"]
+    if candidate.own and policy is Policy.LOCAL_FIRST:
+        words.append("is here, and the policy is local-first")
+    if not candidate.own and policy is Policy.REMOTE_FIRST:
+        words.append("is elsewhere, and the policy is remote-first")
+    if candidate.run_s is not None:
+        words.append(f"runs the topic in {candidate.run_s:.3g} s")
+    if candidate.failed:
+        words.append(f"failed this job {candidate.failed} times")
+    return tuple(words)

@@ -1,0 +1,228 @@
+"""
+The same without asyncio: for scripts, notebooks and programs with threads of their own.
+
+An event loop runs in a thread of its own while the ``with`` block lasts; calls wait for it, and
+may come from any thread.
+"""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Generic, Protocol, Self, TypeVar
+
+from offload import client as asyncio_client
+from offload import node as asyncio_node
+from offload.app import App
+from offload.config import Config
+
+_T = TypeVar("_T")
+
+
+class _JobLike(Protocol):
+    """What a job of a ``Node`` and one of a ``Client`` have in common."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def topic(self) -> str: ...
+    async def info(self) -> dict[str, Any]: ...
+    async def wait(self) -> dict[str, Any]: ...
+    async def result(self) -> Any: ...
+    async def stop(self) -> bool: ...
+    def events(self) -> AsyncIterator[dict[str, Any]]: ...
+
+
+class _Submits(Protocol):
+    """What a ``Node``, a ``Client`` and either with options have in common."""
+
+    async def submit(self, what: Any, /, *args: Any, **arguments: Any) -> _JobLike: ...
+
+
+class _Verbs(_Submits, Protocol):
+    """What a ``Node`` and a ``Client`` have in common."""
+
+    def options(self, **options: Any) -> _Submits: ...
+    async def __aenter__(self) -> Any: ...
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+        /,
+    ) -> None: ...
+    async def job(self, id_or_prefix: str, /) -> _JobLike: ...
+    @property
+    def jobs(self) -> Callable[..., Coroutine[Any, Any, list[dict[str, Any]]]]: ...
+    async def explain(self, job_or_topic: str, /) -> dict[str, Any]: ...
+    async def status(self) -> dict[str, Any]: ...
+
+
+_V = TypeVar("_V", bound=_Verbs)
+
+
+class _Loop:
+    """An event loop in a thread."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="offload", daemon=True)
+        self._thread.start()
+
+    def call(self, work: Coroutine[Any, Any, _T], timeout_s: float | None = None) -> _T:
+        """Return what ``work`` returns; an interrupted or late call is cancelled."""
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result(timeout_s)
+        except BaseException:
+            future.cancel()
+            raise
+
+    def close(self) -> None:
+        self.call(self._loop.shutdown_asyncgens())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+class Job:
+    """A job, as ``submit`` and ``job`` return it."""
+
+    def __init__(self, loop: _Loop, job: _JobLike) -> None:
+        self._loop, self._job = loop, job
+        self.id, self.topic = job.id, job.topic
+
+    def __repr__(self) -> str:
+        return f"Job({self.id!r}, {self.topic!r})"
+
+    def info(self) -> dict[str, Any]:
+        """Return all about it, as it is now."""
+        return self._loop.call(self._job.info())
+
+    def wait(self, timeout_s: float | None = None) -> dict[str, Any]:
+        """Return all about it when it has ended; raise ``TimeoutError``."""
+        return self._loop.call(self._job.wait(), timeout_s)
+
+    def result(self, timeout_s: float | None = None) -> Any:
+        """Return its value when it has succeeded; raise ``JobFailed`` or ``TimeoutError``."""
+        return self._loop.call(self._job.result(), timeout_s)
+
+    def stop(self) -> bool:
+        """Stop it wherever it is; return whether no outcome of it will be applied."""
+        return self._loop.call(self._job.stop())
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """Yield what happens to it, its log and its progress, up to its final state."""
+        events = self._job.events()
+        while (event := self._loop.call(_next(events))) is not None:
+            yield event
+
+
+class Submitter:
+    """``submit`` and ``offload`` with options."""
+
+    def __init__(self, loop: _Loop, target: _Submits) -> None:
+        self._loop, self._target = loop, target
+
+    def submit(self, what: Any, /, *args: Any, **arguments: Any) -> Job:
+        """Add a job; when this returns it is on the disk."""
+        return Job(self._loop, self._loop.call(self._target.submit(what, *args, **arguments)))
+
+    def offload(self, what: Any, /, *args: Any, **arguments: Any) -> Any:
+        """Add a job and return its value; raise ``JobFailed``."""
+        return self.submit(what, *args, **arguments).result()
+
+
+class _Blocking(Generic[_V]):
+    """The verbs of a ``Node`` or a ``Client``, waited for."""
+
+    def __init__(self, make: Callable[[], _V]) -> None:
+        self._make = make
+        self._loop: _Loop | None = None
+        self._target: _V | None = None
+
+    def __enter__(self) -> Self:
+        loop, target = _Loop(), self._make()
+        try:
+            loop.call(target.__aenter__())
+        except BaseException:
+            loop.close()
+            raise
+        self._loop, self._target = loop, target
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        loop, target = self._opened()
+        self._loop = self._target = None
+        try:
+            loop.call(target.__aexit__(kind, error, traceback))
+        finally:
+            loop.close()
+
+    def submit(self, what: Any, /, *args: Any, **arguments: Any) -> Job:
+        """Add a job; when this returns it is on the disk."""
+        return Submitter(*self._opened()).submit(what, *args, **arguments)
+
+    def offload(self, what: Any, /, *args: Any, **arguments: Any) -> Any:
+        """Add a job and return its value; raise ``JobFailed``."""
+        return self.submit(what, *args, **arguments).result()
+
+    def options(self, **options: Any) -> Submitter:
+        """Return ``submit`` and ``offload`` with these ``Options``."""
+        loop, target = self._opened()
+        return Submitter(loop, target.options(**options))
+
+    def job(self, id_or_prefix: str) -> Job:
+        """Return the job whose id starts so; raise ``JobNotFound`` or ``AmbiguousId``."""
+        loop, target = self._opened()
+        return Job(loop, loop.call(target.job(id_or_prefix)))
+
+    def jobs(self, **query: Any) -> list[dict[str, Any]]:
+        """Return jobs that were added here, newest first."""
+        loop, target = self._opened()
+        return loop.call(target.jobs(**query))
+
+    def explain(self, job_or_topic: str) -> dict[str, Any]:
+        """Return why a job is where it is, or who would run a topic."""
+        loop, target = self._opened()
+        return loop.call(target.explain(job_or_topic))
+
+    def status(self) -> dict[str, Any]:
+        """Return how the instance is."""
+        loop, target = self._opened()
+        return loop.call(target.status())
+
+    def _opened(self) -> tuple[_Loop, _V]:
+        if self._loop is None or self._target is None:
+            raise RuntimeError("use it in a with block")
+        return self._loop, self._target
+
+
+class Node(_Blocking["asyncio_node.Node"]):
+    """An instance in this program; see ``offload.Node``."""
+
+    @classmethod
+    def from_config(
+        cls, config: str | Path | Config | None = None, app: App | None = None
+    ) -> "Node":
+        """Return the instance that ``config`` describes, to be opened with ``with``."""
+        return cls(lambda: asyncio_node.Node.from_config(config, app))
+
+
+class Client(_Blocking["asyncio_client.Client"]):
+    """The instance that already runs on this machine; see ``offload.connect``."""
+
+
+def connect(data_dir: str | Path | None = None, *, config: str | Path | None = None) -> Client:
+    """Return a client of the running instance, to be opened with ``with``."""
+    return Client(lambda: asyncio_client.connect(data_dir, config=config))
+
+
+async def _next(events: AsyncIterator[dict[str, Any]]) -> dict[str, Any] | None:
+    return await anext(events, None)

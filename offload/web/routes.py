@@ -1,0 +1,212 @@
+"""
+The routes of the control API: each asks the node one thing, and answers in JSON.
+
+What went wrong is answered as ``{error, message, exit_code, args}`` with status 400 (the request
+cannot work), 404 (no such job), 409 (it contradicts what is) or 503 (not now).
+"""
+
+import json
+import logging
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any, Final
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from offload.errors import (
+    Conflict,
+    JobFailed,
+    JobNotFound,
+    OffloadError,
+    Refused,
+    StoreFault,
+    UsageError,
+)
+from offload.payload import encode
+from offload.topics import check_pattern, check_topic
+from offload.web.wire import (
+    encoded_from_json,
+    encoded_to_json,
+    error_to_json,
+    options_from_json,
+)
+from offload.work.jobs import State
+
+if TYPE_CHECKING:
+    from offload.node import Node
+
+log = logging.getLogger(__name__)
+BODY_LIMIT_BYTES: Final = 256 * 1024 * 1024  # the caller is the user of this machine
+LIST_LIMIT: Final = 10_000
+
+
+class Routes:
+    """The control API of one node."""
+
+    def __init__(self, node: "Node") -> None:
+        self._node = node
+
+    def application(self) -> web.Application:
+        """Return what an aiohttp runner serves."""
+        app = web.Application(middlewares=[_answer_errors], client_max_size=BODY_LIMIT_BYTES)
+        app.add_routes(
+            [
+                web.get("/api/ping", self._ping),
+                web.get("/api/status", self._status),
+                web.get("/api/topology", self._topology),
+                web.get("/api/explain", self._explain),
+                web.get("/api/jobs", self._jobs),
+                web.post("/api/jobs", self._submit),
+                web.get("/api/jobs/{id}", self._describe),
+                web.delete("/api/jobs/{id}", self._remove),
+                web.get("/api/jobs/{id}/logs", self._logs),
+                web.get("/api/jobs/{id}/events", self._events),
+                web.get("/api/jobs/{id}/wait", self._wait),
+                web.get("/api/jobs/{id}/result", self._result),
+                web.post("/api/jobs/{id}/stop", self._stop),
+                web.post("/api/jobs/{id}/retry", self._retry),
+            ]
+        )
+        return app
+
+    async def _ping(self, _request: web.Request) -> web.Response:
+        return _json({"id": self._node.id, "name": self._node.name})
+
+    async def _status(self, _request: web.Request) -> web.Response:
+        return _json(await self._node.status())
+
+    async def _topology(self, _request: web.Request) -> web.Response:
+        return _json(self._node.topology_json())
+
+    async def _explain(self, request: web.Request) -> web.Response:
+        what = request.query.get("what", "")
+        if not what:
+            raise UsageError("explain: name a job or a topic")
+        return _json(await self._node.explain(what))
+
+    async def _jobs(self, request: web.Request) -> web.Response:
+        query = request.query
+        before = query.get("before")
+        found = await self._node.jobs(
+            states=[_state(word) for word in query.getall("state", [])],
+            topic=check_pattern(query.get("topic", "**")),
+            limit=min(_number("limit", query.get("limit", "100")), LIST_LIMIT),
+            before_seq=None if before is None else _number("before", before),
+        )
+        return _json({"jobs": found})
+
+    async def _submit(self, request: web.Request) -> web.Response:
+        body = await _body(request)
+        topic = body.get("topic")
+        if not isinstance(topic, str):
+            raise UsageError("topic: is missing")
+        job = await self._node.submit_encoded(
+            check_topic(topic), encoded_from_json(body), options_from_json(body.get("options", {}))
+        )
+        return _json({"id": job.id, "topic": job.topic}, status=201)
+
+    async def _describe(self, request: web.Request) -> web.Response:
+        return _json(await self._node.describe(request.match_info["id"]))
+
+    async def _logs(self, request: web.Request) -> web.Response:
+        after = _number("after", request.query.get("after", "0"))
+        return _json({"logs": await self._node.logs(request.match_info["id"], after)})
+
+    async def _stop(self, request: web.Request) -> web.Response:
+        return _json({"done": await self._node.stop(request.match_info["id"])})
+
+    async def _remove(self, request: web.Request) -> web.Response:
+        return _json({"done": await self._node.remove(request.match_info["id"])})
+
+    async def _retry(self, request: web.Request) -> web.Response:
+        job = await self._node.retry(request.match_info["id"])
+        return _json({"id": job.id, "topic": job.topic}, status=201)
+
+    async def _wait(self, request: web.Request) -> web.Response:
+        job = await self._node.job(request.match_info["id"])
+        return _json(await job.wait())
+
+    async def _result(self, request: web.Request) -> web.Response:
+        job = await self._node.job(request.match_info["id"])
+        return _json(encoded_to_json(encode(await job.result(), "result")))
+
+    async def _events(self, request: web.Request) -> web.StreamResponse:
+        job = await self._node.job(request.match_info["id"])
+        return await _stream(request, job.events())
+
+
+@web.middleware
+async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except OffloadError as error:
+        return _refusal(error)
+    except web.HTTPException as error:
+        return _refusal(
+            UsageError(f"{request.method} {request.path}: {error.reason}"), error.status
+        )
+    except OSError as error:  # a file that the request names
+        return _refusal(UsageError(f"{error.filename}: {error.strerror}"))
+    except Exception:
+        log.exception("%s %s failed", request.method, request.path)
+        return _refusal(Refused("the instance met a bug of its own; its log has the details"), 500)
+
+
+def _refusal(error: OffloadError, status: int | None = None) -> web.Response:
+    return _json(error_to_json(error), status=_status_of(error) if status is None else status)
+
+
+def _status_of(error: OffloadError) -> int:
+    match error:
+        case JobNotFound():
+            return 404
+        case Conflict() | JobFailed():
+            return 409
+        case StoreFault():
+            return 503
+    return 503 if error.retryable else 400
+
+
+def _json(value: Any, *, status: int = 200) -> web.Response:
+    return web.json_response(value, status=status, dumps=_dumps)
+
+
+def _dumps(value: Any) -> str:
+    return json.dumps(value, default=str)
+
+
+async def _stream(request: web.Request, events: AsyncIterator[Any]) -> web.StreamResponse:
+    """Send each event as a line of JSON, until they end or nobody listens."""
+    response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+    await response.prepare(request)
+    try:
+        async for event in events:
+            await response.write(_dumps(event).encode() + b"\n")
+    except OffloadError as error:  # too late for a status
+        await response.write(_dumps({"kind": "error", **error_to_json(error)}).encode() + b"\n")
+    except ConnectionResetError:
+        log.debug("nobody listens to %s any more", request.path)
+    return response
+
+
+async def _body(request: web.Request) -> dict[str, Any]:
+    try:
+        body = json.loads(await request.read())
+    except (ValueError, RecursionError):
+        raise UsageError("the body is not JSON") from None
+    if not isinstance(body, dict):
+        raise UsageError("the body must be an object")
+    return body
+
+
+def _state(word: str) -> State:
+    try:
+        return State(word)
+    except ValueError:
+        raise UsageError(f"state {word!r}: is none of {', '.join(State)}") from None
+
+
+def _number(name: str, text: str) -> int:
+    if not text.isdecimal() or len(text) > 18:
+        raise UsageError(f"{name}: {text!r} is not a number")
+    return int(text)

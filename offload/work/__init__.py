@@ -1,0 +1,1 @@
+"""What is to be done: jobs, their store, their execution. Knows nothing of other machines."""

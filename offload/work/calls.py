@@ -1,0 +1,211 @@
+"""
+One call of a consumer: a task in, news on the way, an outcome at the end.
+
+The same in a child process, in a thread and on the event loop; what differs is who calls.
+"""
+
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+
+from offload import payload
+from offload.app import Cancel, Context, Retry
+from offload.errors import ArgumentMismatch, ConsumerError, Malformed, PayloadError
+from offload.payload import File
+from offload.work.arguments import bind
+from offload.work.jobs import Outcome, Result
+
+REASON_LIMIT: Final = 1_000  # characters; an outcome travels in one frame with many others
+TRACEBACK_LIMIT: Final = 16_000
+PROGRESS_EVERY_S: Final = 0.1
+_OURS: Final = (f"{Path(__file__).parents[1]}{os.sep}", "<frozen importlib")
+# The same call would end in the same way.
+_FINAL: Final = (Cancel, ArgumentMismatch, PayloadError, Malformed, ConsumerError)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """
+    One attempt at a job, ready to run.
+
+    Attributes:
+        payload: The packed arguments.
+        files: The input files, in the order of their indexes; they are in ``folder``.
+        folder: A private folder of this attempt.
+        timeout_s: Longest run; None: the consumer's own.
+    """
+
+    store_id: str
+    job_id: str
+    attempt: int
+    retry_count: int
+    topic: str
+    payload: bytes
+    files: tuple[File, ...]
+    folder: Path
+    timeout_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """A line that a job logged (``log``), or how far it is (``progress``, JSON)."""
+
+    kind: str
+    text: str
+    wall: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What came of a task: ``outcome`` without its files, which are still at ``files``."""
+
+    outcome: Outcome
+    files: tuple[File, ...] = ()
+
+
+class Voice:
+    """
+    What a consumer says, with the flood of its progress thinned out.
+
+    The last progress is always said, at the latest by ``finish``.
+    """
+
+    def __init__(self, say: Callable[[str, str], None]) -> None:
+        self._say = say
+        self._unsaid: str | None = None
+        self._said_at = float("-inf")
+
+    def say(self, kind: str, text: str) -> None:
+        """Pass on a line at once, progress every now and then."""
+        if kind == "progress":
+            now = time.monotonic()
+            if now - self._said_at < PROGRESS_EVERY_S:
+                self._unsaid = text
+                return
+            self._said_at, self._unsaid = now, None
+        self._say(kind, text)
+
+    def finish(self) -> None:
+        """Say what was held back."""
+        if self._unsaid is not None:
+            self._say("progress", self._unsaid)
+            self._unsaid = None
+
+
+def context_of(
+    task: Task, say: Callable[[str, str], None], stopping: Callable[[], bool]
+) -> Context:
+    """Return what the consumer of ``task`` learns of it."""
+    return Context(
+        job_id=task.job_id,
+        attempt=task.attempt,
+        retry_count=task.retry_count,
+        topic=task.topic,
+        folder=task.folder,
+        say=say,
+        stopping=stopping,
+    )
+
+
+def arguments_of(
+    function: Callable[..., Any], task: Task, context: Context
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """
+    Unpack the payload into what ``function`` is to be called with.
+
+    Raises:
+        Malformed: If the payload is no map of arguments.
+        ArgumentMismatch: If they do not fit the function.
+    """
+    arguments = payload.decode(task.payload, task.files)
+    if not isinstance(arguments, dict):
+        raise Malformed("the payload is no map of arguments")
+    return bind(function, arguments, context)
+
+
+def returned(value: Any, run_s: float) -> Ran:
+    """Return what comes of a consumer that returned ``value``; raise ``PayloadError``."""
+    encoded = payload.encode(value, "result")
+    files = tuple(File(file.path.absolute(), file.name) for file in encoded.files)
+    for file in files:
+        if not file.path.is_file():
+            what = "is a directory" if file.path.is_dir() else "does not exist"
+            raise PayloadError("result", f"the output file {file.path} {what}")
+    return Ran(Outcome(Result.SUCCEEDED, value=encoded.data, run_s=run_s), files)
+
+
+def failed(error: BaseException, give_up_on: tuple[type[BaseException], ...], run_s: float) -> Ran:
+    """Return what comes of a consumer that raised ``error``."""
+    return Ran(
+        Outcome(
+            Result.FAILED,
+            reason=_reason(error),
+            error_type=type(error).__name__,
+            traceback=_traceback(error),
+            final=isinstance(error, (*_FINAL, *give_up_on)) and not isinstance(error, Retry),
+            retry_after_s=error.after_s if isinstance(error, Retry) else None,
+            run_s=run_s,
+        )
+    )
+
+
+def ended(result: Result, reason: str, run_s: float) -> Ran:
+    """Return what comes of a consumer that was ended from outside."""
+    return Ran(Outcome(result, reason=reason, run_s=run_s))
+
+
+def _reason(error: BaseException) -> str:
+    try:
+        words = str(error)
+    except Exception:  # it is the user's __str__
+        words = "(its message cannot be shown)"
+    if isinstance(error, SystemExit):
+        return f"called sys.exit({words})"
+    if not isinstance(error, (Retry, Cancel, *_FINAL)) or not words:
+        words = f"{type(error).__name__}: {words}" if words else type(error).__name__
+    return _cut(words, REASON_LIMIT)
+
+
+def _traceback(error: BaseException) -> str:
+    """Return the traceback as text, from the first frame that is not ours."""
+    frame = _users_part(error.__traceback__)
+    cause = error.__cause__
+    if cause is not None:
+        cause.__traceback__ = _users_part(cause.__traceback__)
+    elif frame is None:
+        return ""  # it never came to the user's code
+    try:
+        lines = traceback.format_exception(type(error), error, frame)
+    except Exception:  # it runs the user's __str__ and __repr__
+        lines = [f"{type(error).__name__} (its traceback cannot be shown)\n"]
+    return _cut("".join(lines), TRACEBACK_LIMIT)
+
+
+def _users_part(frame: TracebackType | None) -> TracebackType | None:
+    while frame is not None and frame.tb_frame.f_code.co_filename.startswith(_OURS):
+        frame = frame.tb_next
+    return frame
+
+
+def _cut(text: str, limit: int) -> str:
+    """Return ``text`` as valid text of ``limit`` characters at most, without its middle."""
+    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    if len(text) <= limit:
+        return text
+    half = limit // 2 - 2
+    return f"{text[:half]} … {text[-half:]}"
+
+
+def flush() -> None:
+    """Pass on what Python has kept of what the consumer printed."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):  # the consumer closed it
+            continue

@@ -1,0 +1,358 @@
+"""
+Jobs on this instance: taken in, run, recorded.
+
+The manager knows nothing of other machines. What decides about a job is a pure rule that runs
+inside the store's transaction; what has changed is published after the commit.
+"""
+
+import asyncio
+import errno
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from offload.blobs import Blobs
+from offload.clock import Clock
+from offload.errors import BlobMissing, DiskFull, Refused
+from offload.events import Bus
+from offload.payload import Encoded
+from offload.tasks import Tasks
+from offload.work.executors import Executors, News
+from offload.work.jobs import (
+    FINAL,
+    UNDER_WAY,
+    Attempt,
+    Delivery,
+    Event,
+    Job,
+    Options,
+    Outcome,
+    Result,
+    Spec,
+    State,
+    came,
+    conclude,
+    ended,
+)
+from offload.work.manager import outputs
+from offload.work.manager.facts import JobChanged, JobNews, JobQueued, SlotFree
+from offload.work.manager.intake import Intake
+from offload.work.manager.runs import Runs, Work
+from offload.work.queues import QueueRule
+from offload.work.store import Rule, Step, Store
+
+__all__ = ["Arrived", "JobChanged", "JobNews", "JobQueued", "Manager", "SlotFree", "Work"]
+log = logging.getLogger(__name__)
+R = TypeVar("R")
+NEWS_EVERY_S: Final = 0.05
+DISK_FULL_EVERY_S: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """An outcome that came, from here or from afar: of which attempt, and from whom."""
+
+    job_id: str
+    sender: str
+    attempt: int
+    outcome: Outcome
+
+
+class Manager:
+    """The own jobs of one instance, and the places in which attempts run on it."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        blobs: Blobs,
+        executors: Executors,
+        bus: Bus,
+        clock: Clock,
+        own_id: str,
+        queue_of: Callable[[str], QueueRule],
+        work_folder: Path,
+        results_folder: Path,
+    ) -> None:
+        self._store = store
+        self._blobs = blobs
+        self._executors = executors
+        self._bus = bus
+        self._clock = clock
+        self._own_id = own_id
+        self._queue_of = queue_of
+        self._results = results_folder
+        self._intake = Intake(blobs, clock, queue_of)
+        self._tasks = Tasks()
+        self._news: dict[str, list[tuple[float, str, str]]] = {}
+        self._handing_back = False
+        self.runs = Runs(executors, blobs, clock, queue_of, work_folder)
+
+    # --- taking in -------------------------------------------------------------------------
+
+    async def add(self, topic: str, encoded: Encoded, options: Options) -> Job:
+        """
+        Store a job; it is on disk when this returns.
+
+        Raises:
+            InvalidTopic, UsageError, PayloadError, UnsafeName: If it cannot be; nothing is stored.
+            Conflict: If its key is taken by a job with other content.
+            DiskFull: If there is no room; nothing is stored.
+        """
+        job, spec = await self._intake.make(topic, encoded, options)
+        try:
+            stored = await self._store.insert(job, spec, encoded.fields)
+        finally:
+            self._intake.release(spec)
+        if stored.id == job.id:
+            self._bus.publish(JobQueued(stored))
+        return stored
+
+    async def add_again(self, job: Job) -> Job:
+        """
+        Store a finished job anew, under a new id (C042).
+
+        Raises:
+            Refused: If its arguments or input files are no longer here.
+        """
+        spec = await self._store.spec(job.id)
+        if spec is None:
+            raise Refused(f"job {job.id} cannot be read any more")
+        again, fields = self._intake.again(job, spec)
+        try:
+            stored = await self._store.insert(again, spec, fields)
+        finally:
+            self._intake.release(spec)
+        self._bus.publish(JobQueued(stored))
+        return stored
+
+    async def drop(self, job_id: str) -> bool:
+        """Drop a job that waits, or delete a finished one; False: it is under way."""
+        now = self._clock.now()
+
+        def rule(job: Job) -> Step[State]:
+            if job.state is not State.QUEUED:
+                return Step(job.state)
+            dropped = replace(ended(job, Event.DROP, now), reason="removed by a person")
+            return Step(job.state, keep=dropped)
+
+        [was] = await self.change([(job_id, rule)])
+        if was in FINAL:
+            await self._store.remove(job_id)
+        return was not in UNDER_WAY
+
+    # --- changing --------------------------------------------------------------------------
+
+    async def change(self, rules: Sequence[tuple[str, Rule[R]]]) -> list[R | None]:
+        """
+        Put each rule to its job, all in one transaction; publish what changed, return the answers.
+
+        None stands for a job that is not there.
+        """
+        wall = self._clock.wall()
+        noted = [(job_id, partial(_noting, rule, wall)) for job_id, rule in rules]
+        answers: list[R | None] = []
+        for pair in await self._store.change(noted):
+            answer, changed = pair if pair is not None else (None, None)
+            answers.append(answer)
+            if changed is not None:
+                self._publish(changed)
+        return answers
+
+    async def record(self, arrived: Sequence[Arrived]) -> None:
+        """
+        Apply outcomes, or find that they change nothing; in every case it is on disk afterwards.
+
+        The blobs that an outcome names must be here.
+
+        Raises:
+            DiskFull: If there is no room for output files; the outcome is still to be applied.
+        """
+        filed = [a for a in arrived if a.outcome.files]
+        plain = [a for a in arrived if not a.outcome.files]
+        if plain:
+            await self.change([(a.job_id, partial(self._conclude, a, ())) for a in plain])
+        for each in filed:
+            await self._record_files(each)
+
+    # --- running ---------------------------------------------------------------------------
+
+    def start(self, job: Job, spec: Spec) -> None:
+        """Run the current attempt of an own job that was assigned to this instance."""
+        key = (self._store.store_id, job.id)
+        begin = partial(self._begin, key, job, spec)
+        self.runs.enter(key, job.topic, self._own_id, begin)
+
+    def end(self, job_id: str, attempt: int) -> bool:
+        """Ask a running attempt to stop, and make it after its grace; False: it does not run."""
+        return self._executors.stop(job_id, attempt)
+
+    def hear(self, job_id: str, items: Sequence[tuple[float, str, str]]) -> None:
+        """Keep lines of news of an own job (wall, kind, text), and publish them."""
+        if not self._news:
+            self._tasks.start(self._keep_news())
+        self._news.setdefault(job_id, []).extend(items)
+        for wall, kind, text in items:
+            self._bus.publish(JobNews(job_id, wall, kind, text))
+
+    async def recover(self) -> None:
+        """At start: carry the placing of output files, begun before a crash, to its end."""
+        for job, outcome, plan in await self._store.placings():
+            if outcome is not None:
+                sender = dict(job.given).get(job.placing, job.worker)
+                done = Arrived(job.id, sender, job.placing, outcome)
+                await self._carry_out(done, outputs.Plan.unpack(plan))
+
+    async def hand_back(self) -> None:
+        """End the own attempts that still run; their jobs wait again, at no cost."""
+        self._handing_back = True
+        for job in await self._store.assigned():
+            if job.worker == self._own_id:
+                self._executors.stop(job.id, job.attempt)
+
+    async def close(self) -> None:
+        """Stop all that runs in the background."""
+        await self._tasks.close()
+
+    # --- inside ----------------------------------------------------------------------------
+
+    def _begin(self, key: tuple[str, str], job: Job, spec: Spec) -> None:
+        self._tasks.start(self._run(key, job, spec))
+
+    async def _run(self, key: tuple[str, str], job: Job, spec: Spec) -> None:
+        work = Work(key[0], job.id, job.attempt, job.failures, spec)
+        try:
+            outcome = await self.runs.perform(work, partial(self._hear_one, job.id))
+            if self._handing_back and outcome.result is Result.STOPPED:
+                outcome = _handed_back(job)
+            await self._record_own(Arrived(job.id, self._own_id, job.attempt, outcome))
+        finally:
+            self._bus.publish(SlotFree(self.runs.leave(key, job.topic)))
+
+    async def _record_own(self, arrived: Arrived) -> None:
+        """Record what ran here; with a full disk, as soon as there is room again."""
+        while True:
+            try:
+                await self.record([arrived])
+            except DiskFull:
+                log.warning("disk full: the outcome of job %s waits for room", arrived.job_id)
+                await self._clock.sleep(DISK_FULL_EVERY_S)
+            else:
+                return
+
+    def _hear_one(self, job_id: str, news: News) -> None:
+        self.hear(job_id, [(news.wall, news.kind, news.text)])
+
+    async def _keep_news(self) -> None:
+        await asyncio.sleep(NEWS_EVERY_S)
+        waiting, self._news = self._news, {}
+        for job_id, lines in waiting.items():
+            await self._store.add_news(job_id, lines)
+
+    def _conclude(self, arrived: Arrived, placed: tuple[str, ...], job: Job) -> Step[None]:
+        """Apply the rule to the job as it is; its output files are placed already, if any."""
+        outcome, attempt = arrived.outcome, arrived.attempt
+        if job.placing and placed:  # decided when the plan was committed
+            job = replace(job, placing=0, outputs=placed)
+        rule = self._queue_of(job.topic).retry
+        kept = conclude(job, arrived.sender, attempt, outcome, rule, self._clock.now())
+        if kept is None:
+            return Step(None)
+        line = Attempt(
+            attempt,
+            arrived.sender,
+            outcome.result,
+            outcome.reason,
+            self._clock.wall(),
+            outcome.run_s,
+        )
+        return Step(None, keep=kept, attempt=line, outcome=outcome if kept.finished else None)
+
+    async def _record_files(self, arrived: Arrived) -> None:
+        """Stage, commit the plan, rename, conclude: all or none (DESIGN §7)."""
+        job = await self._store.job(arrived.job_id)
+        if job is None or not came(job, arrived.sender, arrived.attempt, arrived.outcome):
+            await self.change([(arrived.job_id, partial(self._conclude, arrived, ()))])
+            return
+        into = Path(job.into) if job.into else self._results / job.id
+        tag = f"{job.id}-{arrived.attempt}"
+        entries = arrived.outcome.files
+        try:
+            plan = await asyncio.to_thread(
+                outputs.stage, self._blobs, entries, into, job.if_exists, tag
+            )
+        except (Refused, OSError, BlobMissing) as error:
+            await self._cannot_place(arrived, _unless_full(error))
+            return
+        [mine] = await self.change([(job.id, partial(_claim_placing, arrived, plan))])
+        if mine:
+            await self._carry_out(arrived, plan)
+        else:
+            await asyncio.to_thread(outputs.discard, plan)
+
+    async def _carry_out(self, arrived: Arrived, plan: outputs.Plan) -> None:
+        try:
+            placed = await asyncio.to_thread(outputs.carry_out, plan)
+        except (Refused, OSError) as error:
+            await self._cannot_place(arrived, _unless_full(error))
+            return
+        await self.change([(arrived.job_id, partial(self._conclude, arrived, placed))])
+
+    async def _cannot_place(self, arrived: Arrived, error: Exception) -> None:
+        """The work is done, but its files cannot be put where they were wanted."""
+        failed = replace(
+            arrived,
+            outcome=Outcome(
+                Result.FAILED,
+                reason=f"the output files could not be placed: {error}",
+                error_type=type(error).__name__,
+                final=True,
+            ),
+        )
+
+        def give_up(job: Job) -> Step[None]:
+            return self._conclude(failed, (), replace(job, placing=0))
+
+        await self.change([(arrived.job_id, give_up)])
+
+    def _publish(self, changed: JobChanged) -> None:
+        if changed.job.state is not changed.was:
+            self._bus.publish(changed)
+            if changed.job.state is State.QUEUED:
+                self._bus.publish(JobQueued(changed.job))
+
+
+def _noting(rule: Rule[Any], wall: float, job: Job) -> Step[tuple[Any, JobChanged | None]]:
+    """Put ``rule`` to ``job``, stamp what it keeps for people, and note what changed."""
+    step = rule(job)
+    keep = step.keep
+    if keep is None:
+        return Step((step.answer, None))
+    if keep.finished and not keep.finished_wall:
+        keep = replace(keep, finished_wall=wall)
+    changed = JobChanged(keep, job.state)
+    return Step((step.answer, changed), keep, step.attempt, step.outcome, step.placing)
+
+
+def _claim_placing(arrived: Arrived, plan: outputs.Plan, job: Job) -> Step[bool]:
+    """Commit the plan: from here on no cancel and no other outcome can come between."""
+    if not came(job, arrived.sender, arrived.attempt, arrived.outcome):
+        return Step(answer=False)
+    keep = replace(job, placing=arrived.attempt)
+    return Step(answer=True, keep=keep, outcome=arrived.outcome, placing=plan.pack())
+
+
+def _unless_full(error: Exception) -> Exception:
+    """Return ``error``; a full disk is no failure of the job but a state: raise ``DiskFull``."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        raise DiskFull from error
+    return error
+
+
+def _handed_back(job: Job) -> Outcome:
+    if job.delivery is Delivery.AT_MOST_ONCE:
+        return Outcome(Result.CRASHED, reason="the instance was shut down while it ran")
+    return Outcome(Result.REFUSED, reason="handed back: the instance was shut down")

@@ -1,0 +1,212 @@
+"""
+Attempts that run on this instance, own ones and those of others, and the places they take.
+
+A run never touches the store: it takes a ``Work`` and gives an ``Outcome``, whose output files
+are blobs by then.
+"""
+
+import asyncio
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from offload.blobs import Blobs, check_name
+from offload.clock import Clock
+from offload.errors import BlobMissing, DiskFull, OffloadError, UnsafeName
+from offload.payload import File
+from offload.work.executors import Executors, News, Ran, Task
+from offload.work.jobs import FileEntry, Outcome, Result, Spec
+from offload.work.queues import Line, QueueRule
+
+VALUE_LIMIT: Final = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """
+    One attempt to run: of which job, and what.
+
+    Attributes:
+        store_id: Store id of the origin; with ``job_id`` the job's name on the wire.
+        retry_count: Failed attempts before this one.
+    """
+
+    store_id: str
+    job_id: str
+    attempt: int
+    retry_count: int
+    spec: Spec
+
+
+class Runs:
+    """The places of this instance's queues, and what runs in them."""
+
+    def __init__(
+        self,
+        executors: Executors,
+        blobs: Blobs,
+        clock: Clock,
+        queue_of: Callable[[str], QueueRule],
+        folder: Path,
+    ) -> None:
+        self._executors = executors
+        self._blobs = blobs
+        self._clock = clock
+        self._queue_of = queue_of
+        self._folder = folder
+        self._lines: dict[str, Line[tuple[str, str]]] = {}
+        self._places: dict[str, int] = {}
+        self._mean_s: dict[str, float] = {}
+
+    def queue_name(self, topic: str) -> str:
+        """Return the name of the own queue that takes ``topic``."""
+        return self._queue_of(topic).name
+
+    def places(self, topic: str) -> int:
+        """Return how many attempts may run at once in the queue of ``topic``."""
+        return self._queue_of(topic).max_parallel
+
+    def free(self, topic: str) -> int:
+        """Return how many jobs of ``topic`` could start now; below 0: so many are lined up."""
+        return self.places(topic) - self.busy(topic)
+
+    def busy(self, topic: str) -> int:
+        """Return how many attempts run or wait in the queue of ``topic``."""
+        return self.busy_in(self.queue_name(topic))
+
+    def busy_in(self, queue: str) -> int:
+        """Return how many attempts run or wait in ``queue``."""
+        line = self._lines.get(queue)
+        return 0 if line is None else len(line.running) + line.waiting
+
+    def mean_s(self, topic: str) -> float | None:
+        """Return the measured run time of ``topic`` here: a moving average of successes."""
+        return self._mean_s.get(topic)
+
+    def means(self) -> dict[str, float]:
+        """Return the measured run times by topic."""
+        return dict(self._mean_s)
+
+    def mean_in(self, queue: str) -> float | None:
+        """Return the longest measured run time of the topics in ``queue``."""
+        times = [s for topic, s in self._mean_s.items() if self.queue_name(topic) == queue]
+        return max(times, default=None)
+
+    def places_in(self, queue: str) -> int:
+        """Return how many attempts may run at once in ``queue``, as far as it is in use."""
+        return self._places.get(queue, 0)
+
+    def running(self) -> list[str]:
+        """Return the ids of the jobs that run here, own ones and those of others."""
+        return [key[1] for line in self._lines.values() for key in line.running]
+
+    def counts(self) -> dict[str, tuple[int, int]]:
+        """Return ``(running, waiting)`` by queue."""
+        return {name: (len(line.running), line.waiting) for name, line in self._lines.items()}
+
+    def enter(
+        self, key: tuple[str, str], topic: str, owner: str, begin: Callable[[], None]
+    ) -> None:
+        """Call ``begin`` as soon as the queue of ``topic`` has a place for ``key``."""
+        rule = self._queue_of(topic)
+        self._places[rule.name] = rule.max_parallel
+        self._lines.setdefault(rule.name, Line()).enter(key, owner, begin, rule.max_parallel)
+
+    def leave(self, key: tuple[str, str], topic: str) -> str:
+        """Free the place of ``key``, or take it out of the line; return the queue's name."""
+        rule = self._queue_of(topic)
+        self._lines.setdefault(rule.name, Line()).leave(key, rule.max_parallel)
+        return rule.name
+
+    async def perform(self, work: Work, news: Callable[[News], None]) -> Outcome:
+        """Run one attempt to its end, whatever end; inputs must be among the blobs by now."""
+        folder = self._folder / f"{work.job_id}-{work.attempt}-{work.store_id[:8]}"
+        try:
+            task = await self._prepared(work, folder)
+            ran = await self._executors.run(task, news)
+            outcome = await self._collected(ran)
+        except (OffloadError, OSError) as error:
+            outcome = _failure(error)
+        finally:
+            await _away(folder)
+        if outcome.result is Result.SUCCEEDED:
+            known = self._mean_s.get(work.spec.topic, outcome.run_s)
+            self._mean_s[work.spec.topic] = 0.8 * known + 0.2 * outcome.run_s
+        return outcome
+
+    async def _prepared(self, work: Work, folder: Path) -> Task:
+        spec = work.spec
+        folder.mkdir(parents=True, exist_ok=True)
+        payload = spec.payload
+        if payload is None:
+            payload = await asyncio.to_thread(self._blobs.path(spec.payload_sha256).read_bytes)
+        files: tuple[File, ...] = ()
+        if spec.files:
+            files = await asyncio.to_thread(self._materialise, spec.files, folder / "in")
+        return Task(
+            store_id=work.store_id,
+            job_id=work.job_id,
+            attempt=work.attempt,
+            retry_count=work.retry_count,
+            topic=spec.topic,
+            payload=payload,
+            files=files,
+            folder=folder,
+            timeout_s=spec.timeout_s,
+        )
+
+    def _materialise(self, entries: tuple[FileEntry, ...], folder: Path) -> tuple[File, ...]:
+        """Lay the input files under their own names; twins of a name get a folder each."""
+        files = []
+        for index, entry in enumerate(entries):
+            target = folder / str(index) / check_name(entry.name)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self._blobs.place(entry.sha256, target, executable=entry.executable)
+            files.append(File(target, entry.name))
+        return tuple(files)
+
+    async def _collected(self, ran: Ran) -> Outcome:
+        """Return the outcome with its output files, and a large value, put among the blobs."""
+        outcome = ran.outcome
+        if len(outcome.value) > VALUE_LIMIT:
+            size = len(outcome.value)
+            sha256 = await asyncio.to_thread(self._blobs.put_bytes, outcome.value)
+            entry = FileEntry("value", sha256, size)
+            outcome = replace(outcome, value=b"", value_blob=entry)
+        if ran.files:
+            put = partial(file_entry, self._blobs)
+            entries = [await asyncio.to_thread(put, file) for file in ran.files]
+            outcome = replace(outcome, files=tuple(entries))
+        return outcome
+
+
+def file_entry(blobs: Blobs, file: File) -> FileEntry:
+    """Put ``file`` among the blobs (blocking); raise ``UnsafeName``, ``OSError``, ``DiskFull``."""
+    name = check_name(file.name)
+    executable = bool(file.path.stat().st_mode & 0o100)
+    sha256, size = blobs.put(file.path)
+    return FileEntry(name, sha256, size, executable)
+
+
+def _failure(error: OffloadError | OSError) -> Outcome:
+    final = isinstance(error, UnsafeName)
+    if isinstance(error, BlobMissing):
+        reason = f"an input file is gone: {error}"
+    elif isinstance(error, DiskFull):
+        reason = "disk full on the instance that ran it"
+    else:
+        reason = str(error)
+    return Outcome(Result.FAILED, reason=reason, error_type=type(error).__name__, final=final)
+
+
+async def _away(folder: Path) -> None:
+    """Remove a job's private folder; in a thread where there may be much in it."""
+    try:
+        folder.rmdir()  # nothing was left in it: the common case, and cheap
+    except FileNotFoundError:
+        return
+    except OSError:
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)

@@ -1,0 +1,135 @@
+"""
+One thread that serves the event loop: calls in, answers out, both many at a time.
+
+What is asked within one tick of the loop goes over together, and so do the answers: a hand-over
+costs more than most of what is asked.
+"""
+
+import asyncio
+import logging
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
+
+from offload.errors import StoreFault
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+Tool = TypeVar("Tool")
+Tool_co = TypeVar("Tool_co", covariant=True)
+Answer: TypeAlias = tuple[Any, Exception | None]  # a value, or what went wrong
+GROUP_LIMIT: Final = 1_000  # calls that are served together
+
+
+class Room(Protocol[Tool_co]):
+    """What a desk's thread works with."""
+
+    def serve(self, calls: Sequence[Callable[[Tool_co], Any]]) -> list[Answer]:
+        """Do what is asked, and return an answer for each."""
+        ...
+
+    def rest(self) -> float | None:
+        """Do what is to be done when nothing is asked; return seconds until the next time."""
+        ...
+
+    def close(self) -> None:
+        """End; nothing is asked any more."""
+        ...
+
+
+_Call: TypeAlias = tuple[Callable[[Any], Any], "asyncio.Future[Any]"]
+
+
+class Desk(Generic[Tool]):
+    """The loop's side and the thread's side of one thread."""
+
+    def __init__(self, name: str, room: Room[Tool]) -> None:
+        self._room = room
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._tick: list[_Call] = []  # asked in this tick of the loop
+        self._calls: queue.SimpleQueue[list[_Call] | None] = queue.SimpleQueue()
+        self._closing = False
+        # A daemon: whoever forgets to close shall not hang; what was answered is on the disk.
+        self._thread = threading.Thread(target=self._live, name=name, daemon=True)
+        self._thread.start()
+
+    # --- on the loop -----------------------------------------------------------------------
+
+    def ask(self, call: Callable[[Tool], T]) -> "asyncio.Future[T]":
+        """Let the thread do ``call``; it does so even if nobody waits for the answer any more."""
+        if self._closing:
+            raise StoreFault("it is closed")
+        loop = self._loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        if not self._tick:
+            loop.call_soon(self._hand_over)
+        self._tick.append((call, future))
+        return future
+
+    async def close(self) -> None:
+        """Return when all that was asked is done and the thread has ended."""
+        if not self._closing:
+            self._closing = True
+            self._hand_over()
+            self._calls.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    def _hand_over(self) -> None:
+        if self._tick:
+            tick, self._tick = self._tick, []
+            self._calls.put(tick)
+
+    # --- in the thread ---------------------------------------------------------------------
+
+    def call_soon(self, function: Callable[[], None]) -> bool:
+        """Let the loop call ``function``; say whether there is one."""
+        if self._loop is None:
+            return False
+        with suppress(RuntimeError):  # closed: nobody is left to be told
+            self._loop.call_soon_threadsafe(function)
+        return True
+
+    def _live(self) -> None:
+        backlog: list[_Call] = []
+        open_ = True
+        while open_ or backlog:
+            if not backlog:
+                open_ = self._wait(backlog)
+            while open_ and len(backlog) < GROUP_LIMIT and not self._calls.empty():
+                open_ = self._take(self._calls.get(), backlog)
+            group, backlog = backlog[:GROUP_LIMIT], backlog[GROUP_LIMIT:]
+            if group:
+                self._serve(group)
+        self._room.close()
+
+    def _wait(self, backlog: list[_Call]) -> bool:
+        while True:
+            wait_s = self._room.rest()
+            with suppress(queue.Empty):
+                return self._take(self._calls.get(timeout=wait_s), backlog)
+
+    def _take(self, tick: list[_Call] | None, backlog: list[_Call]) -> bool:
+        if tick is None:
+            return False
+        backlog += tick
+        return True
+
+    def _serve(self, group: list[_Call]) -> None:
+        try:
+            answers = self._room.serve([call for call, _ in group])
+        except Exception as error:  # a bug of ours; whoever waits must not wait for ever
+            log.exception("%s failed", self._thread.name)
+            answers = [(None, error)] * len(group)
+        self.call_soon(lambda: _resolve(group, answers))
+
+
+def _resolve(group: list[_Call], answers: list[Answer]) -> None:
+    for (_, future), (value, error) in zip(group, answers, strict=True):
+        if future.done():  # cancelled; the work was done all the same
+            continue
+        if error is None:
+            future.set_result(value)
+        else:
+            future.set_exception(error)

@@ -1,0 +1,339 @@
+"""
+The rows as they are in the open transaction: looked up once, changed in memory, written in one go.
+
+Only the writer thread uses a ``Ledger``, and it has the only writing connection, so what was read
+or written once stays true until a roll-back. An operation that fails before it calls ``keep``,
+``add`` or the like has left nothing behind: no savepoints are needed.
+"""
+
+import sqlite3
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from offload.errors import Malformed
+from offload.work.jobs import FINAL, Attempt, Held, HeldState, Job, Outcome, Spec, State
+from offload.work.store import bulk, rows
+from offload.work.store.steps import Key
+
+CACHED_JOBS: Final = 8_192
+CACHED_VALUE_BYTES: Final = 4_096  # an outcome with a larger value is read again when asked for
+NEWS_LIMIT: Final = 1_000  # lines per job; the oldest go
+NEWS_SLACK: Final = 100  # more than that are cut at a time
+NEWS_TEXT_LIMIT: Final = 8_000
+
+# What never changes stays out of the update, and so do its indexes.
+_FIXED: Final = frozenset({"seq", "id", "topic", "delivery", "key", "created_wall", "created_at"})
+_JOBS: Final = rows.select(rows.JOB_FIELDS, "jobs") + " WHERE id IN"
+_HELD: Final = rows.select(rows.HELD_FIELDS, "held") + " WHERE (store_id, job_id) IN"
+_BY_KEY: Final = rows.select(rows.JOB_FIELDS, "jobs") + ' WHERE "key" = ? AND "key" != \'\''
+_SPEC_FIELDS: Final = ("seq", "envelope", "payload", "blobs")
+_HELD_KEY: Final = ("store_id", "job_id")
+_OF_JOB: Final = ("jobs", "specs", "fields", "outcomes", "attempts", "placing", "news")
+
+
+class Unwritable(Exception):
+    """Some operation of the group wants a value that can't be written; its cause says why."""
+
+
+@dataclass(slots=True)
+class _Pending:
+    """What the open transaction is still to write."""
+
+    new: dict[str, Job] = field(default_factory=dict)
+    keys: set[str] = field(default_factory=set)  # of the new ones
+    changed: dict[str, Job] = field(default_factory=dict)
+    specs: list[rows.Row] = field(default_factory=list)
+    fields: list[rows.Row] = field(default_factory=list)
+    outcomes: dict[int, rows.Row] = field(default_factory=dict)
+    attempts: list[rows.Row] = field(default_factory=list)
+    placing: dict[int, rows.Row | None] = field(default_factory=dict)
+    news: list[rows.Row] = field(default_factory=list)
+    cuts: dict[int, int] = field(default_factory=dict)  # seq -> last line that goes
+    held: dict[Key, Held] = field(default_factory=dict)
+    held_specs: dict[Key, rows.Row] = field(default_factory=dict)
+    tombs: set[Key] = field(default_factory=set)
+
+
+class _Statements:
+    """The statements of a flush, prepared once."""
+
+    def __init__(self) -> None:
+        mutable = [name for name in rows.JOB_FIELDS if name not in _FIXED]
+        self.new = bulk.insert("jobs", rows.JOB_FIELDS)
+        self.changed = bulk.upsert("jobs", rows.JOB_FIELDS, ["seq"], mutable)
+        self.specs = bulk.insert("specs", _SPEC_FIELDS)
+        self.fields = bulk.insert("fields", ("seq", "name", "num", "text"))
+        self.outcomes = bulk.upsert(
+            "outcomes", ("seq", "outcome", "blobs"), ["seq"], ("outcome", "blobs")
+        )
+        self.attempts = bulk.insert("attempts", ("seq", *rows.ATTEMPT_FIELDS))
+        self.placing = bulk.upsert(
+            "placing", ("seq", "attempt", "plan"), ["seq"], ("attempt", "plan")
+        )
+        self.news = bulk.insert("news", ("seq", "number", "wall", "kind", "text"))
+        self.held = bulk.upsert("held", rows.HELD_FIELDS, _HELD_KEY, rows.HELD_FIELDS[2:])
+        self.held_specs = bulk.upsert(
+            "held_specs", (*_HELD_KEY, *_SPEC_FIELDS[1:]), _HELD_KEY, _SPEC_FIELDS[1:]
+        )
+        self.find_jobs = bulk.Lookup(_JOBS)
+        self.find_held = bulk.Lookup(_HELD, 2)
+        self.find_removed = bulk.Lookup("SELECT id, state FROM jobs WHERE seq IN")
+        self.remove = [
+            bulk.Lookup(f"DELETE FROM {table} WHERE seq IN")  # noqa: S608 - names of our own
+            for table in _OF_JOB
+        ]
+        self.drop_held = bulk.Lookup("DELETE FROM held WHERE (store_id, job_id) IN", 2)
+        self.drop_specs = bulk.Lookup("DELETE FROM held_specs WHERE (store_id, job_id) IN", 2)
+
+
+class Ledger:
+    """
+    The tables, from within the writer's transaction.
+
+    Attributes:
+        full: There is no room for new work.
+        careful: The operation is tried alone, after it failed: it is to look twice.
+        counts: Jobs by state, as committed.
+        written_bytes: Roughly what was written since the writer last set it to 0.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.cursor = connection.cursor()
+        self.full = False
+        self.careful = False
+        self.written_bytes = 0
+        self._text = _Statements()
+        self._pending = _Pending()
+        self._jobs: dict[str, Job] = {}
+        self._held: dict[Key, Held] = {}
+        self._last_news: dict[int, int] = {}
+        self._tally: Counter[State] = Counter()
+        for text, count in self.cursor.execute("SELECT state, count(*) FROM jobs GROUP BY state"):
+            state = rows.read_state(text)
+            if state is not None:
+                self._tally[state] = count
+        self._last_seq: int = self.cursor.execute(
+            "SELECT coalesce(max(seq), 0) FROM jobs"
+        ).fetchone()[0]
+        self.counts: dict[State, int] = dict(self._tally)
+        self._kept_seq = self._last_seq
+
+    # --- look up ---------------------------------------------------------------------------
+
+    def jobs(self, job_ids: Collection[str]) -> dict[str, Job]:
+        """Return those of the jobs that are there and can be read."""
+        known = self._jobs
+        missing = [(job_id,) for job_id in job_ids if job_id not in known]
+        if missing:
+            for row in self._text.find_jobs.run(self.cursor, missing):
+                try:
+                    job = rows.read_job(row)
+                except Malformed:  # the reading side tells of it
+                    continue
+                known[job.id] = job
+        return {job_id: known[job_id] for job_id in job_ids if job_id in known}
+
+    def at_hand(self, job_id: str) -> Job | None:
+        """Return the job if it was used lately; every job that is not yet written is at hand."""
+        return self._jobs.get(job_id)
+
+    def held(self, keys: Collection[Key]) -> dict[Key, Held]:
+        """Return those of the rows of others' jobs that are there."""
+        known = self._held
+        missing = [key for key in keys if key not in known]
+        if missing:
+            for row in self._text.find_held.run(self.cursor, missing):
+                held = rows.read_held_or_tomb(row)
+                known[held.store_id, held.job_id] = held
+        return {key: known[key] for key in keys if key in known}
+
+    def job_with_key(self, key: str) -> Job | None:
+        """Return the job that was added under ``key``."""
+        if key in self._pending.keys:
+            self.flush()
+        row = self.cursor.execute(_BY_KEY, (key,)).fetchone()
+        return None if row is None else rows.read_job(row)
+
+    def spec(self, seq: int) -> Spec:
+        """Return the spec of a job that is there."""
+        self.flush()
+        row = self.cursor.execute(
+            "SELECT envelope, payload FROM specs WHERE seq = ?", (seq,)
+        ).fetchone()
+        if row is None:
+            raise Malformed(f"job {seq} has no spec")
+        return rows.read_spec(*row)
+
+    # --- change ----------------------------------------------------------------------------
+
+    def add(self, job: Job, spec_row: rows.Row, found: Mapping[str, str | int | float]) -> Job:
+        """Add a job at the end of the order, and return it with its place."""
+        seq = self._last_seq + 1
+        job = rows.with_seq(job, seq)
+        pending = self._pending
+        pending.new[job.id] = job
+        if job.key:
+            pending.keys.add(job.key)
+        pending.specs.append((seq, *spec_row))
+        if found:
+            pending.fields += rows.field_rows(seq, found)
+        self._last_seq = seq
+        self._jobs[job.id] = job
+        self._tally[job.state] += 1
+        return job
+
+    def keep(self, before: Job, job: Job) -> None:
+        """Keep ``job`` in place of ``before``."""
+        pending = self._pending
+        (pending.new if job.id in pending.new else pending.changed)[job.id] = job
+        self._jobs[job.id] = job
+        if before.state is not job.state:
+            self._tally[before.state] -= 1
+            self._tally[job.state] += 1
+        if before.placing and not job.placing:
+            pending.placing[job.seq] = None
+
+    def record(self, seq: int, attempt: Attempt) -> None:
+        """Add a line to the job's history of attempts."""
+        self._pending.attempts.append(rows.attempt_row(seq, attempt))
+
+    def keep_outcome(self, seq: int, outcome: Outcome, packed: bytes) -> None:
+        """Keep what came of the job."""
+        self._pending.outcomes[seq] = (seq, packed, len(outcome.files))
+
+    def keep_placing(self, seq: int, attempt: int, plan: bytes) -> None:
+        """Keep the plan by which its output files are put in place."""
+        self._pending.placing[seq] = (seq, attempt, plan)
+
+    def keep_held(self, held: Held, spec_row: rows.Row | None) -> None:
+        """Keep a row of another's job; with a TOMB its spec goes."""
+        key = (held.store_id, held.job_id)
+        self._held[key] = self._pending.held[key] = held
+        if held.state is HeldState.TOMB:
+            self._pending.tombs.add(key)
+            self._pending.held_specs.pop(key, None)
+        elif spec_row is not None:
+            self._pending.tombs.discard(key)
+            self._pending.held_specs[key] = (*key, *spec_row)
+
+    def add_news(self, seq: int, lines: Sequence[tuple[float, str, str]]) -> None:
+        """Add lines to what the job has told, and let the oldest go when there are too many."""
+        last = self._last_news.get(seq)
+        if last is None:
+            self.flush()
+            (last,) = self.cursor.execute(
+                "SELECT coalesce(max(number), 0) FROM news WHERE seq = ?", (seq,)
+            ).fetchone()
+        for number, (wall, kind, text) in enumerate(lines, last + 1):
+            self._pending.news.append((seq, number, wall, kind, text[:NEWS_TEXT_LIMIT]))
+        after = last + len(lines)
+        self._last_news[seq] = after
+        if after > NEWS_LIMIT and after // NEWS_SLACK != last // NEWS_SLACK:
+            self._pending.cuts[seq] = after - NEWS_LIMIT
+
+    def remove(self, seqs: Sequence[int]) -> None:
+        """Remove jobs for good, readable or not."""
+        self.flush()
+        keys = [(seq,) for seq in seqs]
+        for job_id, text in self._text.find_removed.run(self.cursor, keys):
+            self._jobs.pop(job_id, None)
+            state = rows.read_state(text)
+            if state is not None:
+                self._tally[state] -= 1
+        for statement in self._text.remove:
+            statement.run(self.cursor, keys)
+        for seq in seqs:
+            self._last_news.pop(seq, None)
+
+    def remove_held(self, keys: Sequence[Key]) -> None:
+        """Remove rows of others' jobs for good."""
+        self.flush()
+        self._text.drop_held.run(self.cursor, keys)
+        self._text.drop_specs.run(self.cursor, keys)
+        for key in keys:
+            self._held.pop(key, None)
+
+    # --- the transaction -------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Write what is pending; raise ``Unwritable`` if a value of it can't be written."""
+        pending, self._pending = self._pending, _Pending()
+        try:
+            self._write_jobs(pending)
+            self._write_held(pending)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise Unwritable from error
+
+    def committed(self) -> None:
+        """Note that all that was written is on the disk."""
+        self.counts = dict(self._tally)
+        self._kept_seq = self._last_seq
+        for cache in (self._jobs, self._held, self._last_news):
+            _shorten(cache)
+
+    def rolled_back(self) -> None:
+        """Forget all that was not committed."""
+        self._pending = _Pending()
+        self._jobs.clear()
+        self._held.clear()
+        self._last_news.clear()
+        self._tally = Counter(self.counts)
+        self._last_seq = self._kept_seq
+
+    def _write_jobs(self, pending: _Pending) -> None:
+        text, cursor = self._text, self.cursor
+        if pending.new:
+            text.new.run(cursor, [rows.job_row(job) for job in pending.new.values()])
+            text.specs.run(cursor, pending.specs)
+            text.fields.run(cursor, pending.fields)
+        if pending.changed:
+            text.changed.run(cursor, [rows.job_row(job) for job in pending.changed.values()])
+        for job_id, job in (*pending.new.items(), *pending.changed.items()):
+            if job.state in FINAL:
+                self._jobs.pop(job_id, None)  # hardly anybody asks for it again
+        text.outcomes.run(cursor, list(pending.outcomes.values()))
+        text.attempts.run(cursor, pending.attempts)
+        if pending.placing:
+            text.placing.run(cursor, [row for row in pending.placing.values() if row is not None])
+            gone = [(seq,) for seq, row in pending.placing.items() if row is None]
+            cursor.executemany("DELETE FROM placing WHERE seq = ?", gone)
+        if pending.news:
+            text.news.run(cursor, pending.news)
+            cuts = list(pending.cuts.items())
+            cursor.executemany("DELETE FROM news WHERE seq = ? AND number <= ?", cuts)
+        self.written_bytes += _weight(pending)
+
+    def _write_held(self, pending: _Pending) -> None:
+        if not pending.held:
+            return
+        text, cursor = self._text, self.cursor
+        text.held.run(cursor, [rows.held_row(held) for held in pending.held.values()])
+        text.held_specs.run(cursor, list(pending.held_specs.values()))
+        text.drop_specs.run(cursor, list(pending.tombs))
+        for key, held in pending.held.items():
+            if held.state is HeldState.TOMB or _large(held):
+                self._held.pop(key, None)
+
+
+def _weight(pending: _Pending) -> int:
+    """Return roughly how many bytes the log has grown by."""
+    large = sum(len(row[1]) + len(row[2] or b"") for row in pending.specs)
+    large += sum(len(row[1]) for row in pending.outcomes.values())
+    large += sum(len(row[4]) for row in pending.news)
+    large += sum(len(row[3] or b"") for row in pending.held_specs.values())
+    large += sum(len(held.outcome.value) for held in pending.held.values() if held.outcome)
+    short = len(pending.new) + len(pending.changed) + len(pending.attempts) + len(pending.held)
+    return large + 1_024 * short
+
+
+def _large(held: Held) -> bool:
+    return held.outcome is not None and len(held.outcome.value) > CACHED_VALUE_BYTES
+
+
+def _shorten(cache: dict[Any, Any]) -> None:
+    """Drop the older half of a cache that has grown too large."""
+    if len(cache) > CACHED_JOBS:
+        for key in list(cache)[: len(cache) // 2]:
+            del cache[key]

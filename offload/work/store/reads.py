@@ -1,0 +1,314 @@
+"""
+The questions that the store answers. Each is one or two statements that an index serves.
+
+A row that this version cannot read is left out, noted once in the log, and kept (CONFORMANCE C012).
+"""
+
+import heapq
+import logging
+import sqlite3
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, Final, TypeVar
+
+from offload.errors import AmbiguousId, JobNotFound, Malformed
+from offload.work.jobs import (
+    Attempt,
+    Held,
+    HeldState,
+    Job,
+    Outcome,
+    Spec,
+    State,
+    is_id,
+)
+from offload.work.store import bulk, rows
+from offload.work.store.steps import Key
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+_JOB: Final = rows.select(rows.JOB_FIELDS, "jobs")
+_HELD: Final = rows.select(rows.HELD_FIELDS, "held")
+_ATTEMPT: Final = rows.select(rows.ATTEMPT_FIELDS, "attempts")
+# Without the hint SQLite walks through all that is queued.
+_READY: Final = "jobs INDEXED BY jobs_ready WHERE state = 'queued' AND not_before <= 0"
+_WAITING: Final = "jobs INDEXED BY jobs_waiting WHERE state = 'queued' AND not_before > 0"
+
+JOB_BY_ID: Final = f"{_JOB} WHERE id = ?"
+DUE: Final = f"""
+    {_JOB} WHERE seq IN (
+        SELECT seq FROM (
+            SELECT seq, priority FROM (
+                SELECT seq, priority FROM {_READY} AND topic = :topic
+                ORDER BY priority DESC, seq LIMIT :limit
+            )
+            UNION ALL
+            SELECT seq, priority FROM {_WAITING} AND topic = :topic AND not_before <= :now
+        )
+        ORDER BY priority DESC, seq LIMIT :limit
+    )
+    ORDER BY priority DESC, seq
+"""  # noqa: S608 - put together of the constants above
+# From each topic straight to the next one, however many jobs it has.
+QUEUED_TOPICS: Final = f"""
+    WITH RECURSIVE
+    ready (topic) AS (
+        SELECT min(topic) FROM {_READY}
+        UNION ALL
+        SELECT (SELECT min(topic) FROM {_READY} AND topic > ready.topic)
+        FROM ready WHERE ready.topic IS NOT NULL
+    ),
+    waiting (topic) AS (
+        SELECT min(topic) FROM {_WAITING}
+        UNION ALL
+        SELECT (SELECT min(topic) FROM {_WAITING} AND topic > waiting.topic)
+        FROM waiting WHERE waiting.topic IS NOT NULL
+    )
+    SELECT topic FROM ready WHERE topic IS NOT NULL
+    UNION
+    SELECT topic FROM waiting WHERE topic IS NOT NULL AND EXISTS (
+        SELECT 1 FROM {_WAITING} AND jobs.topic = waiting.topic AND not_before <= ?
+    )
+    ORDER BY topic
+"""  # noqa: S608 - put together of the constants above
+NEXT_DUE: Final = (
+    "SELECT not_before FROM jobs INDEXED BY jobs_next"
+    " WHERE state = 'queued' AND not_before > 0 AND not_before > ? ORDER BY not_before LIMIT 1"
+)
+ASSIGNED: Final = f"{_JOB} WHERE state IN ('assigned', 'active') ORDER BY seq"
+# What a run, a placing or an acknowledgement still needs.
+LIVE_SPECS: Final = """
+    SELECT envelope, payload FROM jobs JOIN specs USING (seq)
+    WHERE state IN ('queued', 'assigned', 'active') AND blobs > 0
+    UNION ALL
+    SELECT envelope, payload FROM held JOIN held_specs USING (store_id, job_id)
+    WHERE state != 'tomb' AND blobs > 0
+"""
+LIVE_OUTCOMES: Final = """
+    SELECT outcome FROM placing CROSS JOIN outcomes USING (seq) WHERE blobs > 0
+    UNION ALL
+    SELECT outcome FROM held WHERE state != 'tomb' AND outcome IS NOT NULL
+"""
+
+
+class Reads:
+    """The questions, on one connection, in one thread."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._unreadable: set[str] = set()
+        self._specs = bulk.Lookup(
+            "SELECT id, envelope, payload FROM jobs LEFT JOIN specs USING (seq) WHERE id IN"
+        )
+
+    # --- one job ---------------------------------------------------------------------------
+
+    def job(self, job_id: str) -> Job | None:
+        """Return the job, or None."""
+        found = self._jobs(self._connection.execute(JOB_BY_ID, (job_id,)))
+        return found[0] if found else None
+
+    def resolve(self, prefix: str) -> str:
+        """Return the one id that starts with ``prefix``."""
+        start = prefix.lower()
+        if not is_id(start.ljust(26, "0")):
+            raise JobNotFound(prefix)
+        found = self._connection.execute(
+            "SELECT id FROM jobs WHERE id >= ? AND id < ? LIMIT 2", (start, start + "~")
+        ).fetchall()
+        if not found or not start:
+            raise JobNotFound(prefix)
+        if len(found) > 1:
+            raise AmbiguousId(prefix)
+        job_id: str = found[0][0]
+        return job_id
+
+    def specs(self, job_ids: Collection[str]) -> dict[str, Spec]:
+        """Return the specs of those jobs that are there."""
+        found = self._specs.run(self._connection.cursor(), [(job_id,) for job_id in job_ids])
+        specs = ((row[0], self._read(row[0], rows.read_spec, *row[1:])) for row in found)
+        return {job_id: spec for job_id, spec in specs if spec is not None}
+
+    def held_spec(self, key: Key) -> Spec | None:
+        """Return what a job of another is to run."""
+        row = self._connection.execute(
+            "SELECT envelope, payload FROM held_specs WHERE (store_id, job_id) = (?, ?)", key
+        ).fetchone()
+        return None if row is None else self._read("/".join(key), rows.read_spec, *row)
+
+    def outcome(self, job_id: str) -> Outcome | None:
+        """Return what came of the job."""
+        row = self._connection.execute(
+            "SELECT outcome FROM jobs JOIN outcomes USING (seq) WHERE id = ?", (job_id,)
+        ).fetchone()
+        return None if row is None else self._read(job_id, rows.read_outcome, row[0])
+
+    def attempts(self, job_id: str) -> list[Attempt]:
+        """Return the job's history of attempts, in the order of their ends."""
+        found = self._connection.execute(
+            f"{_ATTEMPT} JOIN jobs USING (seq) WHERE id = ? ORDER BY attempts.rowid",
+            (job_id,),
+        )
+        read = (self._read(job_id, rows.read_attempt, row) for row in found.fetchall())
+        return [attempt for attempt in read if attempt is not None]
+
+    def news(self, job_id: str, after: int) -> list[tuple[int, float, str, str]]:
+        """Return ``(number, wall, kind, text)`` of what it told after line ``after``."""
+        found: list[tuple[int, float, str, str]] = self._connection.execute(
+            "SELECT number, wall, kind, text FROM jobs JOIN news USING (seq)"
+            " WHERE id = ? AND number > ? ORDER BY number",
+            (job_id, after),
+        ).fetchall()
+        if found and found[0][0] > after + 1:
+            number, wall = found[0][:2]
+            gone = number - after - 1
+            found.insert(0, (number - 1, wall, "cut", f"… {gone} earlier lines were cut"))
+        return found
+
+    # --- many jobs -------------------------------------------------------------------------
+
+    def find(
+        self, states: Collection[State], topic: str, limit: int, before_seq: int | None
+    ) -> list[Job]:
+        """Return jobs, the newest first."""
+        condition, values = pattern_condition(topic)
+        if before_seq is not None:
+            condition, values = f"{condition} AND seq < ?", (*values, before_seq)
+        end = f"{condition} ORDER BY seq DESC LIMIT ?"
+        if not states:
+            return self._jobs(self._connection.execute(f"{_JOB} WHERE {end}", (*values, limit)))
+        # One walk along the index per state, not one through all jobs of all states.
+        walks = [
+            self._jobs(
+                self._connection.execute(
+                    f"{_JOB} WHERE state = ? AND {end}", (state.value, *values, limit)
+                )
+            )
+            for state in states
+        ]
+        return list(heapq.merge(*walks, key=lambda job: -job.seq))[:limit]
+
+    def queued_topics(self, now: float) -> list[str]:
+        """Return the topics that have a job which waits for nothing but a place."""
+        return [topic for (topic,) in self._connection.execute(QUEUED_TOPICS, (now,))]
+
+    def due(self, topic: str, now: float, limit: int) -> list[Job]:
+        """Return the topic's jobs that wait for nothing but a place, in the order to run them."""
+        values = {"topic": topic, "now": now, "limit": limit + len(self._unreadable)}
+        jobs = self._jobs(self._connection.execute(DUE, values))
+        return [job for job in jobs if job.id not in self._unreadable][:limit]
+
+    def next_due_at(self, now: float) -> float | None:
+        """Return when the next of the jobs that wait for a time is due."""
+        row = self._connection.execute(NEXT_DUE, (now,)).fetchone()
+        return None if row is None else row[0]
+
+    def assigned(self) -> list[Job]:
+        """Return the jobs that some instance has."""
+        return self._jobs(self._connection.execute(ASSIGNED))
+
+    def held(self, states: Collection[HeldState]) -> list[Held]:
+        """Return the rows of others' jobs in these states."""
+        found: list[Held | None] = []
+        for state in states:
+            kind = "state = 'tomb'" if state is HeldState.TOMB else "state != 'tomb' AND state = ?"
+            values = () if state is HeldState.TOMB else (state.value,)
+            cursor_rows = self._connection.execute(f"{_HELD} WHERE {kind}", values).fetchall()
+            found += [self._read(f"{row[0]}/{row[1]}", rows.read_held, row) for row in cursor_rows]
+        return [held for held in found if held is not None]
+
+    def placings(self) -> list[tuple[Job, Outcome | None, bytes]]:
+        """Return the jobs whose output files are being put in place, with outcome and plan."""
+        found = self._connection.execute(
+            f"SELECT {rows.columns(rows.JOB_FIELDS, 'jobs')}, outcome, plan"  # noqa: S608
+            " FROM placing JOIN jobs USING (seq) LEFT JOIN outcomes USING (seq) ORDER BY seq"
+        ).fetchall()
+        answer = []
+        for *row, packed, plan in found:
+            job_id = row[rows.JOB_FIELDS.index("id")]
+            job = self._read(job_id, rows.read_job, row)
+            if job is not None:
+                outcome = None if packed is None else self._read(job_id, rows.read_outcome, packed)
+                answer.append((job, outcome, plan))
+        return answer
+
+    # --- the whole -------------------------------------------------------------------------
+
+    def live_blobs(self) -> set[str]:
+        """Return the digests that some row may still need."""
+        digests: set[str] = set()
+        for envelope, payload in self._connection.execute(LIVE_SPECS):
+            spec = self._read("", rows.read_spec, envelope, payload)
+            digests.update(() if spec is None else rows.spec_blobs(spec))
+        for (packed,) in self._connection.execute(LIVE_OUTCOMES):
+            outcome = self._read("", rows.read_outcome, packed)
+            digests.update(() if outcome is None else (file.sha256 for file in outcome.files))
+        return digests
+
+    def unreadable(self) -> list[str]:
+        """Return the ids of the jobs that were found unreadable so far."""
+        return sorted(filter(is_id, self._unreadable))
+
+    def check(self) -> str:
+        """Return ``"ok"``, or what SQLite finds wrong with the file."""
+        return "\n".join(row[0] for row in self._connection.execute("PRAGMA integrity_check"))
+
+    # --- parts -----------------------------------------------------------------------------
+
+    def _jobs(self, found: sqlite3.Cursor) -> list[Job]:
+        id_at = rows.JOB_FIELDS.index("id")
+        jobs = (self._read(row[id_at], rows.read_job, row) for row in found.fetchall())
+        return [job for job in jobs if job is not None]
+
+    def _read(self, name: str, read: Callable[..., T], *values: Any) -> T | None:
+        try:
+            return read(*values)
+        except Malformed as error:
+            if name not in self._unreadable:
+                self._unreadable.add(name)
+                log.warning("job %s is kept, but cannot be read: %s", name or "?", error)
+            return None
+
+
+def pattern_condition(pattern: str) -> tuple[str, tuple[Any, ...]]:
+    """Return the condition by which the topic of a job matches ``pattern``, and its values."""
+    if pattern == "**":
+        return "1", ()
+    if pattern == "*":
+        return "topic NOT GLOB '*/*'", ()
+    if pattern.endswith("/**"):
+        return "topic GLOB ?", (pattern[:-1],)
+    if pattern.endswith("/*"):
+        return "topic GLOB ? AND topic NOT GLOB ?", (pattern, pattern + "/*")
+    return "topic = ?", (pattern,)
+
+
+class Reader:
+    """What the reading desk's thread works with."""
+
+    def __init__(
+        self, connection: sqlite3.Connection, on_error: Callable[[sqlite3.Error], Exception]
+    ) -> None:
+        self.reads = Reads(connection)
+        self._connection = connection
+        self._on_error = on_error
+
+    def serve(self, calls: Sequence[Callable[[Reads], Any]]) -> list[tuple[Any, Exception | None]]:
+        """Answer each question from what is committed."""
+        return [self._answer(call) for call in calls]
+
+    def rest(self) -> float | None:
+        """Wait without end: there is nothing to do in between."""
+        return None
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def _answer(self, call: Callable[[Reads], Any]) -> tuple[Any, Exception | None]:
+        try:
+            return call(self.reads), None
+        except sqlite3.Error as error:
+            return None, self._on_error(error)
+        except Exception as error:  # goes to the one who asked
+            return None, error

@@ -1,0 +1,26 @@
+"""The benchmark runs, in small, and writes what it measured."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_a_small_run_gives_every_figure_beside_its_peer(tmp_path: Path) -> None:
+    words = ["--jobs", "50", "--single", "10", "--files", "1", "--folder", str(tmp_path)]
+    told = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks/bench.py"), *words, "--json", "bench.json"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert told.returncode == 0, told.stderr
+    figures = json.loads((tmp_path / "bench.json").read_text())["figures"]
+    assert [figure["unit"] for figure in figures] == ["ms"] * 4 + ["jobs/s", "MiB/s"]
+    assert all(figure["ratio"] > 0 for figure in figures)
