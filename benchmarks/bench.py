@@ -63,11 +63,11 @@ def figures_of_jobs(
     ours_s: list[float], child_s: list[float], peers_s: list[float]
 ) -> Iterator[Figure]:
     """Return p50 and p99 of jobs one at a time."""
-    bare = "request with a commit on each side"
-    for name, mine in (("no-op", ours_s), ("no-op in a child process", child_s)):
+    bare = "request, 3 commits"
+    for name, mine in (("no-op", ours_s), ("no-op in a child", child_s)):
         for percent in (50, 99):
             yield Figure(
-                f"{name}, one at a time, p{percent}",
+                f"{name}, alone, p{percent}",
                 1000 * _percentile(mine, percent),
                 1000 * _percentile(peers_s, percent),
                 "ms",
@@ -125,8 +125,8 @@ async def measure(args: argparse.Namespace, folder: Path) -> list[Figure]:
             )
             rate = await all_at_once(node, args.jobs)
             bare = insert_loop(rows, PAYLOAD, args.jobs)
-            name = f"{args.jobs} no-op jobs of 1 KiB"
-            found.append(Figure(name, rate, bare, "jobs/s", "higher", "durable insert loop"))
+            name = f"{args.jobs} no-ops of 1 KiB"
+            found.append(Figure(name, rate, bare, "jobs/s", "higher", "bare inserts"))
             for megabytes in args.files:
                 found.append(await _file_figure(node, url, folder, megabytes))
         rows.close()
@@ -150,7 +150,7 @@ async def _file_figure(node: Node, url: str, folder: Path, mebibytes: int) -> Fi
         mebibytes / peers_s,
         "MiB/s",
         "higher",
-        "streamed upload, hashed, synced",
+        "bare upload",
     )
 
 
@@ -206,11 +206,11 @@ def _percentile(values: list[float], percent: int) -> float:
 def report(found: list[Figure], path: Path, console: Console) -> None:
     """Print the table and write the JSON."""
     table = Table(box=None, pad_edge=False)
-    for title in ("", "offload", "peer", "ratio", "peer is", "better"):
-        table.add_column(title, justify="left" if title in ("", "peer is", "better") else "right")
+    for title in ("", "offload", "peer", "ratio", "peer is"):
+        table.add_column(title, justify="left" if title in ("", "peer is") else "right")
     for f in found:
         ours, peers = (f"{value:.4g} {f.unit}" for value in (f.ours, f.peers))
-        table.add_row(f.name, ours, peers, f"{f.ratio:.2f}", f.peer, f.better)
+        table.add_row(f.name, ours, peers, f"{f.ratio:.2f}", f.peer)
     console.print(table)
     machine = {"python": platform.python_version(), "cores": os.cpu_count()}
     rows = [{**asdict(f), "ratio": round(f.ratio, 4)} for f in found]

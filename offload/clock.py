@@ -31,6 +31,10 @@ class Clock(Protocol):
         """Return when ``delay_s`` steady seconds are over."""
         ...
 
+    def mark(self) -> "Mark":
+        """Return the reading to keep for the next start."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Mark:
@@ -45,13 +49,13 @@ class SystemClock:
     """The machine's clock, going on from ``mark`` if there is one."""
 
     def __init__(self, mark: Mark | None = None) -> None:
-        self._machine_boot = machine_boot()
+        self._machine_boot, ticks = machine_boot(), ticks_s()
         if mark is None:
-            self._offset_s = -ticks_s()
-        elif mark.machine_boot == self._machine_boot:
+            self._offset_s = -ticks
+        elif mark.machine_boot == self._machine_boot and mark.ticks_s <= ticks:
             self._offset_s = mark.steady_s - mark.ticks_s
-        else:
-            self._offset_s = mark.steady_s - ticks_s()
+        else:  # fewer ticks than before: a new boot, also where the system has no name for it
+            self._offset_s = mark.steady_s - ticks
 
     def now(self) -> float:
         """Return steady seconds since this data directory was first used."""

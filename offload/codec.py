@@ -1,8 +1,8 @@
 """
 Bytes: strict MessagePack with limits; the only room that knows msgpack.
 
-What comes from outside is unpacked with every length bounded before anything is allocated, map
-keys must be text, and whatever goes wrong is ``Malformed`` (FIELD-NOTES, msgpack).
+What comes from outside is unpacked with every length bounded before anything is allocated, and
+whatever goes wrong is ``Malformed`` (FIELD-NOTES, msgpack).
 """
 
 from collections.abc import Callable, Sequence
@@ -47,8 +47,9 @@ def unpack(
     Return the one value that ``data`` holds.
 
     Raises:
-        Malformed: If it is not exactly one MessagePack value with text keys, of at most
-            ``max_items`` entries in any array or map; extensions need an ``ext_hook``.
+        Malformed: If it is not exactly one MessagePack value, of at most ``max_items`` entries in
+            any array or map, with keys that are text or bytes; extensions need an ``ext_hook``,
+            except the timestamp, which becomes a number.
     """
     size = len(data)
     try:
@@ -56,6 +57,7 @@ def unpack(
             data,
             raw=False,
             strict_map_key=True,
+            timestamp=1,  # no hook is asked about it; a number can do no harm
             ext_hook=ext_hook or _no_ext,
             max_str_len=size,
             max_bin_len=size,

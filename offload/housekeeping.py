@@ -5,7 +5,7 @@ import logging
 from typing import Final, NoReturn
 
 from offload.blobs import Blobs
-from offload.clock import SystemClock
+from offload.clock import Clock
 from offload.errors import DiskFull
 from offload.work.store import Store
 
@@ -19,7 +19,7 @@ TOMB_SPARED_S: Final = 8 * 86_400.0
 class Housekeeping:
     """Keeps one instance's data directory in order."""
 
-    def __init__(self, store: Store, blobs: Blobs, clock: SystemClock) -> None:
+    def __init__(self, store: Store, blobs: Blobs, clock: Clock) -> None:
         self._store = store
         self._blobs = blobs
         self._clock = clock

@@ -19,7 +19,6 @@ from typing import Any, Final, Self
 
 from offload.app import App, is_context, loading
 from offload.blobs import Blobs
-from offload.clock import SystemClock
 from offload.config import DEFAULT_PORT, Config, queue_of, topic_config
 from offload.datadir import DataDir, locate
 from offload.distributor import Distributor
@@ -27,12 +26,13 @@ from offload.errors import JobNotFound, OffloadError, Refused, StoreFault, Usage
 from offload.events import Bus
 from offload.housekeeping import Housekeeping
 from offload.job import Desk, Job, Options
+from offload.parts import REAL, Parts
 from offload.payload import Encoded, encode
-from offload.peers.discovery import Discovery, Settings
+from offload.peers.discovery import Settings
 from offload.peers.identity import Identity
 from offload.peers.membership import Membership
 from offload.peers.topology import Announcement, Capability, Topology, TopologyEvent, TopologyView
-from offload.peers.transport import Hello, Transport
+from offload.peers.transport import Hello
 from offload.placement import Policy
 from offload.report import Report
 from offload.version import VERSION
@@ -41,7 +41,6 @@ from offload.work.jobs import Job as Record
 from offload.work.jobs import RetryRule, State
 from offload.work.manager import JobChanged, JobNews, Manager
 from offload.work.queues import QueueRule, delays
-from offload.work.store import Store
 
 log = logging.getLogger(__name__)
 PROTOCOL: Final = (1, 1)
@@ -58,12 +57,16 @@ class Node:
         config: What governs it.
         app: Its consumers; without one it only hands out jobs.
         data_dir: Its folder; by default the one that ``config`` names.
+        parts: What it is built of; tests have others.
     """
 
-    def __init__(self, config: Config, app: App | None, data_dir: DataDir) -> None:
+    def __init__(
+        self, config: Config, app: App | None, data_dir: DataDir, parts: Parts = REAL
+    ) -> None:
         self.config = config
         self.app = app
         self.data_dir = data_dir
+        self._parts = parts
         self.name = config.node.name
         self.id = ""
         self.bus = Bus()
@@ -158,11 +161,11 @@ class Node:
     async def _open_work(self) -> None:
         """The work wing: a store, blobs, executors, and the manager above them."""
         place, loop = self.data_dir, asyncio.get_running_loop()
-        self._store = await asyncio.to_thread(Store.open, place.store)
+        self._store = await asyncio.to_thread(self._parts.store, place.store)
         self._exit.push_async_callback(self._store.close)
         self._fault = loop.create_future()
         self._store.on_fault = self._store_failed
-        self._clock = SystemClock(self._store.mark)
+        self._clock = self._parts.clock(self._store.mark)
         self._opened_at = self._clock.now()
         self._blobs = Blobs(place.blobs)
         self._executors = Executors(self.app, run_file=place.children_file)
@@ -186,7 +189,7 @@ class Node:
         """The peers wing, and the rooms that join it to the work wing."""
         config, timing = self.config, self.config.timing
         handlers: dict[str, Any] = {}
-        self._transport = Transport(
+        self._transport = self._parts.network(
             hello=self._hello,
             handlers=handlers,
             blobs=self._blobs,
@@ -216,7 +219,7 @@ class Node:
             heartbeat_s=timing.heartbeat_s,
             event_delay_s=timing.event_delay_s,
         )
-        self._discovery = Discovery(
+        self._discovery = self._parts.discovery(
             self._membership, self._transport, self.bus, self._clock, self._discovery_settings()
         )
         self._distributor = self._make_distributor()

@@ -121,7 +121,7 @@ class _Encoder:
         if kind is str:
             return _text(value, at)
         if kind is int:
-            return _integer(value)
+            return _integer(value, at)
         if kind is dict:
             return {_key(k, at): self.plain(v, f"{at}.{k}", depth + 1) for k, v in value.items()}
         if kind in (list, tuple):
@@ -179,10 +179,13 @@ def _text(value: str, at: str) -> str:
 def _key(value: Any, at: str) -> str:
     if not isinstance(value, str):
         raise PayloadError(at, f"the key {value!r} must be text")
-    return _text(str(value), at)
+    return _text(str.__str__(value), at)
 
 
-def _integer(value: int) -> Any:
+def _integer(value: int, at: str) -> Any:
     if -(2**63) <= value < 2**64:
         return value
-    return codec.ext(BIG_INT, str(value).encode("ascii"))
+    try:
+        return codec.ext(BIG_INT, str(value).encode("ascii"))
+    except ValueError:  # Python's own limit, which holds where it is read too
+        raise PayloadError(at, "is an integer of too many digits") from None

@@ -194,12 +194,11 @@ class Report:
 
     def _instance(self, instance: Instance) -> dict[str, Any]:
         link = self._links().get(instance.id)
-        host, port = instance.addresses[0] if instance.addresses else ("", 0)
         return {
             "id": instance.id,
             "name": instance.name,
             "boot": instance.boot,
-            "address": link.address if link else f"{host}:{port}",
+            "address": _address(instance, link),
             "topics": sorted({pattern for pattern, _ in instance.capabilities}),
             "draining": instance.draining,
             "silent": instance.silent,
@@ -211,6 +210,15 @@ class Report:
             "dialled": link.dialled if link else False,
             "since": instance.since,
         }
+
+
+def _address(instance: Instance, link: LinkInfo | None) -> str:
+    """Return where it can be reached: as we reach it, or as it says."""
+    if link and link.dialled:
+        return link.address
+    for host, port in instance.addresses:
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return ""
 
 
 def _candidate(ranked: Ranked, chosen: str) -> dict[str, Any]:

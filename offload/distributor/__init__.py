@@ -23,7 +23,7 @@ from offload.peers.transport import LinkUp
 from offload.placement import Policy, Ranked, rank
 from offload.tasks import Tasks
 from offload.work.jobs import Held, Job, RetryRule
-from offload.work.manager import JobQueued, Manager, SlotFree
+from offload.work.manager import JobQueued, Manager, RunEnded, SlotFree
 from offload.work.store import Store
 
 __all__ = ["Distributor", "Network"]
@@ -154,11 +154,11 @@ class Distributor:
         """Return when nothing runs here, or ``timeout_s`` are over."""
         idle = asyncio.Event()
 
-        def look(_: SlotFree | None = None) -> None:
-            if not any(running for running, _ in self._manager.runs.counts().values()):
+        def look(_: RunEnded | None = None) -> None:
+            if not self._manager.busy and not self._incoming.busy:
                 idle.set()
 
-        stop = self._bus.listen(SlotFree, look)
+        stop = self._bus.listen(RunEnded, look)
         look()
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):

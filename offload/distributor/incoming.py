@@ -7,7 +7,7 @@ not done, an ``Out`` that of one whose outcome waits to be acknowledged.
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -24,11 +24,12 @@ from offload.leases.worker import Reply
 from offload.tasks import Tasks
 from offload.work.executors import News
 from offload.work.jobs import Delivery, Held, HeldState, Outcome, Result, Spec
-from offload.work.manager import Manager, SlotFree, Work
+from offload.work.manager import Manager, RunEnded, SlotFree, Work
 from offload.work.store import HeldStep, Store
 
 log = logging.getLogger(__name__)
 HOLDING_EVERY_S: Final = 5.0
+LINES_PER_FRAME: Final = 5000
 STARTED_AFTER_S: Final = 0.2
 PUSH_AGAIN_S: Final = 1.0
 PUSH_AGAIN_MOST_S: Final = 30.0
@@ -44,6 +45,7 @@ class Seat:
     retry_count: int
     queue: str
     allowed: bool  # the origin has said, in this boot, that it is ours to run
+    since: float  # when this attempt was taken; an answer to a question before it is about another
     entered: bool = False
     running: int = 0  # the attempt number under which it was started; 0: it was not
     started_at: float = 0.0
@@ -88,6 +90,7 @@ class Incoming:
         self._outbox: dict[Key, Out] = {}
         self._died: dict[Key, Held] = {}
         self._handing_back = False
+        self._opened_at = clock.now()
         self._holding_at = 0.0
         self._tasks = Tasks()
 
@@ -108,6 +111,11 @@ class Incoming:
         """Return how many seats of ``queue`` are not lined up for a place yet."""
         return sum(s.queue == queue and not s.entered for s in self._seats.values())
 
+    @property
+    def busy(self) -> bool:
+        """Whether a job of another runs here, or its outcome is still to be recorded."""
+        return any(seat.running for seat in self._seats.values())
+
     def outbox(self) -> list[Held]:
         """Return what waits to be acknowledged."""
         return [out.held for out in self._outbox.values()]
@@ -125,7 +133,8 @@ class Incoming:
             elif held.state is HeldState.STARTED:
                 self._died[key] = held
             elif (spec := await self._store.held_spec(key)) is not None:
-                self._seats[key] = Seat(held, spec, 0, self._queue_name(spec.topic), allowed=False)
+                queue = self._queue_name(spec.topic)
+                self._seats[key] = Seat(held, spec, 0, queue, allowed=False, since=self._opened_at)
 
     async def tick(self, now: float) -> None:
         """Send again what was not acknowledged, say what is held, end what has no lease."""
@@ -134,9 +143,7 @@ class Incoming:
                 self._push(key, out, now)
         if now >= self._holding_at:
             self._holding_at = now + HOLDING_EVERY_S
-            for origin in {seat.held.origin for seat in self._seats.values()}:
-                self._say_holding(origin, now)
-            for origin in {held.origin for held in self._died.values()}:
+            for origin in {held.origin for _, held in self._all_held()}:
                 self._say_holding(origin, now)
         else:
             self._say_started(now)
@@ -156,7 +163,7 @@ class Incoming:
         self._handing_back = True
         for key, seat in tuple(self._seats.items()):
             if seat.running:
-                self._manager.end(key[1], seat.running)
+                self._manager.runs.stop(key[1], seat.running)
             else:
                 await self._give_back(key, reason)
 
@@ -169,8 +176,10 @@ class Incoming:
     async def _on_offer(self, peer: str, batch: list[dict[str, Any]]) -> None:
         now = self._clock.now()
         offers = wire.sound(self._network, peer, batch, wire.read_offer)
-        changes = [(o.key, partial(self._offered, peer, o, now)) for o in offers]
-        kept = await self._store.change_held(changes)
+        try:
+            kept = await self._answers(peer, offers, now, "")
+        except DiskFull:  # to refuse is possible still, with what is reserved
+            kept = await self._answers(peer, offers, now, "its disk is full")
         exclusive = False
         for offer, (held, reply, reason) in zip(offers, kept, strict=True):
             about = wire.about(offer.key, offer.attempt)
@@ -191,6 +200,8 @@ class Incoming:
             ended: list[tuple[Key, Verdict]] = []
             for job_id, verdict in verdicts.items():
                 key = (store_id, job_id)
+                if sent_at < self._since(key):
+                    continue
                 if verdict is Verdict.OK:
                     self._granted(key, peer, min(sent_at, self._clock.now()))
                 elif key in self._seats or key in self._died:
@@ -231,8 +242,16 @@ class Incoming:
 
     # --- from the seat to the outbox -------------------------------------------------------
 
+    async def _answers(
+        self, peer: str, offers: list[Offer], now: float, refusal: str
+    ) -> list[tuple[Held | None, Reply, str]]:
+        """Write down one answer to each offer, and return them."""
+        return await self._store.change_held(
+            [(o.key, partial(self._offered, peer, o, now, refusal)) for o in offers]
+        )
+
     def _offered(
-        self, peer: str, offer: Offer, now: float, held: Held | None
+        self, peer: str, offer: Offer, now: float, refusal: str, held: Held | None
     ) -> HeldStep[tuple[Held | None, Reply, str]]:
         if held is not None and not _is_of(held, peer):
             return HeldStep((None, Reply.NOTHING, ""))
@@ -241,20 +260,27 @@ class Incoming:
             *offer.key, peer, HeldState.HAVE, offer.attempt, spec.topic, spec.delivery, at=now
         )
         known = held is not None and held.state is not HeldState.TOMB
-        kept, reply = worker.offered(held, wanted, "" if known else self._refusal(peer, offer))
+        refusal = "" if known else refusal or self._refusal(peer, offer)
+        kept, reply = worker.offered(held, wanted, refusal, self._store.boot)
         now_held = kept or held
         reason = now_held.refused if now_held else ""
         return HeldStep((now_held, reply, reason), keep=kept, spec=spec if kept is wanted else None)
 
+    def _since(self, key: Key) -> float:
+        seat = self._seats.get(key)
+        return self._opened_at if seat is None else seat.since
+
     def _admit(self, offer: Offer, held: Held, now: float) -> None:
+        self._died.pop(offer.key, None)
+        self._outbox.pop(offer.key, None)  # a failure that its origin no longer waits for
         seat = self._seats.get(offer.key)
-        if seat is not None:
-            seat.held = held  # the same job under a higher attempt
-        else:
+        if seat is None:
             queue = self._queue_name(offer.spec.topic)
             allowed = held.delivery is not Delivery.EXCLUSIVE
-            seat = Seat(held, offer.spec, offer.retry_count, queue, allowed)
+            seat = Seat(held, offer.spec, offer.retry_count, queue, allowed, since=now)
             self._seats[offer.key] = seat
+        elif seat.held.attempt < held.attempt:
+            seat.held, seat.since = held, now
         if seat.allowed:
             self._terms.grant(offer.key, now)
             self._line_up(offer.key, seat)
@@ -303,21 +329,33 @@ class Incoming:
         self._tasks.start(self._run(key, seat, reason))
 
     async def _run(self, key: Key, seat: Seat, reason: str) -> None:
+        outcome = None
         try:
-            if self._seats.get(key) is not seat or not self._may_start(key, seat):
-                seat.entered = False  # lined up again when its origin says ok
-                return
-            attempt = seat.held.attempt
-            [started] = await self._store.change_held([(key, partial(self._started, attempt))])
-            if started is None:
-                self._seats.pop(key, None)
-                return
-            seat.held, seat.running, seat.started_at = started, attempt, self._clock.now()
-            outcome = await self._outcome(key, seat, reason)
-            await self._conclude(key, seat, outcome)
+            if await self._start(key, seat):
+                outcome = await self._outcome(key, seat, reason)
         finally:
             queue = self._manager.runs.leave(key, seat.spec.topic)
             self._bus.publish(SlotFree(queue))
+        if outcome is not None:
+            await self._conclude(key, seat, outcome)
+            self._bus.publish(RunEnded(key[1]))
+
+    async def _start(self, key: Key, seat: Seat) -> bool:
+        """Write down that it is STARTED, before the consumer is called; False: it may not run."""
+        if self._seats.get(key) is not seat:
+            return False
+        if not self._may_start(key, seat):
+            seat.entered = False  # lined up again when its origin says ok
+            return False
+        attempt = seat.held.attempt
+        [started] = await self._store.change_held([(key, partial(self._started, attempt))])
+        if self._seats.get(key) is not seat:
+            return False
+        if started is None:
+            del self._seats[key]
+            return False
+        seat.held, seat.running, seat.started_at = started, attempt, self._clock.now()
+        return True
 
     def _may_start(self, key: Key, seat: Seat) -> bool:
         lasting = seat.held.delivery is not Delivery.EXCLUSIVE
@@ -377,7 +415,7 @@ class Incoming:
         if seat is None:
             return
         if seat.running:
-            self._manager.end(key[1], seat.running)
+            self._manager.runs.stop(key[1], seat.running)
         elif seat.entered:
             self._bus.publish(SlotFree(self._manager.runs.leave(key, seat.spec.topic)))
 
@@ -401,8 +439,10 @@ class Incoming:
         for seat in self._seats.values():
             seat.reported = seat.reported or (seat.held.origin == origin and seat.running > 0)
         for store_id, lines in by_store.items():
-            fields = wire.holding(store_id, lines, now, full=True)
-            self._network.send(origin, "holding", fields)
+            for some in _chunks(lines):
+                full = len(some) == len(lines)
+                fields = wire.holding(store_id, some, now, full=full)
+                self._network.send(origin, "holding", fields)
         if always and not by_store:
             self._network.send(origin, "holding", wire.holding("", [], now, full=True))
 
@@ -464,6 +504,12 @@ class Incoming:
 
 def _is_of(held: Held | None, peer: str) -> bool:
     return held is not None and held.origin == peer
+
+
+def _chunks(lines: list[Line]) -> Iterator[list[Line]]:
+    """Yield ``lines`` in parts that fit into a message."""
+    for start in range(0, len(lines), LINES_PER_FRAME):
+        yield lines[start : start + LINES_PER_FRAME]
 
 
 def _inputs(spec: Spec) -> list[tuple[str, int]]:

@@ -24,6 +24,7 @@ from offload.work.store import Step, Store
 
 log = logging.getLogger(__name__)
 ROUND_LIMIT: Final = 500
+LOOK_AHEAD: Final = 100
 REFUSED_S: Final = 1.0
 REFUSED_MOST_S: Final = 30.0
 PREFETCH_S: Final = 0.2
@@ -88,14 +89,15 @@ class Matching:
         for topic in await self._store.queued_topics(now):
             here = self.places(topic, now)
             self._note(topic, here)
-            limit = min(here.room(), ROUND_LIMIT)
-            if limit > 0:
+            room = here.room()
+            if room > 0:  # and a few more, in case the first ones may not go where there is room
                 places[topic] = here
+                limit = min(room + LOOK_AHEAD, ROUND_LIMIT)
                 waiting += await self._store.due(topic, now, limit)
         waiting.sort(key=lambda job: (-job.priority, job.seq))
         chosen = [
             (job, candidate.id)
-            for job in waiting[:ROUND_LIMIT]
+            for job in waiting
             if (candidate := await self._chosen(job, places[job.topic])) is not None
         ]
         return await self._send_off(chosen, places) if chosen else False

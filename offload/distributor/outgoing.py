@@ -149,7 +149,7 @@ class Outgoing:
         if kept is None:
             return False
         if kept.worker == self._own_id:
-            self._manager.end(job_id, kept.attempt)
+            self._manager.runs.stop(job_id, kept.attempt)
         elif (flight := self._flights.get(job_id)) is not None:
             flight.stopping, flight.pause_s = True, OFFER_AGAIN_S
             self._say_cancel(job_id, flight, now)

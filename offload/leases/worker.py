@@ -24,7 +24,9 @@ class Reply(StrEnum):
     CANCELLED = "cancelled"
 
 
-def offered(held: Held | None, offer: Held, refusal: str) -> tuple[Held | None, Reply]:
+def offered(
+    held: Held | None, offer: Held, refusal: str, boot: int
+) -> tuple[Held | None, Reply]:
     """
     OFFER: one answer per attempt, written down before it is sent.
 
@@ -32,6 +34,8 @@ def offered(held: Held | None, offer: Held, refusal: str) -> tuple[Held | None, 
         held: What is kept of the job.
         offer: What would be kept if it were taken (HAVE).
         refusal: Why it can't be taken now, or "".
+        boot: Our own boot. What died with an earlier one runs again only under a higher attempt:
+            until then the origin has to hear of that first, by our HOLDING.
     """
     if held is not None:
         if held.attempt > offer.attempt:
@@ -44,7 +48,10 @@ def offered(held: Held | None, offer: Held, refusal: str) -> tuple[Held | None, 
             # The same result under the new number. A failure is not handed over again: a higher
             # attempt says that the origin is done with it (C092).
             return replace(held, attempt=offer.attempt), Reply.OUTCOME
-        if held.state in _AT_WORK:
+        dead = _died(held, boot)
+        if dead and held.attempt == offer.attempt:
+            return None, Reply.NOTHING
+        if held.state in _AT_WORK and not dead:
             return replace(held, attempt=offer.attempt), Reply.TAKEN
     if refusal:
         return replace(offer, state=HeldState.TOMB, refused=refusal), Reply.REFUSED
@@ -89,9 +96,8 @@ def answered(
         return _tomb(held, now), Reply.CANCELLED
     if verdict in (Verdict.DROP, Verdict.UNKNOWN):
         return _tomb(held, now), Reply.NOTHING
-    dead = held.state is HeldState.STARTED and held.boot != boot
-    waits = held.state is HeldState.HAVE
-    if verdict is Verdict.STALE and (held.delivery is Delivery.EXCLUSIVE or waits or dead):
+    idle = held.state is HeldState.HAVE or _died(held, boot)
+    if verdict is Verdict.STALE and (held.delivery is Delivery.EXCLUSIVE or idle):
         return _tomb(held, now), Reply.NOTHING
     return None, Reply.NOTHING
 
@@ -102,7 +108,7 @@ def cancel(held: Held | None, request: Held, now: float) -> tuple[Held | None, R
         return request, Reply.CANCELLED
     if held.attempt > request.attempt:
         return None, Reply.NOTHING
-    if held.state is HeldState.TOMB:
+    if held.state is HeldState.TOMB and held.attempt == request.attempt:
         return None, Reply.CANCELLED
     return replace(_tomb(held, now), attempt=request.attempt), Reply.CANCELLED
 
@@ -116,8 +122,11 @@ def lapsed(held: Held | None, attempt: int, now: float) -> Held | None:
 
 def phase(held: Held, boot: int) -> tuple[int, str, bool]:
     """Return the line of a HOLDING: attempt, phase, and whether it died with an earlier boot."""
-    died = held.state is HeldState.STARTED and held.boot != boot
-    return held.attempt, held.state.value, died
+    return held.attempt, held.state.value, _died(held, boot)
+
+
+def _died(held: Held, boot: int) -> bool:
+    return held.state is HeldState.STARTED and held.boot != boot
 
 
 def _tomb(held: Held, now: float) -> Held:

@@ -118,7 +118,7 @@ class Membership:
         Change what this instance says of itself, and tell all; what is None stays.
 
         Raises:
-            ConfigError: If a property has a bad name or value.
+            ConfigError: If a property has a bad name or value, or there is too much to say.
             InvalidTopic: If a capability is no topic pattern.
         """
         facts = self._topology.announce(

@@ -334,8 +334,8 @@ class TestARealDemo:
         assert list((tmp_path / "temp").iterdir()) == []
 
     @pytest.mark.skipif(not Path("/proc").is_dir(), reason="reads /proc")
-    def test_cleans_up_at_ctrl_c(self, tmp_path: Path) -> None:
-        process = start(tmp_path)
+    def test_cleans_up_at_ctrl_c(self, tmp_path: Path, small_pictures: Path) -> None:
+        process = start(tmp_path, small_pictures.name)
         instances = children_of(process, 3)
         process.send_signal(signal.SIGINT)
         told = process.communicate(timeout=60)[0]

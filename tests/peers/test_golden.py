@@ -75,7 +75,12 @@ SENT: dict[str, dict[str, Any]] = {
     },
     "taken": {"job": [STORE, JOB], "attempt": 1},
     "refused": {"job": [STORE, JOB], "attempt": 1, "reason": "the disk is full"},
-    "holding": {"store": STORE, "jobs": {JOB: [1, "started", False]}, "sent_at": 1234.5},
+    "holding": {
+        "store": STORE,
+        "jobs": {JOB: [1, "started", False]},
+        "sent_at": 1234.5,
+        "full": True,
+    },
     "answer": {"store": STORE, "jobs": {JOB: "ok"}, "sent_at": 1234.5},
     "outcome": {"job": [STORE, JOB], "attempt": 1, "outcome": OUTCOME.to_wire()},
     "ack": {"job": [STORE, JOB], "attempt": 1},

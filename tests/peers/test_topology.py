@@ -402,6 +402,7 @@ class TestWhatIsSaid:
             {"properties": [1]},
             {"properties": {"a b": 1}},
             {"properties": {"a": [1]}},
+            {"capabilities": [["a/b", "q" * 201]]},
             {"properties": {"a": float("nan")}},
         ],
         ids=str,
@@ -424,6 +425,12 @@ class TestWhatAPersonConfigured:
         assert check_properties({"a.b-C_1": 1}) == {"a.b-C_1": 1}
         with pytest.raises(ConfigError, match=r"node\.properties\.a b: a property name may hold"):
             check_properties({"a b": 1})
+
+    def test_is_refused_when_it_is_too_much_for_an_announcement(self) -> None:
+        with pytest.raises(ConfigError, match=r"node\.properties: at most 200"):
+            check_properties({f"p{n}": n for n in range(201)})
+        with pytest.raises(ConfigError, match=r"capabilities\.allow: at most 1000"):
+            check_capabilities((f"t{n}", "main") for n in range(1001))
 
     def test_patterns_are_checked(self) -> None:
         with pytest.raises(InvalidTopic):

@@ -157,6 +157,14 @@ class TestBlobsThatAreNeeded:
         await store.change([(job.id, lambda seen: Step(0, replace(seen, placing=0)))])
         assert await store.live_blobs() == set()
 
+    async def test_are_large_values_as_long_as_their_job(self, store: Store) -> None:
+        job = await self.add(store, SPEC, state=State.SUCCEEDED)
+        outcome = Outcome(Result.SUCCEEDED, value_blob=self.OUT)
+        await store.change([(job.id, lambda _: Step(0, outcome=outcome))])
+        assert await store.live_blobs() == {"e" * 64}
+        await store.remove(job.id)
+        assert await store.live_blobs() == set()
+
     async def test_are_those_of_a_held_job_until_it_is_a_tomb(self, store: Store) -> None:
         key = ("s" * 32, new_id())
         held = Held(*key, "o" * 26, HeldState.HAVE, 1)

@@ -29,7 +29,7 @@ from offload.work.jobs import (
     digest,
     new_id,
 )
-from offload.work.store import HeldStep, Step, Store, reserve, schema, writer
+from offload.work.store import HeldStep, Step, Store, reserve, writer
 
 REPOSITORY = Path(offload.__file__).parent.parent
 ROOM_AGAIN_S = 10.0
@@ -117,11 +117,10 @@ class TestADiskThatIsFull:
     async def full(self, store: Store) -> Store:
         """Has one queued job, and a file that may not grow."""
         await store.insert(a_job(id="0" * 26), a_spec())
-        await self.limit_pages(store, "(SELECT 1)")
+        await self.limit_pages(store, 1)  # less than it has: no more than it has
         return store
 
-    async def limit_pages(self, store: Store, pages: str) -> None:
-        number = 1 if pages.startswith("(") else int(pages)  # below the present size: no growth
+    async def limit_pages(self, store: Store, number: int) -> None:
         await store._write(
             lambda ledger: ledger.cursor.execute(f"PRAGMA max_page_count = {number}")
         )
@@ -168,7 +167,7 @@ class TestADiskThatIsFull:
     async def test_goes_on_by_itself_when_there_is_room(self, full: Store, tmp_path: Path) -> None:
         with pytest.raises(DiskFull):
             await full.insert(a_job(), a_spec(b"x" * 100_000))
-        await self.limit_pages(full, "100000")
+        await self.limit_pages(full, 100_000)
         await until(lambda: not full.full)
         assert (tmp_path / "store" / "reserve").exists()
         assert (await full.insert(a_job(), a_spec(b"x" * 100_000))).seq == 2
@@ -374,79 +373,6 @@ class TestARowThatCannotBeRead:
         assert (seen.state, seen.attempt) == (HeldState.TOMB, 3)
         assert "unreadable" in seen.refused
         await store.close()
-
-
-class TestTheVersionOfTheTables:
-    def version(self, connection: sqlite3.Connection) -> int:
-        number: int = connection.execute("PRAGMA user_version").fetchone()[0]
-        return number
-
-    @pytest.fixture
-    def tables(self) -> Iterator[sqlite3.Connection]:
-        connection = schema.open_memory()
-        yield connection
-        connection.close()
-
-    def test_is_kept_in_the_file(self, tables: sqlite3.Connection) -> None:
-        assert self.version(tables) == len(schema.MIGRATIONS)
-
-    def test_is_raised_step_by_step_and_once(self, tables: sqlite3.Connection) -> None:
-        later = (
-            *schema.MIGRATIONS,
-            ("CREATE TABLE more (n INTEGER)", "INSERT INTO more VALUES (1)"),
-            ("UPDATE more SET n = n + 1",),
-        )
-        for _ in range(2):
-            schema.prepare(tables, later)
-        assert self.version(tables) == len(later)
-        assert tables.execute("SELECT n FROM more").fetchall() == [(2,)]
-
-    def test_stays_if_a_step_fails(self, tables: sqlite3.Connection) -> None:
-        broken = (*schema.MIGRATIONS, ("CREATE TABLE more (n INTEGER)", "NONSENSE"))
-        with pytest.raises(sqlite3.OperationalError):
-            schema.prepare(tables, broken)
-        assert self.version(tables) == len(schema.MIGRATIONS)
-        assert tables.execute("SELECT 1 FROM sqlite_schema WHERE name = 'more'").fetchall() == []
-
-    async def test_that_is_newer_is_refused(self, tmp_path: Path) -> None:
-        await Store.open(tmp_path).close()
-        connection = sqlite3.connect(tmp_path / "store.db")
-        connection.execute("PRAGMA user_version = 99")
-        connection.close()
-        with pytest.raises(StoreFault, match="newer offload"):
-            Store.open(tmp_path)
-
-
-class TestTheLog:
-    async def test_is_brought_into_the_file_when_it_has_grown(
-        self, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(writer, "CHECKPOINT_BYTES", 2**20)
-        for _ in range(200):
-            await store.insert(a_job(), a_spec(b"x" * 50_000))
-        assert (tmp_path / "store" / "store.db-wal").stat().st_size < 6 * 2**20
-        assert (tmp_path / "store" / "store.db").stat().st_size > 6 * 2**20
-
-    async def test_is_brought_into_the_file_when_nothing_is_asked(
-        self, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(writer, "IDLE_S", 0.05)
-        await store.insert(a_job(), a_spec(b"x" * 500_000))
-        path = tmp_path / "store" / "store.db"
-        await until(lambda: path.stat().st_size > 500_000)
-
-    async def test_waits_for_another_program_that_writes(
-        self, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """Such as somebody's backup, or a look with ``sqlite3``."""
-        await store._write(lambda ledger: ledger.cursor.execute("PRAGMA busy_timeout = 50"))
-        other = sqlite3.connect(tmp_path / "store" / "store.db", isolation_level=None)
-        other.execute("BEGIN IMMEDIATE")
-        adding = asyncio.create_task(store.insert(a_job(), a_spec()))
-        await asyncio.sleep(0.2)  # the other holds the lock for longer than one try
-        other.execute("ROLLBACK")
-        other.close()
-        assert (await adding).seq == 1
 
 
 async def test_a_bug_in_a_rule_reaches_its_caller_and_nobody_else(store: Store) -> None:

@@ -52,7 +52,10 @@ class Show:
         if self._console.is_terminal:
             words = f"{added} jobs added, {done} done of {self.total}, {rate:.1f} a second"
             bar = ProgressBar(total=max(self.total, 1), completed=done, width=60)
-            self._live.update(Group(_table(players, tally), bar, words), refresh=True)
+            below = Table.grid()
+            below.add_row(bar)
+            below.add_row(words)
+            self._live.update(Group(_table(players, tally), below), refresh=True)
         elif done * 4 // max(self.total, 1) > self._quarters:
             self._quarters = done * 4 // self.total
             shares = ", ".join(f"{name} {n}" for name, n in sorted(tally.ended().items()))

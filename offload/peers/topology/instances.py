@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
 from offload.errors import ConfigError, InvalidTopic, Malformed
-from offload.topics import best, check_pattern, matches
+from offload.topics import TOPIC_LIMIT, best, check_pattern, matches
 
 Property = str | int | float | bool
 Address = tuple[str, int]
@@ -180,6 +180,8 @@ class TopologyView:
 
 def check_properties(properties: Mapping[str, Property]) -> dict[str, Property]:
     """Return a copy of ``properties``; raise ``ConfigError`` that names the bad one (C058)."""
+    if len(properties) > PROPERTY_LIMIT:
+        raise ConfigError("node.properties", f"at most {PROPERTY_LIMIT} can be announced")
     for name, value in properties.items():
         reason = _property_fault(name, value)
         if reason:
@@ -188,8 +190,17 @@ def check_properties(properties: Mapping[str, Property]) -> dict[str, Property]:
 
 
 def check_capabilities(capabilities: Iterable[tuple[str, str]]) -> tuple[Capability, ...]:
-    """Return ``capabilities`` sorted, each once; raise ``InvalidTopic`` at a bad pattern."""
-    return tuple(sorted({Capability(check_pattern(p), q) for p, q in capabilities}))
+    """
+    Return ``capabilities`` sorted, each once.
+
+    Raises:
+        InvalidTopic: At a bad pattern.
+        ConfigError: If there are too many for one announcement.
+    """
+    checked = {Capability(check_pattern(p), q) for p, q in capabilities}
+    if len(checked) > CAPABILITY_LIMIT:
+        raise ConfigError("capabilities.allow", f"at most {CAPABILITY_LIMIT} can be announced")
+    return tuple(sorted(checked))
 
 
 def check_id(value: object) -> str:
@@ -241,7 +252,7 @@ def _address(value: object) -> Address:
 
 def _capability(value: object) -> Capability:
     match value:
-        case [str(pattern), str(queue)] if len(queue) <= TEXT_LIMIT:
+        case [str(pattern), str(queue)] if len(queue) <= TOPIC_LIMIT:
             try:
                 return Capability(check_pattern(pattern), queue)
             except InvalidTopic as error:

@@ -26,6 +26,7 @@ from offload.peers.topology.facts import (
     Updated,
 )
 from offload.peers.topology.instances import (
+    ADDRESS_LIMIT,
     Address,
     Announcement,
     Capability,
@@ -142,7 +143,7 @@ class Topology:
         own = self._own
         changed = replace(
             own,
-            addresses=own.addresses if addresses is None else tuple(addresses),
+            addresses=own.addresses if addresses is None else tuple(addresses)[:ADDRESS_LIMIT],
             capabilities=own.capabilities if capabilities is None else tuple(capabilities),
             properties=own.properties if properties is None else dict(properties),
             draining=own.draining if draining is None else draining,
@@ -340,7 +341,7 @@ class Topology:
             if instance_id == self._own.id:
                 facts += self._say(replace(self._own, rank=rank))
             else:
-                self._members[instance_id].guess = (rank, now + 2 * self._heartbeat_s)
+                self._members[instance_id].guess = (rank, now + self._heartbeat_s)
                 self._touch(self._members[instance_id])
         return facts
 

@@ -38,7 +38,6 @@ from offload.tasks import Tasks
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 CHUNK_BYTES: Final = 1024 * 1024
-READ_BYTES: Final = 256 * 1024  # what the socket takes at once
 LEAST_BYTES: Final = 64 * 1024  # of a chunk, in the time that one may take
 THREADS: Final = 4
 MAX_FETCHES: Final = 8
@@ -282,8 +281,14 @@ class Bulk:
             self._threads.submit(file.close)
 
     async def _chunks(self, read: Callable[[int], bytes]) -> AsyncIterator[bytes]:
-        while chunk := await self._thread(read, READ_BYTES):
-            yield chunk
+        """Yield the rest of a file, reading one chunk while the former is on its way."""
+        ahead = self._thread(read, CHUNK_BYTES)
+        try:
+            while chunk := await ahead:
+                ahead = self._thread(read, CHUNK_BYTES)
+                yield chunk
+        finally:
+            ahead.cancel()  # whoever stops early does not want to know how it went
 
     async def serve_get(self, _request: web.Request, sha256: str) -> web.StreamResponse:
         """Answer with a blob's content or the range of it that was asked for."""

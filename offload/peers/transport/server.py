@@ -96,7 +96,8 @@ class Server:
             await self._runner.cleanup()
 
     async def _serve_link(self, request: web.Request) -> web.StreamResponse:
-        if SUBPROTOCOL not in request.headers.get(hdrs.SEC_WEBSOCKET_PROTOCOL, ""):
+        offered = request.headers.get(hdrs.SEC_WEBSOCKET_PROTOCOL, "").split(",")
+        if SUBPROTOCOL not in map(str.strip, offered):
             raise web.HTTPBadRequest(text=f"this is for WebSockets of subprotocol {SUBPROTOCOL}\n")
         channel = web.WebSocketResponse(
             protocols=(SUBPROTOCOL,),
@@ -130,7 +131,11 @@ async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         raise web.HTTPUnsupportedMediaType(text="no Content-Encoding is accepted\n")
     if request.can_read_body and request.method != hdrs.METH_PUT:
         raise web.HTTPRequestEntityTooLarge(1, request.content_length or 0)
-    return await handler(request)
+    try:
+        return await handler(request)
+    except ConnectionError as error:  # the other side has gone, as after we were frozen
+        log.debug("%s was not answered: %s", request.path, error)
+        raise web.HTTPRequestTimeout from None
 
 
 class _HttpLog(logging.Logger):

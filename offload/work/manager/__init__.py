@@ -38,13 +38,22 @@ from offload.work.jobs import (
     ended,
 )
 from offload.work.manager import outputs
-from offload.work.manager.facts import JobChanged, JobNews, JobQueued, SlotFree
+from offload.work.manager.facts import JobChanged, JobNews, JobQueued, RunEnded, SlotFree
 from offload.work.manager.intake import Intake
 from offload.work.manager.runs import Runs, Work
 from offload.work.queues import QueueRule
 from offload.work.store import Rule, Step, Store
 
-__all__ = ["Arrived", "JobChanged", "JobNews", "JobQueued", "Manager", "SlotFree", "Work"]
+__all__ = [
+    "Arrived",
+    "JobChanged",
+    "JobNews",
+    "JobQueued",
+    "Manager",
+    "RunEnded",
+    "SlotFree",
+    "Work",
+]
 log = logging.getLogger(__name__)
 R = TypeVar("R")
 NEWS_EVERY_S: Final = 0.05
@@ -79,7 +88,6 @@ class Manager:
     ) -> None:
         self._store = store
         self._blobs = blobs
-        self._executors = executors
         self._bus = bus
         self._clock = clock
         self._own_id = own_id
@@ -88,6 +96,7 @@ class Manager:
         self._intake = Intake(blobs, clock, queue_of)
         self._tasks = Tasks()
         self._news: dict[str, list[tuple[float, str, str]]] = {}
+        self._live: set[str] = set()
         self._handing_back = False
         self.runs = Runs(executors, blobs, clock, queue_of, work_folder)
 
@@ -186,9 +195,10 @@ class Manager:
         begin = partial(self._begin, key, job, spec)
         self.runs.enter(key, job.topic, self._own_id, begin)
 
-    def end(self, job_id: str, attempt: int) -> bool:
-        """Ask a running attempt to stop, and make it after its grace; False: it does not run."""
-        return self._executors.stop(job_id, attempt)
+    @property
+    def busy(self) -> bool:
+        """Whether an own job runs here, or its outcome is still to be recorded."""
+        return bool(self._live)
 
     def hear(self, job_id: str, items: Sequence[tuple[float, str, str]]) -> None:
         """Keep lines of news of an own job (wall, kind, text), and publish them."""
@@ -211,7 +221,7 @@ class Manager:
         self._handing_back = True
         for job in await self._store.assigned():
             if job.worker == self._own_id:
-                self._executors.stop(job.id, job.attempt)
+                self.runs.stop(job.id, job.attempt)
 
     async def close(self) -> None:
         """Stop all that runs in the background."""
@@ -224,13 +234,16 @@ class Manager:
 
     async def _run(self, key: tuple[str, str], job: Job, spec: Spec) -> None:
         work = Work(key[0], job.id, job.attempt, job.failures, spec)
+        self._live.add(job.id)
         try:
             outcome = await self.runs.perform(work, partial(self._hear_one, job.id))
-            if self._handing_back and outcome.result is Result.STOPPED:
-                outcome = _handed_back(job)
-            await self._record_own(Arrived(job.id, self._own_id, job.attempt, outcome))
         finally:
             self._bus.publish(SlotFree(self.runs.leave(key, job.topic)))
+        if self._handing_back and outcome.result is Result.STOPPED:
+            outcome = _handed_back(job)
+        await self._record_own(Arrived(job.id, self._own_id, job.attempt, outcome))
+        self._live.discard(job.id)
+        self._bus.publish(RunEnded(job.id))
 
     async def _record_own(self, arrived: Arrived) -> None:
         """Record what ran here; with a full disk, as soon as there is room again."""

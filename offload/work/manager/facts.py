@@ -35,3 +35,10 @@ class SlotFree:
     """An attempt has left its place in ``queue``."""
 
     queue: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnded:
+    """What came of an attempt that ran here is recorded."""
+
+    job_id: str

@@ -59,6 +59,7 @@ class Runs:
         self._folder = folder
         self._lines: dict[str, Line[tuple[str, str]]] = {}
         self._places: dict[str, int] = {}
+        self._unwanted: set[tuple[str, int]] = set()
         self._mean_s: dict[str, float] = {}
 
     def queue_name(self, topic: str) -> str:
@@ -121,16 +122,24 @@ class Runs:
         self._lines.setdefault(rule.name, Line()).leave(key, rule.max_parallel)
         return rule.name
 
+    def stop(self, job_id: str, attempt: int) -> None:
+        """Ask an attempt to stop, and make it after its grace; one that is yet to begin won't."""
+        if not self._executors.stop(job_id, attempt):
+            self._unwanted.add((job_id, attempt))
+
     async def perform(self, work: Work, news: Callable[[News], None]) -> Outcome:
         """Run one attempt to its end, whatever end; inputs must be among the blobs by now."""
         folder = self._folder / f"{work.job_id}-{work.attempt}-{work.store_id[:8]}"
         try:
             task = await self._prepared(work, folder)
+            if (work.job_id, work.attempt) in self._unwanted:
+                return Outcome(Result.STOPPED, reason="stopped before it began")
             ran = await self._executors.run(task, news)
             outcome = await self._collected(ran)
         except (OffloadError, OSError) as error:
             outcome = _failure(error)
         finally:
+            self._unwanted.discard((work.job_id, work.attempt))
             await _away(folder)
         if outcome.result is Result.SUCCEEDED:
             known = self._mean_s.get(work.spec.topic, outcome.run_s)

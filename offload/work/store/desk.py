@@ -11,6 +11,7 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
 
 from offload.errors import StoreFault
@@ -47,6 +48,7 @@ class Desk(Generic[Tool]):
 
     def __init__(self, name: str, room: Room[Tool]) -> None:
         self._room = room
+        self.waiting = 0  # calls that are not answered yet
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tick: list[_Call] = []  # asked in this tick of the loop
         self._calls: queue.SimpleQueue[list[_Call] | None] = queue.SimpleQueue()
@@ -66,6 +68,7 @@ class Desk(Generic[Tool]):
         if not self._tick:
             loop.call_soon(self._hand_over)
         self._tick.append((call, future))
+        self.waiting += 1
         return future
 
     async def close(self) -> None:
@@ -122,7 +125,11 @@ class Desk(Generic[Tool]):
         except Exception as error:  # a bug of ours; whoever waits must not wait for ever
             log.exception("%s failed", self._thread.name)
             answers = [(None, error)] * len(group)
-        self.call_soon(lambda: _resolve(group, answers))
+        self.call_soon(partial(self._answer, group, answers))
+
+    def _answer(self, group: list[_Call], answers: list[Answer]) -> None:
+        self.waiting -= len(group)
+        _resolve(group, answers)
 
 
 def _resolve(group: list[_Call], answers: list[Answer]) -> None:

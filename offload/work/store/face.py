@@ -96,6 +96,11 @@ class Store:
         return self._writer.fault
 
     @property
+    def waiting(self) -> int:
+        """How many calls are not answered yet."""
+        return self._desk.waiting + (self._reader.waiting if self._reader is not None else 0)
+
+    @property
     def commits(self) -> int:
         """How many transactions were committed since the start."""
         return self._writer.commits
@@ -276,8 +281,8 @@ class Store:
         """
         Return the digests that something may still need.
 
-        Those are the inputs of live jobs, own and others', and the outputs that are not yet in
-        place or not yet acknowledged.
+        Those are the inputs of live jobs, own and others', the outputs that are not yet in place
+        or not yet acknowledged, and the large values of jobs in the history.
         """
         return await self._ask(Reads.live_blobs)
 

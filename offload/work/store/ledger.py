@@ -66,7 +66,7 @@ class _Statements:
         self.specs = bulk.insert("specs", _SPEC_FIELDS)
         self.fields = bulk.insert("fields", ("seq", "name", "num", "text"))
         self.outcomes = bulk.upsert(
-            "outcomes", ("seq", "outcome", "blobs"), ["seq"], ("outcome", "blobs")
+            "outcomes", ("seq", "outcome", "value_blob"), ["seq"], ("outcome", "value_blob")
         )
         self.attempts = bulk.insert("attempts", ("seq", *rows.ATTEMPT_FIELDS))
         self.placing = bulk.upsert(
@@ -201,7 +201,8 @@ class Ledger:
 
     def keep_outcome(self, seq: int, outcome: Outcome, packed: bytes) -> None:
         """Keep what came of the job."""
-        self._pending.outcomes[seq] = (seq, packed, len(outcome.files))
+        value_blob = None if outcome.value_blob is None else outcome.value_blob.sha256
+        self._pending.outcomes[seq] = (seq, packed, value_blob)
 
     def keep_placing(self, seq: int, attempt: int, plan: bytes) -> None:
         """Keep the plan by which its output files are put in place."""

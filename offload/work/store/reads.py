@@ -76,7 +76,7 @@ NEXT_DUE: Final = (
     " WHERE state = 'queued' AND not_before > 0 AND not_before > ? ORDER BY not_before LIMIT 1"
 )
 ASSIGNED: Final = f"{_JOB} WHERE state IN ('assigned', 'active') ORDER BY seq"
-# What a run, a placing or an acknowledgement still needs.
+# What a run, a placing or an acknowledgement still needs, and large values as long as their job.
 LIVE_SPECS: Final = """
     SELECT envelope, payload FROM jobs JOIN specs USING (seq)
     WHERE state IN ('queued', 'assigned', 'active') AND blobs > 0
@@ -85,10 +85,11 @@ LIVE_SPECS: Final = """
     WHERE state != 'tomb' AND blobs > 0
 """
 LIVE_OUTCOMES: Final = """
-    SELECT outcome FROM placing CROSS JOIN outcomes USING (seq) WHERE blobs > 0
+    SELECT outcome FROM placing CROSS JOIN outcomes USING (seq)
     UNION ALL
     SELECT outcome FROM held WHERE state != 'tomb' AND outcome IS NOT NULL
 """
+LARGE_VALUES: Final = "SELECT value_blob FROM outcomes WHERE value_blob IS NOT NULL"
 
 
 class Reads:
@@ -242,7 +243,8 @@ class Reads:
             digests.update(() if spec is None else rows.spec_blobs(spec))
         for (packed,) in self._connection.execute(LIVE_OUTCOMES):
             outcome = self._read("", rows.read_outcome, packed)
-            digests.update(() if outcome is None else (file.sha256 for file in outcome.files))
+            digests.update(() if outcome is None else (file.sha256 for file in outcome.blobs()))
+        digests.update(digest for (digest,) in self._connection.execute(LARGE_VALUES))
         return digests
 
     def unreadable(self) -> list[str]:

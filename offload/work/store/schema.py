@@ -89,9 +89,10 @@ _TABLES: Final = (
     CREATE TABLE outcomes (
         seq INTEGER PRIMARY KEY,
         outcome BLOB NOT NULL,
-        blobs INTEGER NOT NULL
+        value_blob TEXT -- digest of a value that is too large for the outcome
     ) STRICT
     """,
+    "CREATE INDEX outcomes_value_blob ON outcomes (value_blob) WHERE value_blob IS NOT NULL",
     """
     CREATE TABLE attempts (
         seq INTEGER NOT NULL,

@@ -1,0 +1,32 @@
+"""Names of jobs and of contents."""
+
+import hashlib
+import os
+import time
+from typing import Final
+
+_CROCKFORD: Final = "0123456789abcdefghjkmnpqrstvwxyz"
+ID_LENGTH: Final = 26
+
+
+def new_id(wall_ms: int | None = None, random_bytes: bytes | None = None) -> str:
+    """Return a new job id: 48 bits of milliseconds and 80 random bits, in Crockford base 32."""
+    ms = time.time_ns() // 1_000_000 if wall_ms is None else wall_ms
+    noise = os.urandom(10) if random_bytes is None else random_bytes
+    number = (ms & (2**48 - 1)) << 80 | int.from_bytes(noise, "big")
+    return "".join(_CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5))
+
+
+def is_id(text: str) -> bool:
+    """Say whether ``text`` has the form of a job id."""
+    return len(text) == ID_LENGTH and set(text) <= set(_CROCKFORD)
+
+
+def digest(data: bytes) -> str:
+    """Return the SHA-256 of ``data``, hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def is_sha256(text: str) -> bool:
+    """Say whether ``text`` is a SHA-256 in lower-case hex."""
+    return len(text) == 64 and set(text) <= set("0123456789abcdef")

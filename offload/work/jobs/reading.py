@@ -1,0 +1,44 @@
+"""Reading what came from outside: every field is checked before anybody acts on it."""
+
+from enum import StrEnum
+from typing import Any, TypeVar
+
+from offload.errors import Malformed
+from offload.work.jobs.ids import is_sha256
+
+_Choice = TypeVar("_Choice", bound=StrEnum)
+
+
+class Fields:
+    """The fields of a map from outside, taken one by one with their types checked."""
+
+    __slots__ = ("_map", "_what")
+
+    def __init__(self, value: Any, what: str) -> None:
+        if not isinstance(value, dict):
+            raise Malformed(f"{what} is no map")
+        self._map, self._what = value, what
+
+    def take(self, name: str, kind: Any) -> Any:
+        """Return the field ``name``, which must be of ``kind`` (a type or several)."""
+        value = self._map.get(name)
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        if not isinstance(value, kind) or (isinstance(value, bool) and bool not in kinds):
+            raise Malformed(f"{self._what}.{name} is missing or of the wrong type")
+        if isinstance(value, int | float) and not -(2**63) <= value < 2**63:  # nan too
+            raise Malformed(f"{self._what}.{name} is out of range")
+        return value
+
+    def choice(self, name: str, kind: type[_Choice]) -> _Choice:
+        """Return the field ``name`` as a member of ``kind``."""
+        try:
+            return kind(self.take(name, str))
+        except ValueError:
+            raise Malformed(f"{self._what}.{name} is none of {', '.join(kind)}") from None
+
+    def digest(self, name: str) -> str:
+        """Return the field ``name``, a SHA-256 in lower-case hex."""
+        value: str = self.take(name, str)
+        if not is_sha256(value):
+            raise Malformed(f"{self._what}.{name} is no SHA-256")
+        return value

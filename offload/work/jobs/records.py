@@ -1,0 +1,154 @@
+"""What an instance keeps of a job: its own, and another's that it holds."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from offload.work.jobs.states import FINAL, Delivery, HeldState, Result, State
+from offload.work.jobs.work import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """
+    A job as its origin keeps it (its spec apart, which never changes).
+
+    Attributes:
+        id: 26 lower-case Crockford characters.
+        seq: Its place in the order of adding, given by the store.
+        attempt: Number of the latest attempt, raised in the commit that assigns it; 0: none yet.
+        fence: The lowest attempt whose outcome may still be applied.
+        worker: Instance id of the one it is assigned to, or "".
+        given: Who was given which attempt, ``(attempt, instance id)``, from the fence on.
+        stopping: Somebody asked to stop it, and its worker has not confirmed yet.
+        placing: The attempt whose output files are being put in place, or 0.
+        failures: Attempts that used up a retry.
+        crashes: Attempts that ended with their process.
+        lapses: Attempts whose lease ran out unexplained.
+        not_before: It must not start before this (steady seconds).
+        into: Folder for the output files, or "" for the default.
+        if_exists: What to do about files there: ``keep-both``, ``overwrite`` or ``refuse``.
+        outputs: Where its output files were placed, in the order of the outcome's files.
+        policy: Placement policy, or "" for the topic's or the default.
+        reason: Why it is where it is, in one sentence.
+    """
+
+    id: str
+    topic: str
+    queue: str
+    state: State = State.QUEUED
+    seq: int = 0
+    priority: int = 0
+    attempt: int = 0
+    fence: int = 1
+    worker: str = ""
+    given: tuple[tuple[int, str], ...] = ()
+    stopping: bool = False
+    placing: int = 0
+    failures: int = 0
+    crashes: int = 0
+    lapses: int = 0
+    not_before: float = 0.0
+    delivery: Delivery = Delivery.AT_LEAST_ONCE
+    into: str = ""
+    if_exists: str = "keep-both"
+    outputs: tuple[str, ...] = ()
+    policy: str = ""
+    key: str = ""
+    retries: int | None = None
+    reason: str = ""
+    created_wall: float = 0.0
+    started_wall: float = 0.0
+    finished_wall: float = 0.0
+    created_at: float = 0.0
+    started_at: float = 0.0
+    finished_at: float = 0.0
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more can become of it."""
+        return self.state in FINAL
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """
+    What a submitter may wish for a job.
+
+    Attributes:
+        priority: Higher runs first, within its topic's queue at the origin.
+        key: Submit key: the same key with the same content is the same job.
+        policy: Placement policy; "": the topic's or the default.
+        into: Folder for the output files; "": ``results/<job>`` in the data directory.
+        if_exists: What to do about files there: ``keep-both``, ``overwrite`` or ``refuse``.
+        delivery: How often it may be started; None: the topic's, or at-least-once.
+        timeout_s: Longest run of one attempt, in seconds; None: the topic's.
+        retries: Failed attempts after which one more follows; None: the queue's; -1: endless.
+        run_after_s: Seconds to wait before it may start.
+    """
+
+    priority: int = 0
+    key: str = ""
+    policy: str = ""
+    into: str = ""
+    if_exists: str = "keep-both"
+    delivery: str | None = None
+    timeout_s: float | None = None
+    retries: int | None = None
+    run_after_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """
+    Another's job as its worker keeps it (its spec apart).
+
+    Attributes:
+        store_id: Store id of the origin; with ``job_id`` the key.
+        origin: Instance id of the origin.
+        boot: The own boot in which it was STARTED; 0: not started.
+        refused: Why, if it was refused (TOMB); the same answer is given again.
+        outcome: What came of it (DONE).
+        at: When the state was last changed (steady seconds).
+    """
+
+    store_id: str
+    job_id: str
+    origin: str
+    state: HeldState
+    attempt: int
+    topic: str = ""
+    delivery: Delivery = Delivery.AT_LEAST_ONCE
+    boot: int = 0
+    refused: str = ""
+    outcome: Outcome | None = None
+    at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A line of a job's history of attempts."""
+
+    number: int
+    worker: str
+    result: Result
+    reason: str
+    ended_wall: float
+    run_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class RetryRule:
+    """
+    When a failed job runs again.
+
+    Attributes:
+        retries: Failed attempts after which one more follows; -1: without end.
+        delay_s: Given the number of failures so far (1, 2, …), seconds before the next try.
+        max_crashes: Crashes after which it is given up.
+        max_lapses: Unexplained ends of a lease after which it is given up.
+    """
+
+    retries: int = 10
+    delay_s: Callable[[int], float] = field(default=lambda _failures: 2.0)
+    max_crashes: int = 5
+    max_lapses: int = 20

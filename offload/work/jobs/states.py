@@ -1,0 +1,79 @@
+"""The states of a job, how one leads to another, and the results of an attempt."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Final
+
+from offload.errors import IllegalTransition
+
+# Stored and sent as the lower-case name: never rename a member.
+State = StrEnum(
+    "State",
+    [
+        "QUEUED",
+        "ASSIGNED",
+        "ACTIVE",
+        "SUCCEEDED",
+        "GIVEN_UP",
+        "ERROR",
+        "STOPPED",
+        "EXPIRED",
+        "DROPPED",
+        "LOST",
+    ],
+)
+Event = StrEnum(
+    "Event",
+    ["ASSIGN", "START", "RETURN", "SUCCEED", "GIVE_UP", "FAIL", "STOP", "EXPIRE", "DROP", "LOSE"],
+)
+Result = StrEnum(
+    "Result",
+    ["SUCCEEDED", "FAILED", "CRASHED", "TIMED_OUT", "UNREACHABLE", "REFUSED", "STOPPED"],
+)
+
+
+class Delivery(StrEnum):
+    """How often a job may be started (DESIGN §5, Delivery)."""
+
+    AT_LEAST_ONCE = "at-least-once"
+    EXCLUSIVE = "exclusive"
+    AT_MOST_ONCE = "at-most-once"
+
+
+class HeldState(StrEnum):
+    """What a worker keeps of another's job."""
+
+    HAVE = "have"
+    STARTED = "started"
+    DONE = "done"
+    TOMB = "tomb"
+
+
+HURTS: Final = frozenset({Result.FAILED, Result.CRASHED, Result.TIMED_OUT})  # elsewhere, rather
+_LIVE: Final = (State.QUEUED, State.ASSIGNED, State.ACTIVE)
+TRANSITIONS: Final[Mapping[tuple[State, Event], State]] = {
+    (State.QUEUED, Event.ASSIGN): State.ASSIGNED,
+    (State.ASSIGNED, Event.START): State.ACTIVE,
+    (State.ASSIGNED, Event.RETURN): State.QUEUED,  # refused, or the worker is gone
+    (State.ACTIVE, Event.RETURN): State.QUEUED,  # failed with retries left, or the worker is gone
+    # A late success of an earlier attempt counts while the job waits for its next one.
+    **{(state, Event.SUCCEED): State.SUCCEEDED for state in _LIVE},
+    **{(state, Event.FAIL): State.ERROR for state in _LIVE},
+    (State.ASSIGNED, Event.GIVE_UP): State.GIVEN_UP,
+    (State.ACTIVE, Event.GIVE_UP): State.GIVEN_UP,
+    **{(state, Event.STOP): State.STOPPED for state in _LIVE},
+    **{(state, Event.EXPIRE): State.EXPIRED for state in _LIVE},
+    **{(state, Event.DROP): State.DROPPED for state in _LIVE},
+    (State.ASSIGNED, Event.LOSE): State.LOST,
+    (State.ACTIVE, Event.LOSE): State.LOST,
+}
+UNDER_WAY: Final = (State.ASSIGNED, State.ACTIVE)
+FINAL: Final = frozenset(State) - {state for state, _ in TRANSITIONS}
+
+
+def after(state: State, event: Event) -> State:
+    """Return the state that follows, or raise ``IllegalTransition``."""
+    try:
+        return TRANSITIONS[state, event]
+    except KeyError:
+        raise IllegalTransition(state, event) from None

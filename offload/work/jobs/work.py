@@ -1,0 +1,160 @@
+"""What is to be run, and what came of it: the two records that travel."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from offload.errors import Malformed
+from offload.work.jobs.ids import is_sha256
+from offload.work.jobs.reading import Fields
+from offload.work.jobs.states import Delivery, Result
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """A file that travels: its name, digest (hex), size in bytes, and whether it is executable."""
+
+    name: str
+    sha256: str
+    size: int
+    executable: bool = False
+
+    def to_wire(self) -> list[str | int | bool]:
+        """Return ``[name, sha256, size, executable]``."""
+        return [self.name, self.sha256, self.size, self.executable]
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """
+    What is to be run: made at the origin, and the same wherever the job goes.
+
+    Attributes:
+        topic: Its topic.
+        payload: The packed arguments; None if they travel as the blob ``payload_sha256``.
+        payload_sha256: Digest of the packed arguments, hex.
+        files: The input files.
+        delivery: How often it may be started.
+        payload_size: Length of the packed arguments, in bytes.
+        timeout_s: Longest run of one attempt; None: the worker's topic decides.
+    """
+
+    topic: str
+    payload: bytes | None
+    payload_sha256: str
+    payload_size: int = 0
+    files: tuple[FileEntry, ...] = ()
+    delivery: Delivery = Delivery.AT_LEAST_ONCE
+    timeout_s: float | None = None
+
+    def envelope(self) -> dict[str, Any]:
+        """Return all but the payload as plain values, for the store and the wire."""
+        return {
+            "topic": self.topic,
+            "payload_sha256": self.payload_sha256,
+            "payload_size": self.payload_size,
+            "files": [entry.to_wire() for entry in self.files],
+            "delivery": self.delivery.value,
+            "timeout_s": self.timeout_s,
+        }
+
+    @classmethod
+    def from_envelope(cls, envelope: Any, payload: bytes | None) -> "Spec":
+        """Read ``envelope`` back; raise ``Malformed`` naming the field that is wrong."""
+        fields = Fields(envelope, "envelope")
+        timeout_s = fields.take("timeout_s", (int, float, type(None)))
+        return cls(
+            topic=fields.take("topic", str),
+            payload=payload,
+            payload_sha256=fields.digest("payload_sha256"),
+            payload_size=fields.take("payload_size", int),
+            files=file_entries(fields.take("files", list)),
+            delivery=fields.choice("delivery", Delivery),
+            timeout_s=None if timeout_s is None else float(timeout_s),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """
+    What came of one attempt.
+
+    Attributes:
+        result: How it ended.
+        value: The packed return value (``payload.decode``), if it succeeded.
+        value_blob: Where the value is if it is too large to travel in a frame; ``value`` is empty.
+        files: The output files, if it succeeded.
+        reason: One sentence for a person, if it did not.
+        error_type: Class name of the consumer's exception, or "".
+        traceback: Its traceback as text, or "".
+        final: The consumer said: never again (a FAILED that is not to be retried).
+        retry_after_s: The consumer's own wish for the delay before the next try, or None.
+        run_s: Seconds that the consumer ran.
+    """
+
+    result: Result
+    value: bytes = b""
+    value_blob: FileEntry | None = None
+    files: tuple[FileEntry, ...] = ()
+    reason: str = ""
+    error_type: str = ""
+    traceback: str = ""
+    final: bool = False
+    retry_after_s: float | None = None
+    run_s: float = 0.0
+
+    @property
+    def conclusive(self) -> bool:
+        """Whether it ends the job, whichever attempt it is of."""
+        return self.result is Result.SUCCEEDED or self.final
+
+    def blobs(self) -> tuple[FileEntry, ...]:
+        """Return the files that must be here before it can be applied, the large value too."""
+        return self.files if self.value_blob is None else (*self.files, self.value_blob)
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return plain values, for the store and the wire."""
+        return {
+            "result": self.result.value,
+            "value": self.value,
+            "value_blob": None if self.value_blob is None else self.value_blob.to_wire(),
+            "files": [entry.to_wire() for entry in self.files],
+            "reason": self.reason,
+            "error_type": self.error_type,
+            "traceback": self.traceback,
+            "final": self.final,
+            "retry_after_s": self.retry_after_s,
+            "run_s": self.run_s,
+        }
+
+    @classmethod
+    def from_wire(cls, wire: Any) -> "Outcome":
+        """Read it back; raise ``Malformed`` naming the field that is wrong."""
+        fields = Fields(wire, "outcome")
+        retry_after_s = fields.take("retry_after_s", (int, float, type(None)))
+        value_blob = fields.take("value_blob", (list, type(None)))
+        return cls(
+            result=fields.choice("result", Result),
+            value=fields.take("value", bytes),
+            value_blob=None if value_blob is None else file_entries([value_blob])[0],
+            files=file_entries(fields.take("files", list)),
+            reason=fields.take("reason", str),
+            error_type=fields.take("error_type", str),
+            traceback=fields.take("traceback", str),
+            final=fields.take("final", bool),
+            retry_after_s=None if retry_after_s is None else float(retry_after_s),
+            run_s=float(fields.take("run_s", (int, float))),
+        )
+
+
+def file_entries(value: list[Any]) -> tuple[FileEntry, ...]:
+    """Read ``[[name, sha256, size, executable], …]``; raise ``Malformed``."""
+    entries = []
+    for entry in value:
+        match entry:
+            case [str(name), str(sha256), int(size), bool(executable)] if (
+                is_sha256(sha256) and type(size) is int and 0 <= size < 2**63
+            ):
+                entries.append(FileEntry(name, sha256, size, executable))
+            case _:
+                raise Malformed("files: an entry is not [name, sha256, size, executable]")
+    return tuple(entries)

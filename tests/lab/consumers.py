@@ -1,0 +1,50 @@
+"""What the hosts of the lab run: every run writes a ledger that is only ever appended to."""
+
+import json
+import os
+import time
+from pathlib import Path
+
+from offload import App, Context, File
+
+app = App()
+
+
+@app.consumer("lab/wait")
+def wait(context: Context, seconds: float) -> File:
+    """Begin, take ``seconds``, end; what comes home names who did it."""
+    _note("began", context)
+    time.sleep(seconds)
+    _note("ended", context)
+    return _told(context, f"{context.job_id}.txt", f"{os.environ['LAB_HOST']} {context.attempt}")
+
+
+@app.consumer("text/shout")
+def shout(context: Context, text: File) -> File:
+    """Give back ``text`` in upper case."""
+    _note("began", context)
+    words = text.path.read_text("utf-8").upper()
+    _note("ended", context)
+    return _told(context, f"loud-{text.name}", words)
+
+
+def _told(context: Context, name: str, text: str) -> File:
+    path = context.folder / name
+    path.write_text(text, "utf-8")
+    return File(path)
+
+
+def _note(what: str, context: Context) -> None:
+    entry = {
+        "what": what,
+        "job": context.job_id,
+        "attempt": context.attempt,
+        "host": os.environ["LAB_HOST"],
+        "pid": os.getpid(),
+    }
+    line = json.dumps(entry).encode("ascii") + b"\n"
+    handle = os.open(Path(os.environ["LAB_LEDGER"]), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        os.write(handle, line)  # in one piece, or not at all
+    finally:
+        os.close(handle)

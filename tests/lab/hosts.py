@@ -1,0 +1,301 @@
+"""
+A LAN in a box: each host is a network namespace, plugged into a bridge that lies in one as well.
+
+Nothing is created in the machine's own network but the names of the namespaces, which hold the
+pid of their run: what a run left that was killed is cleared away by the next one. Every process
+is ended by its own pid.
+"""
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+from offload.client import Client, connect
+from offload.errors import NotRunning
+
+ROOT: Final = Path(__file__).parents[2]
+PREFIX: Final = "offload-lab"
+NETWORK: Final = "10.99.0"
+PORT: Final = 4711
+LISTENING: Final = "0A"  # a state in /proc/net/tcp
+
+
+class Host:
+    """One machine of the LAN, at ``address``, and the instance on it, if one was started."""
+
+    def __init__(self, lan: "Lan", number: int, name: str) -> None:
+        self.name = name
+        self.address = f"{NETWORK}.{number}"
+        self.folder = lan.folder / name
+        self.config = self.folder / "offload.toml"
+        self.output = self.folder / "output.txt"
+        self.namespace = f"{PREFIX}-{os.getpid()}-{name}"
+        self.process: subprocess.Popen[bytes] | None = None
+        self._lan = lan
+        self._socket = f"port{number}"  # of the bridge
+
+    # --- its instance ---
+
+    def run(self, app: Path | None, **tables: Mapping[str, Any]) -> None:
+        """Start ``offload run`` on this host, with these tables of its ``offload.toml``."""
+        self.folder.mkdir()
+        node = {"name": self.name, "listen": self.address, "port": PORT}
+        self.config.write_text(_toml({**tables, "node": node}), "utf-8")
+        words = [sys.executable, "-m", "offload", "run", *([str(app)] if app else [])]
+        words += ["--config", str(self.config), "--insecure", "-v"]
+        mine = {k: v for k, v in os.environ.items() if not k.startswith("OFFLOAD_")}
+        environment = mine | {
+            "PYTHONPATH": str(ROOT),
+            "LAB_HOST": self.name,
+            "LAB_LEDGER": str(self._lan.ledger),
+        }
+        self.process = self.spawn(words, environment, self.output)
+
+    def spawn(
+        self, words: Iterable[str], environment: Mapping[str, str], output: Path
+    ) -> subprocess.Popen[bytes]:
+        """Start a program on this host; the lan ends it."""
+        with output.open("ab") as file:
+            process = subprocess.Popen(
+                ["ip", "netns", "exec", self.namespace, *words],
+                env=environment,
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+            )
+        self._lan.processes.append(process)
+        return process
+
+    def ask(self) -> Client:
+        """Return a client of the instance; its control socket can be reached from anywhere."""
+        return connect(config=self.config)
+
+    async def topology(self) -> list[dict[str, Any]]:
+        """Return the instances in order, as this one sees them: what ``topology --json`` shows."""
+        async with self.ask() as client:
+            instances: list[dict[str, Any]] = (await client.topology())["instances"]
+            return instances
+
+    async def sees(self) -> list[str]:
+        """Return the names in the order of the topology."""
+        return [instance["name"] for instance in await self.topology()]
+
+    def offload(self, *words: str) -> str:
+        """Run a command of the terminal for this instance; return what it prints."""
+        told = subprocess.run(
+            [sys.executable, "-m", "offload", *words, "--config", str(self.config)],
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert told.returncode == 0, f"{words}: {told.stdout}{told.stderr}"
+        return told.stdout
+
+    def is_open(self) -> bool:
+        """Say whether the instance listens on its port."""
+        assert self.process is not None
+        try:
+            lines = Path(f"/proc/{self.process.pid}/net/tcp").read_text("ascii").splitlines()[1:]
+        except OSError:
+            return False
+        entries = (line.split() for line in lines)
+        return any(e[1].endswith(f":{PORT:04X}") and e[3] == LISTENING for e in entries)
+
+    # --- what happens to it ---
+
+    def kill(self) -> None:
+        """End the instance as a crash does."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def freeze(self) -> None:
+        """Stop every process of the host where it stands."""
+        for pid in _pids(self.namespace):
+            os.kill(pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let all go on."""
+        for pid in _pids(self.namespace):
+            os.kill(pid, signal.SIGCONT)
+
+    def pull_cable(self) -> None:
+        """Take its cable out of the switch."""
+        _ip("-n", self._lan.switch, "link", "set", self._socket, "down")
+
+    def plug_in(self) -> None:
+        """Put the cable back."""
+        _ip("-n", self._lan.switch, "link", "set", self._socket, "up")
+
+    def lose(self, percent: int) -> None:
+        """Lose so many of the packets that arrive here from others."""
+        self._filter(f"iifname eth0 numgen random mod 100 < {percent} drop")
+
+    def shun(self, *others: "Host") -> None:
+        """Hear nothing of ``others`` any more, though the cable is in."""
+        sources = ", ".join(other.address for other in others)
+        self._filter(f"ip saddr {{ {sources} }} drop")
+
+    def hear_all(self) -> None:
+        """End what ``lose`` and ``shun`` began."""
+        _run("ip", "netns", "exec", self.namespace, "nft", "flush", "ruleset")
+
+    def _filter(self, rule: str) -> None:
+        chain = "add chain inet lab input { type filter hook input priority 0; }"
+        rules = f"add table inet lab; {chain}; add rule inet lab input {rule}"
+        _run("ip", "netns", "exec", self.namespace, "nft", rules)
+
+    # --- for the lan ---
+
+    def up(self) -> None:
+        """Create the host and plug it in."""
+        space, switch = self.namespace, self._lan.switch
+        _ip("netns", "add", space)
+        _ip("-n", space, "link", "set", "lo", "up")
+        # to find out whether an address is another's takes IPv6 seconds after every plugging in
+        quick = "echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad || true"
+        _run("ip", "netns", "exec", space, "sh", "-c", quick)
+        peer = ("peer", "name", "eth0", "netns", space)
+        _ip("-n", switch, "link", "add", self._socket, "type", "veth", *peer)
+        _ip("-n", switch, "link", "set", self._socket, "master", "bridge", "up")
+        _ip("-n", space, "address", "add", f"{self.address}/24", "brd", "+", "dev", "eth0")
+        _ip("-n", space, "link", "set", "eth0", "up")
+        _ip("-n", space, "route", "add", "224.0.0.0/4", "dev", "eth0")
+
+
+class Lan:
+    """Hosts on one bridge; ``folder`` takes what they keep, ``ledger`` what consumers write."""
+
+    def __init__(self, folder: Path, names: Iterable[str]) -> None:
+        self.folder = folder
+        self.ledger = folder / "ledger.jsonl"
+        self.switch = f"{PREFIX}-{os.getpid()}-switch"
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self.hosts = {name: Host(self, 11 + i, name) for i, name in enumerate(names)}
+
+    def __enter__(self) -> "Lan":
+        clear_away()
+        try:
+            self._up()
+        except BaseException:
+            self._down()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._down()
+
+    def __getitem__(self, name: str) -> Host:
+        return self.hosts[name]
+
+    def entries(self) -> list[dict[str, Any]]:
+        """Return the whole lines of the ledger."""
+        if not self.ledger.exists():
+            return []
+        whole, _, _ = self.ledger.read_bytes().rpartition(b"\n")
+        return [json.loads(line) for line in whole.splitlines()]
+
+    def outputs(self) -> str:
+        """Return all that the instances have printed."""
+        texts = [(h.name, h.output.read_text("utf-8")) for h in self.hosts.values() if h.process]
+        return "\n".join(f"--- {name} ---\n{text}" for name, text in texts)
+
+    def _up(self) -> None:
+        _ip("netns", "add", self.switch)
+        _ip("-n", self.switch, "link", "add", "bridge", "type", "bridge")
+        _ip("-n", self.switch, "link", "set", "bridge", "up")
+        for host in self.hosts.values():
+            host.up()
+
+    def _down(self) -> None:
+        for process in self.processes:
+            process.kill()  # a stopped one too
+        for process in self.processes:
+            process.wait(10)
+        for space in (self.switch, *(host.namespace for host in self.hosts.values())):
+            _remove(space)
+
+
+def obstacle() -> str:
+    """Say why there can be no lan on this machine; "" if there can."""
+    if os.geteuid() != 0:
+        return "the lab needs root, to make network namespaces"
+    missing = [tool for tool in ("ip", "nft") if shutil.which(tool) is None]
+    if missing:
+        return f"the lab needs {' and '.join(missing)} (Debian: iproute2, nftables)"
+    name = f"{PREFIX}-{os.getpid()}-probe"
+    made = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True, check=False)
+    if made.returncode:
+        return f"no network namespace can be made here: {made.stderr.strip()}"
+    _remove(name)
+    return ""
+
+
+def clear_away() -> None:
+    """Remove what is left of runs that were killed."""
+    for line in _ip("netns", "list").splitlines():
+        name, *_ = line.split()
+        prefix, _, rest = name.partition(f"{PREFIX}-")
+        pid, _, _ = rest.partition("-")
+        if not prefix and pid.isdecimal() and not Path(f"/proc/{pid}").exists():
+            _remove(name)
+
+
+async def until(holds: Callable[[], Any], *, within_s: float, what: str) -> float:
+    """
+    Wait until ``holds()`` or what it awaits is true; return the seconds it took.
+
+    Fails after ``within_s``. An instance that does not answer yet counts as not true.
+    """
+    began = time.monotonic()
+    while True:
+        with suppress(NotRunning):
+            answer = holds()
+            if await answer if asyncio.iscoroutine(answer) else answer:
+                return time.monotonic() - began
+        assert time.monotonic() - began < within_s, f"not within {within_s:g} s: {what}"
+        await asyncio.sleep(0.02)
+
+
+def _remove(namespace: str) -> None:
+    """Remove a namespace, and end what still runs in it: orphans of killed parents."""
+    if not (Path("/run/netns") / namespace).exists():
+        return
+    for pid in _pids(namespace):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    _ip("netns", "delete", namespace)
+
+
+def _pids(namespace: str) -> list[int]:
+    return [int(pid) for pid in _ip("netns", "pids", namespace).split()]
+
+
+def _ip(*words: str) -> str:
+    return _run("ip", *words)
+
+
+def _run(*words: str) -> str:
+    told = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert told.returncode == 0, f"{' '.join(words)}: {told.stderr.strip()}"
+    return told.stdout
+
+
+def _toml(tables: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the tables as TOML: JSON texts, numbers and lists are that as well."""
+    lines: list[str] = []
+    for name, table in tables.items():
+        lines += [f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in table.items())]
+    return "\n".join(lines) + "\n"
