@@ -64,10 +64,11 @@ class Context:
             effect outside can be fenced by it.
         retry_count: How often it has failed before.
         topic: Its topic.
-        folder: A private folder of this attempt: the input files are there, outputs may be.
+        folder: A private folder of this attempt, made when it is asked for: the input files are
+            there, outputs may be.
     """
 
-    __slots__ = ("_say", "_stopping", "attempt", "folder", "job_id", "retry_count", "topic")
+    __slots__ = ("_folder", "_say", "_stopping", "attempt", "job_id", "retry_count", "topic")
 
     def __init__(
         self,
@@ -81,8 +82,14 @@ class Context:
         stopping: Callable[[], bool],
     ) -> None:
         self.job_id, self.attempt, self.retry_count = job_id, attempt, retry_count
-        self.topic, self.folder = topic, folder
+        self.topic, self._folder = topic, folder
         self._say, self._stopping = say, stopping
+
+    @property
+    def folder(self) -> Path:
+        """A private folder, there from now on."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        return self._folder
 
     @property
     def stopping(self) -> bool:

@@ -22,7 +22,7 @@ from offload.blobs import Blobs
 from offload.config import DEFAULT_PORT, Config, queue_of, topic_config
 from offload.datadir import DataDir, locate
 from offload.distributor import Distributor
-from offload.errors import JobNotFound, OffloadError, Refused, StoreFault, UsageError
+from offload.errors import JobNotFound, Refused, StoreFault, UsageError
 from offload.events import Bus
 from offload.housekeeping import Housekeeping
 from offload.job import Desk, Job, Options
@@ -172,6 +172,7 @@ class Node:
         await self._executors.open()
         self._exit.push_async_callback(self._executors.close)
         self._queue_of = lru_cache(TOPICS_REMEMBERED)(self._queue_rule)
+        self._policy_of = lru_cache(TOPICS_REMEMBERED)(self._policy_rule)
         self._manager = Manager(
             store=self._store,
             blobs=self._blobs,
@@ -275,6 +276,7 @@ class Node:
             self._distributor,
         ):
             task = asyncio.get_running_loop().create_task(room.run())
+            task.add_done_callback(_room_ended)
             self._rooms.append(task)
             self._exit.push_async_callback(_end, task)
 
@@ -421,7 +423,7 @@ class Node:
         )
         return QueueRule(name, rules.slots(os.cpu_count() or 1), retry)
 
-    def _policy_of(self, topic: str) -> Policy:
+    def _policy_rule(self, topic: str) -> Policy:
         return Policy(topic_config(self.config, topic).policy or self.config.offloading.policy)
 
     def _hello(self) -> Hello:
@@ -508,6 +510,11 @@ def _named(
 
 
 async def _end(task: asyncio.Task[Any]) -> None:
+    """End a room; what it failed with was told when it did."""
     task.cancel()
-    with suppress(asyncio.CancelledError, OffloadError):
-        await task
+    await asyncio.wait([task])
+
+
+def _room_ended(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.critical("a room of this instance failed: %s", error, exc_info=error)

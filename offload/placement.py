@@ -70,29 +70,29 @@ class Ranked:
     reasons: tuple[str, ...]
 
 
-_UNKNOWN_RUN_S: Final = 1.0
+_USUAL_RUN_S: Final = 1.0  # where nobody has run the topic yet
 
 
 def rank(policy: Policy, candidates: Sequence[Candidate]) -> list[Ranked]:
     """Return all ``candidates``, those that can take the job first, the best of them first."""
-    ranked = [_judge(policy, candidate) for candidate in candidates]
+    usual_s = _usual_s(candidates)
+    ranked = [_judge(policy, candidate, usual_s) for candidate in candidates]
     ranked.sort(key=lambda r: (not r.can, r.score))
     return ranked
 
 
 def best(policy: Policy, candidates: Sequence[Candidate]) -> Candidate | None:
     """Return the one that should run the job now, or None: it waits."""
+    usual_s = _usual_s(candidates)
     first = min(
         (c for c in candidates if not obstacles(policy, c)),
-        key=lambda c: _score(policy, c),
+        key=lambda c: _score(policy, c, usual_s),
         default=None,
     )
     if first is None or not first.failed:
         return first
     # Every free one has failed it: it waits for one that has not, if there is one.
-    if any(_might(policy, c) and not c.silent and not c.failed for c in candidates):
-        return None
-    return first
+    return None if any(_comes_to_it(policy, c) for c in candidates) else first
 
 
 def obstacles(policy: Policy, candidate: Candidate) -> tuple[str, ...]:
@@ -123,31 +123,42 @@ def _might(policy: Policy, candidate: Candidate) -> bool:
     )
 
 
-def _judge(policy: Policy, candidate: Candidate) -> Ranked:
+def _comes_to_it(policy: Policy, candidate: Candidate) -> bool:
+    """Say whether it could take the job but for its being busy, and has not failed it."""
+    away = candidate.silent or candidate.draining or candidate.refused
+    return _might(policy, candidate) and not away and not candidate.failed
+
+
+def _judge(policy: Policy, candidate: Candidate, usual_s: float) -> Ranked:
     against = obstacles(policy, candidate)
     return Ranked(
         candidate=candidate,
         can=not against,
         might=_might(policy, candidate),
-        score=_score(policy, candidate),
+        score=_score(policy, candidate, usual_s),
         reasons=against or _merits(policy, candidate),
     )
 
 
-def _score(policy: Policy, candidate: Candidate) -> tuple[float, ...]:
+def _usual_s(candidates: Sequence[Candidate]) -> float:
+    """Return the run time of those that have not run the topic: as good as the best, so far."""
+    return min((c.run_s for c in candidates if c.run_s is not None), default=_USUAL_RUN_S)
+
+
+def _score(policy: Policy, candidate: Candidate, usual_s: float) -> tuple[float, ...]:
     """Less is better: failures here, then the policy's preference, then the expected end."""
     away = 0.0
     if policy is Policy.LOCAL_FIRST:
         away = 0.0 if candidate.own else 1.0
     elif policy is Policy.REMOTE_FIRST:
         away = 1.0 if candidate.own else 0.0
-    return candidate.failed, away, _load(candidate), -candidate.free
+    return candidate.failed, away, _load(candidate, usual_s), -candidate.free
 
 
-def _load(candidate: Candidate) -> float:
+def _load(candidate: Candidate, usual_s: float) -> float:
     """Return the share of its places that is taken, weighed by how long it runs such a job."""
     places = candidate.busy + candidate.free
-    run_s = _UNKNOWN_RUN_S if candidate.run_s is None else candidate.run_s
+    run_s = usual_s if candidate.run_s is None else candidate.run_s
     return (candidate.busy + 1) / places * run_s if places else float("inf")
 
 

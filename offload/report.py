@@ -43,6 +43,7 @@ class Report:
         self._view = view
         self._links = links
         self._facts = facts
+        self._names: dict[str, str] = {}  # also of those that are gone
 
     async def job(self, job_id: str) -> dict[str, Any]:
         """Return all about a job; raise ``JobNotFound``."""
@@ -182,8 +183,9 @@ class Report:
         }
 
     def _name(self, instance_id: str) -> str:
-        instance = self._view().get(instance_id)
-        return instance.name if instance else instance_id[:8]
+        for instance in self._view().instances:
+            self._names[instance.id] = instance.name
+        return self._names.get(instance_id, instance_id[:8])
 
     def _queues(self) -> dict[str, Any]:
         runs = self._manager.runs

@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 Handler = Callable[[str, list[dict[str, Any]]], Awaitable[None] | None]
 TICK_S: Final = 0.25
 LOOK_AGAIN_S: Final = 5.0
+MANY: Final = 64
+GATHER_S: Final = 0.005
 HAND_BACK_S: Final = 10.0
 
 
@@ -71,7 +73,9 @@ class Distributor:
             "clock": clock,
             "lease_s": lease_s,
         }
-        self._outgoing = Outgoing(**shared, own_id=own_id, retry_of=retry_of, refused=self._refused)
+        self._outgoing = Outgoing(
+            **shared, own_id=own_id, retry_of=retry_of, refused=self._refused, landed=self._wake.set
+        )
         self._incoming = Incoming(
             **shared, queue_name=manager.runs.queue_name, refusal=self._refusal
         )
@@ -170,10 +174,16 @@ class Distributor:
             await self._wake.wait()
             self._wake.clear()
             while await self._matching.round():
-                pass
-            now = self._clock.now()
-            due_at = await self._store.next_due_at(now)
-            self._next_look = min(now + LOOK_AGAIN_S, due_at or now + LOOK_AGAIN_S)
+                if len(self._outgoing) > MANY:  # let places gather: they are lined up anyway
+                    await self._clock.sleep(GATHER_S)
+            self._next_look = await self._next_time(self._clock.now())
+
+    async def _next_time(self, now: float) -> float:
+        """Return when it is time to look again, if nothing happens before."""
+        if not await self._matching.waiting():
+            return now + LOOK_AGAIN_S
+        times = (await self._store.next_due_at(now), self._matching.next_trust_at(now))
+        return min([now + LOOK_AGAIN_S, *(at for at in times if at is not None)])
 
     def _look(self, _: object = None) -> None:
         self._wake.set()
@@ -200,5 +210,6 @@ class Distributor:
 
     def _linked(self, link: LinkUp) -> None:
         self._incoming.linked(link.peer)
-        self._tasks.start(self._outgoing.linked(link.peer, link.hello.boot))
+        life = link.hello.store_id, link.hello.boot
+        self._tasks.start(self._outgoing.linked(link.peer, life))
         self._wake.set()

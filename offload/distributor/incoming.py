@@ -28,7 +28,7 @@ from offload.work.manager import Manager, RunEnded, SlotFree, Work
 from offload.work.store import HeldStep, Store
 
 log = logging.getLogger(__name__)
-HOLDING_EVERY_S: Final = 5.0
+HOLDINGS_PER_LEASE: Final = 5  # one may be lost, and a cable be out for half a lease
 LINES_PER_FRAME: Final = 5000
 STARTED_AFTER_S: Final = 0.2
 PUSH_AGAIN_S: Final = 1.0
@@ -91,6 +91,7 @@ class Incoming:
         self._died: dict[Key, Held] = {}
         self._handing_back = False
         self._opened_at = clock.now()
+        self._holding_every_s = lease_s / HOLDINGS_PER_LEASE
         self._holding_at = 0.0
         self._tasks = Tasks()
 
@@ -142,7 +143,7 @@ class Incoming:
             if out.again_at <= now:
                 self._push(key, out, now)
         if now >= self._holding_at:
-            self._holding_at = now + HOLDING_EVERY_S
+            self._holding_at = now + self._holding_every_s
             for origin in {held.origin for _, held in self._all_held()}:
                 self._say_holding(origin, now)
         else:
@@ -184,6 +185,7 @@ class Incoming:
         for offer, (held, reply, reason) in zip(offers, kept, strict=True):
             about = wire.about(offer.key, offer.attempt)
             if reply is Reply.REFUSED:
+                self._forget_past(offer.key)
                 self._network.send(peer, "refused", {**about, "reason": reason})
             elif reply is Reply.OUTCOME and held is not None:
                 self._network.send(peer, "taken", about)
@@ -211,15 +213,16 @@ class Incoming:
     async def _on_ack(self, peer: str, batch: list[dict[str, Any]]) -> None:
         now = self._clock.now()
 
-        def rule(attempt: int, held: Held | None) -> HeldStep[bool]:
+        def rule(attempt: int, held: Held | None) -> HeldStep[None]:
             kept = worker.acknowledged(held, attempt, now) if _is_of(held, peer) else None
-            return HeldStep(kept is not None, keep=kept)
+            return HeldStep(None, keep=kept)
 
         messages = wire.sound(self._network, peer, batch, wire.read_about)
-        done = await self._store.change_held([(k, partial(rule, n)) for k, n in messages])
-        for (key, _), tomb in zip(messages, done, strict=True):
-            if tomb:
-                self._outbox.pop(key, None)
+        await self._store.change_held([(k, partial(rule, n)) for k, n in messages])
+        for key, attempt in messages:
+            out = self._outbox.get(key)
+            if out is not None and _is_of(out.held, peer) and out.held.attempt <= attempt:
+                del self._outbox[key]
 
     async def _on_cancel(self, peer: str, batch: list[dict[str, Any]]) -> None:
         now = self._clock.now()
@@ -259,8 +262,7 @@ class Incoming:
         wanted = Held(
             *offer.key, peer, HeldState.HAVE, offer.attempt, spec.topic, spec.delivery, at=now
         )
-        known = held is not None and held.state is not HeldState.TOMB
-        refusal = "" if known else refusal or self._refusal(peer, offer)
+        refusal = refusal or self._refusal(peer, offer)
         kept, reply = worker.offered(held, wanted, refusal, self._store.boot)
         now_held = kept or held
         reason = now_held.refused if now_held else ""
@@ -271,8 +273,7 @@ class Incoming:
         return self._opened_at if seat is None else seat.since
 
     def _admit(self, offer: Offer, held: Held, now: float) -> None:
-        self._died.pop(offer.key, None)
-        self._outbox.pop(offer.key, None)  # a failure that its origin no longer waits for
+        self._forget_past(offer.key)
         seat = self._seats.get(offer.key)
         if seat is None:
             queue = self._queue_name(offer.spec.topic)
@@ -284,6 +285,11 @@ class Incoming:
         if seat.allowed:
             self._terms.grant(offer.key, now)
             self._line_up(offer.key, seat)
+
+    def _forget_past(self, key: Key) -> None:
+        """A higher attempt was decided on: its origin waits no longer for what came before."""
+        self._died.pop(key, None)
+        self._outbox.pop(key, None)
 
     def _granted(self, key: Key, peer: str, sent_at: float) -> None:
         seat = self._seats.get(key)
@@ -406,7 +412,7 @@ class Incoming:
             about = wire.about(key, back.attempt, reason=reason)
             self._network.send(back.origin, "refused", about)
 
-    def _let_go(self, key: Key) -> None:
+    def _let_go(self, key: Key, *, at_once: bool = False) -> None:
         """Forget the seat; whatever still runs of it is stopped, and leads to nothing."""
         seat = self._seats.pop(key, None)
         self._died.pop(key, None)
@@ -415,7 +421,7 @@ class Incoming:
         if seat is None:
             return
         if seat.running:
-            self._manager.runs.stop(key[1], seat.running)
+            self._manager.runs.stop(key[1], seat.running, at_once=at_once)
         elif seat.entered:
             self._bus.publish(SlotFree(self._manager.runs.leave(key, seat.spec.topic)))
 
@@ -498,8 +504,8 @@ class Incoming:
             def rule(held: Held | None, attempt: int = seat.held.attempt) -> HeldStep[None]:
                 return HeldStep(None, keep=worker.lapsed(held, attempt, now))
 
+            self._let_go(key, at_once=True)
             await self._store.change_held([(key, rule)])
-            self._let_go(key)
 
 
 def _is_of(held: Held | None, peer: str) -> bool:

@@ -7,6 +7,7 @@ all assignments are committed together.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,13 +19,12 @@ from offload.distributor.outgoing import Outgoing
 from offload.leases import origin
 from offload.peers.topology import Instance, TopologyView
 from offload.placement import Candidate, Policy, best
-from offload.work.jobs import HURTS, Job, Spec, due
+from offload.work.jobs import HURTS, Job, Spec, State, due
 from offload.work.manager import Manager
 from offload.work.store import Step, Store
 
 log = logging.getLogger(__name__)
 ROUND_LIMIT: Final = 500
-LOOK_AHEAD: Final = 100
 REFUSED_S: Final = 1.0
 REFUSED_MOST_S: Final = 30.0
 PREFETCH_S: Final = 0.2
@@ -79,28 +79,41 @@ class Matching:
         self.policy_of = policy_of
         self._refusals: dict[tuple[str, str], Refusal] = {}
         self._homeless: set[str] = set()
+        self._passed_over: dict[str, int] = {}
         self.draining = False
 
     async def round(self) -> bool:
-        """Assign and send off what can be; say whether anything was."""
+        """Assign and send off what can be; say whether another round may find more."""
+        if not await self.waiting():
+            return False
         now = self._clock.now()
-        waiting: list[Job] = []
+        pages: dict[str, list[Job]] = {}
         places: dict[str, Places] = {}
+        more = False
         for topic in await self._store.queued_topics(now):
             here = self.places(topic, now)
             self._note(topic, here)
             room = here.room()
-            if room > 0:  # and a few more, in case the first ones may not go where there is room
+            if room > 0:  # look past those that found no place among the places there are
+                limit = min(room + self._passed_over.get(topic, 0), ROUND_LIMIT)
                 places[topic] = here
-                limit = min(room + LOOK_AHEAD, ROUND_LIMIT)
-                waiting += await self._store.due(topic, now, limit)
+                pages[topic] = await self._store.due(topic, now, limit)
+                more = more or len(pages[topic]) == limit < ROUND_LIMIT
+        waiting = [job for page in pages.values() for job in page]
         waiting.sort(key=lambda job: (-job.priority, job.seq))
         chosen = [
             (job, candidate.id)
             for job in waiting
             if (candidate := await self._chosen(job, places[job.topic])) is not None
         ]
-        return await self._send_off(chosen, places) if chosen else False
+        grown = self._remember(pages, Counter(job.topic for job, _ in chosen))
+        if chosen:
+            return await self._send_off(chosen, places)
+        return more and grown
+
+    async def waiting(self) -> int:
+        """Return how many own jobs are QUEUED, due or not."""
+        return (await self._store.counts()).get(State.QUEUED, 0)
 
     def places(self, topic: str, now: float) -> Places:
         """Return who could take jobs of ``topic``, with the places that each has left."""
@@ -132,6 +145,10 @@ class Matching:
         for key in [key for key in self._refusals if key[0] == peer]:
             del self._refusals[key]
 
+    def next_trust_at(self, now: float) -> float | None:
+        """Return when the next of the refusals ends."""
+        return min((r.until for r in self._refusals.values() if r.until > now), default=None)
+
     def load_for(self, peer: str) -> dict[str, Any]:
         """
         Return what ``peer`` is told of our places: ``{queue: [window, busy, places]}``.
@@ -151,6 +168,13 @@ class Matching:
         return {"queues": queues, "mean_s": self._manager.runs.means()}
 
     # --- inside ----------------------------------------------------------------------------
+
+    def _remember(self, pages: Mapping[str, list[Job]], placed: Counter[str]) -> bool:
+        """Note how many of each page found no place; say whether they are more than before."""
+        passed = {topic: len(page) - placed[topic] for topic, page in pages.items()}
+        grown = any(n > self._passed_over.get(topic, 0) for topic, n in passed.items())
+        self._passed_over = {topic: n for topic, n in passed.items() if n}
+        return grown
 
     def _queues(self) -> dict[str, tuple[int, int, float | None]]:
         """Return busy, places and the mean run time of every queue that we announce."""
@@ -214,9 +238,13 @@ class Matching:
     async def _send_off(self, chosen: list[tuple[Job, str]], places: Mapping[str, Places]) -> bool:
         now, wall = self._clock.now(), self._clock.wall()
         own_id = self._view().own.id
-        rules = [(j.id, partial(_assigned, worker, own_id, now, wall)) for j, worker in chosen]
+        specs = await self._store.specs([job.id for job, _ in chosen])
+        rules = [
+            (job.id, partial(_assigned, worker, own_id, now, wall))
+            for job, worker in chosen
+            if job.id in specs  # what cannot be read waits for a version that can (C012)
+        ]
         assigned = [job for job in await self._manager.change(rules) if job is not None]
-        specs = await self._store.specs([job.id for job in assigned])
         for job in assigned:
             spec: Spec = specs[job.id]
             if job.worker == own_id:

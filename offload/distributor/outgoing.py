@@ -33,12 +33,17 @@ from offload.work.jobs import (
     came,
 )
 from offload.work.manager import Arrived, JobChanged, Manager
-from offload.work.store import Step, Store
+from offload.work.store import Rule, Step, Store
 
 log = logging.getLogger(__name__)
 OFFER_AGAIN_S: Final = 1.0
 OFFER_AGAIN_MOST_S: Final = 10.0
 LOST_AFTER_S: Final = 600.0
+UNREACHABLE: Final = "unreachable: its worker fell silent"
+
+
+Life = tuple[str, int]  # store id and boot of an instance
+NOBODY: Final = ("", 0)
 
 
 @dataclass(slots=True)
@@ -50,7 +55,7 @@ class Flight:
     queue: str
     delivery: Delivery
     told: bool = False  # the worker has answered …
-    boot: int = 0  # … in this boot of it
+    life: Life = NOBODY  # … in this life of it
     again_at: float = 0.0  # when to say it once more: OFFER, or CANCEL
     pause_s: float = OFFER_AGAIN_S
     stopping: bool = False
@@ -73,6 +78,7 @@ class Outgoing:
         lease_s: float,
         retry_of: Callable[[str], RetryRule],
         refused: Callable[[str, str, str], None],
+        landed: Callable[[], None],
         lost_after_s: float = LOST_AFTER_S,
     ) -> None:
         self._manager = manager
@@ -83,12 +89,14 @@ class Outgoing:
         self._own_id = own_id
         self._retry_of = retry_of
         self._tell_refused = refused
+        self._tell_landed = landed
         self._lost_after_s = lost_after_s
         self._watch = WatchedTerms(lease_s)
         self._flights: dict[str, Flight] = {}
         self._load: Counter[tuple[str, str]] = Counter()
         self._coming: set[tuple[str, int]] = set()
-        self._boots: dict[str, int] = {}
+        self._lives: dict[str, Life] = {}
+        self._gone: dict[str, str] = {}  # who is confirmed gone, and why
         self._tasks = Tasks()
         bus.listen(JobChanged, self._changed)
 
@@ -107,10 +115,8 @@ class Outgoing:
         """Return how many of ours are under way in that queue of ``worker``."""
         return self._load[worker, queue]
 
-    def worker_of(self, job_id: str) -> str:
-        """Return who has the job, or ""."""
-        flight = self._flights.get(job_id)
-        return flight.worker if flight else ""
+    def __len__(self) -> int:
+        return len(self._flights)
 
     async def recover(self) -> None:
         """
@@ -132,6 +138,8 @@ class Outgoing:
         now = self._clock.now()
         self._take_off(job, queue, now)
         self._offer(job, spec, now)
+        if job.worker in self._gone:  # while the assignment was committed
+            self._tasks.start(self.gone(job.worker, self._gone[job.worker]))
 
     async def stop(self, job_id: str) -> bool:
         """
@@ -166,11 +174,12 @@ class Outgoing:
             await self._offer_again(unheard, now)
         over = self._watch.over(now)
         if over:
-            await self._manager.change([(i, partial(self._lapsed, n, now)) for i, n in over])
+            await self._manager.change([(i, self._overdue(i, n, now)) for i, n in over])
 
-    async def linked(self, peer: str, boot: int) -> None:
+    async def linked(self, peer: str, life: Life) -> None:
         """A link is up: what this peer has not answered is said again at once."""
-        self._boots[peer] = boot
+        self._lives[peer] = life
+        self._gone.pop(peer, None)
         for flight in self._flights.values():
             if flight.worker == peer:
                 flight.again_at, flight.pause_s = 0.0, OFFER_AGAIN_S
@@ -179,8 +188,9 @@ class Outgoing:
     async def gone(self, peer: str, why: str) -> None:
         """``peer`` is confirmed gone: what may move, moves at once (rule 6)."""
         now = self._clock.now()
+        self._gone[peer] = why
         there = [i for i, f in self._flights.items() if f.worker == peer]
-        await self._manager.change([(i, partial(self._gone, peer, why, now)) for i in there])
+        await self._manager.change([(i, partial(self._left, peer, why, now)) for i in there])
 
     async def close(self) -> None:
         """End what runs in the background."""
@@ -272,11 +282,12 @@ class Outgoing:
         flight = self._flights.get(job.id)
         if flight and (job.state not in UNDER_WAY or job.attempt != flight.attempt):
             self._land(job.id)
+            self._tell_landed()
 
     def _heard(self, job_id: str, peer: str, attempt: int, now: float) -> None:
         flight = self._flights.get(job_id)
         if flight and (flight.worker, flight.attempt) == (peer, attempt):
-            flight.told, flight.boot = True, self._boots.get(peer, 0)
+            flight.told, flight.life = True, self._lives.get(peer, NOBODY)
             flight.silent_since = None
             self._watch.renew(job_id, attempt, now)
 
@@ -354,15 +365,22 @@ class Outgoing:
         return verdicts
 
     async def _miss(self, peer: str, held: set[str]) -> None:
-        """What the worker took and now does not hold, it has lost with its store."""
+        """What the worker took in a former life, and now does not hold, it has lost."""
+        life = self._lives.get(peer, NOBODY)
         lost = [
-            (i, f)
+            i
             for i, f in self._flights.items()
-            if f.worker == peer and f.told and i not in held
+            if f.worker == peer and f.told and f.life != life and i not in held
         ]
         now, why = self._clock.now(), "its worker came back without it"
-        rules = [(i, partial(self._gone, peer, why, now)) for i, _ in lost]
-        await self._manager.change(rules)
+        await self._manager.change([(i, partial(self._left, peer, why, now)) for i in lost])
+
+    def _overdue(self, job_id: str, attempt: int, now: float) -> Rule[None]:
+        """Return the rule for a job whose lease is over."""
+        flight = self._flights[job_id]
+        if flight.silent_since is None:
+            flight.silent_since = now
+        return partial(self._lapsed, attempt, now - flight.silent_since, now)
 
     # --- rules, put to the job inside the store's transaction ------------------------------
 
@@ -379,26 +397,23 @@ class Outgoing:
         line = self._line(job, Result.REFUSED, reason)
         return Step((job.topic, reason), keep=kept, attempt=line)
 
-    def _lapsed(self, attempt: int, now: float, job: Job) -> Step[None]:
-        flight = self._flights.get(job.id)
-        if flight and job.delivery is Delivery.AT_MOST_ONCE and job.state in UNDER_WAY:
-            if flight.silent_since is None:
-                flight.silent_since = now
-            if now - flight.silent_since < self._lost_after_s or job.placing:
-                reason = "unreachable: its worker fell silent"
-                return Step(None, keep=replace(job, reason=reason) if not job.reason else None)
-            return self._ended(job, origin.lost(job, now), Result.UNREACHABLE)
+    def _lapsed(self, attempt: int, silent_s: float, now: float, job: Job) -> Step[None]:
         kept = origin.lapsed(job, attempt, self._retry_of(job.topic), now)
-        return self._ended(job, kept, Result.UNREACHABLE)
+        if kept is not None or not origin.is_current(job, job.worker, attempt) or job.placing:
+            return self._ended(job, kept, Result.UNREACHABLE)
+        if silent_s >= self._lost_after_s:  # at most once: it waits that long for its worker
+            return self._ended(job, origin.lost(job, now), Result.UNREACHABLE)
+        kept = replace(job, reason=UNREACHABLE)
+        return Step(None, keep=None if kept == job else kept)
 
-    def _gone(self, peer: str, why: str, now: float, job: Job) -> Step[None]:
+    def _left(self, peer: str, why: str, now: float, job: Job) -> Step[None]:
         kept = origin.gone(job, peer, self._retry_of(job.topic), now, why)
         return self._ended(job, kept, Result.UNREACHABLE)
 
     def _held(
-        self, peer: str, line: Line, now: float, wall: float, job: Job
+        self, peer: str, line: Line, now: float, wall: float, stored: Job
     ) -> Step[tuple[Verdict, Job | None]]:
-        job = origin.adopted(job, peer, line.attempt) or job
+        job = origin.adopted(stored, peer, line.attempt) or stored
         verdict = origin.holding(job, peer, line.attempt)
         if verdict is not Verdict.OK:
             return Step((verdict, None))
@@ -407,7 +422,7 @@ class Outgoing:
             crash = self._line(job, Result.CRASHED, "the instance that ran it crashed")
             return Step((Verdict.DROP, None), keep=kept, attempt=crash)
         kept = origin.started(job, now, wall) if line.phase != "have" else job
-        return Step((verdict, kept), keep=kept)
+        return Step((verdict, kept), keep=None if kept is stored else kept)
 
     def _ended(self, job: Job, kept: Job | None, result: Result) -> Step[None]:
         if kept is None:

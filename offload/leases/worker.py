@@ -24,9 +24,7 @@ class Reply(StrEnum):
     CANCELLED = "cancelled"
 
 
-def offered(
-    held: Held | None, offer: Held, refusal: str, boot: int
-) -> tuple[Held | None, Reply]:
+def offered(held: Held | None, offer: Held, refusal: str, boot: int) -> tuple[Held | None, Reply]:
     """
     OFFER: one answer per attempt, written down before it is sent.
 

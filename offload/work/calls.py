@@ -37,7 +37,7 @@ class Task:
     Attributes:
         payload: The packed arguments.
         files: The input files, in the order of their indexes; they are in ``folder``.
-        folder: A private folder of this attempt.
+        folder: The private folder of this attempt; it may have to be made.
         timeout_s: Longest run; None: the consumer's own.
     """
 

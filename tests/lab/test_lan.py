@@ -156,7 +156,7 @@ async def outbox_is_empty(host: Host) -> bool:
     """Say whether all that was done at ``host`` has been acknowledged."""
     async with host.ask() as client:
         status = await client.status()
-        return status["outbox"]["jobs"] == 0 and status["held"] == 0
+    return not status["outbox"]["jobs"] and not status["held"]
 
 
 class TestTwoHostsThatDoNotHearOneAnother:

@@ -181,13 +181,19 @@ class TestAnOutcomeDecides:
         job = decide(before, Outcome(Result.CRASHED), rule(max_crashes=2), NOW)
         assert (job.state, job.crashes, job.failures) == (state, crashes + 1, 2)
 
-    @pytest.mark.parametrize("result", [Result.UNREACHABLE, Result.REFUSED])
-    def test_that_the_network_costs_the_job_nothing(self, result: Result) -> None:
+    @pytest.mark.parametrize(
+        ("result", "not_before"), [(Result.UNREACHABLE, 0.0), (Result.REFUSED, NOW + 10.0)]
+    )
+    def test_that_the_network_costs_the_job_nothing(
+        self, result: Result, not_before: float
+    ) -> None:
         job = decide(running(retries=0), Outcome(result), rule(max_crashes=0), NOW)
         assert (job.state, job.failures, job.crashes) == (State.QUEUED, 0, 0)
-        assert job.not_before == 0.0
+        assert job.not_before == not_before
 
-    @pytest.mark.parametrize("result", [Result.FAILED, Result.TIMED_OUT, Result.CRASHED])
+    @pytest.mark.parametrize(
+        "result", [Result.FAILED, Result.TIMED_OUT, Result.CRASHED, Result.UNREACHABLE]
+    )
     def test_that_an_at_most_once_job_is_not_started_again(self, result: Result) -> None:
         job = running(delivery=Delivery.AT_MOST_ONCE)
         assert decide(job, Outcome(result), rule(), NOW).state is State.GIVEN_UP

@@ -70,11 +70,16 @@ class Executors:
         finally:
             self._runs.pop(key, None)
 
-    def stop(self, job_id: str, attempt: int) -> bool:
+    def stop(self, job_id: str, attempt: int, *, at_once: bool = False) -> bool:
         """
         Ask the consumer to stop, and end it if it does not; its outcome is then STOPPED.
 
         One that has no ``Context`` cannot learn of it, and is ended at once.
+
+        Args:
+            job_id: Of which job.
+            attempt: Which attempt of it.
+            at_once: Its lease is over: it is not asked, but ended; its outcome is UNREACHABLE.
 
         Returns:
             Whether it was running.
@@ -82,7 +87,10 @@ class Executors:
         run = self._runs.get((job_id, attempt))
         if run is None:
             return False
-        run.end(Result.STOPPED, "was stopped")
+        if at_once:
+            run.end(Result.UNREACHABLE, "its lease was over")
+        else:
+            run.end(Result.STOPPED, "was stopped")
         return True
 
     async def close(self) -> None:

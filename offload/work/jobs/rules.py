@@ -14,6 +14,8 @@ def decide(job: Job, outcome: Outcome, rule: RetryRule, now: float) -> Job:
     The attempt is over: what follows of it is fenced off (DESIGN §5, OUTCOME).
     """
     job = replace(job, fence=job.attempt + 1, reason=outcome.reason)
+    if outcome.result is Result.REFUSED:  # by who has it already: not at once again
+        return queued_again(job, now, rule.delay_s(1))
     match outcome.result:
         case Result.SUCCEEDED:
             return ended(job, Event.SUCCEED, now)
@@ -21,24 +23,26 @@ def decide(job: Job, outcome: Outcome, rule: RetryRule, now: float) -> Job:
             return ended(job, Event.STOP, now)
         case Result.FAILED if outcome.final:
             return ended(job, Event.FAIL, now)
-        case Result.REFUSED | Result.UNREACHABLE:
-            return queued_again(job, now, 0.0)
         case _ if job.delivery is Delivery.AT_MOST_ONCE:
             return ended(job, Event.GIVE_UP, now)
+        case Result.UNREACHABLE:
+            return queued_again(job, now, 0.0)
         case Result.FAILED | Result.TIMED_OUT:
-            job = replace(job, failures=job.failures + 1)
-            retries = rule.retries if job.retries is None else job.retries
-            if 0 <= retries < job.failures:
-                return ended(job, Event.GIVE_UP, now)
-            delay_s = outcome.retry_after_s
-            return queued_again(
-                job, now, rule.delay_s(job.failures) if delay_s is None else delay_s
-            )
+            return _failed(job, outcome.retry_after_s, rule, now)
         case Result.CRASHED:
             job = replace(job, crashes=job.crashes + 1)
             if job.crashes >= rule.max_crashes:
                 return ended(job, Event.GIVE_UP, now)
             return queued_again(job, now, rule.delay_s(job.crashes))
+
+
+def _failed(job: Job, retry_after_s: float | None, rule: RetryRule, now: float) -> Job:
+    job = replace(job, failures=job.failures + 1)
+    retries = rule.retries if job.retries is None else job.retries
+    if 0 <= retries < job.failures:
+        return ended(job, Event.GIVE_UP, now)
+    delay_s = rule.delay_s(job.failures) if retry_after_s is None else retry_after_s
+    return queued_again(job, now, delay_s)
 
 
 def came(job: Job | None, sender: str, attempt: int, outcome: Outcome) -> bool:

@@ -6,9 +6,8 @@ inside the store's transaction; what has changed is published after the commit.
 """
 
 import asyncio
-import errno
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any, Final, TypeVar
 
 from offload.blobs import Blobs
 from offload.clock import Clock
-from offload.errors import BlobMissing, DiskFull, Refused
+from offload.errors import BlobMissing, DiskFull, Refused, UnsafeName
 from offload.events import Bus
 from offload.payload import Encoded
 from offload.tasks import Tasks
@@ -97,6 +96,7 @@ class Manager:
         self._tasks = Tasks()
         self._news: dict[str, list[tuple[float, str, str]]] = {}
         self._live: set[str] = set()
+        self._placing: set[str] = set()  # whose output files are being put in place just now
         self._handing_back = False
         self.runs = Runs(executors, blobs, clock, queue_of, work_folder)
 
@@ -211,10 +211,17 @@ class Manager:
     async def recover(self) -> None:
         """At start: carry the placing of output files, begun before a crash, to its end."""
         for job, outcome, plan in await self._store.placings():
-            if outcome is not None:
+            if outcome is not None and job.id not in self._placing:
                 sender = dict(job.given).get(job.placing, job.worker)
                 done = Arrived(job.id, sender, job.placing, outcome)
-                await self._carry_out(done, outputs.Plan.unpack(plan))
+                carry_out = partial(self._carry_out, done, outputs.Plan.unpack(plan))
+                self._placing.add(job.id)
+                try:
+                    await carry_out()
+                except DiskFull:
+                    self._tasks.start(self._insist(job.id, carry_out))
+                finally:
+                    self._placing.discard(job.id)
 
     async def hand_back(self) -> None:
         """End the own attempts that still run; their jobs wait again, at no cost."""
@@ -241,17 +248,18 @@ class Manager:
             self._bus.publish(SlotFree(self.runs.leave(key, job.topic)))
         if self._handing_back and outcome.result is Result.STOPPED:
             outcome = _handed_back(job)
-        await self._record_own(Arrived(job.id, self._own_id, job.attempt, outcome))
+        arrived = Arrived(job.id, self._own_id, job.attempt, outcome)
+        await self._insist(job.id, partial(self.record, [arrived]))
         self._live.discard(job.id)
         self._bus.publish(RunEnded(job.id))
 
-    async def _record_own(self, arrived: Arrived) -> None:
-        """Record what ran here; with a full disk, as soon as there is room again."""
+    async def _insist(self, job_id: str, record: Callable[[], Awaitable[None]]) -> None:
+        """Record what came of a job; with a full disk, as soon as there is room again."""
         while True:
             try:
-                await self.record([arrived])
+                await record()
             except DiskFull:
-                log.warning("disk full: the outcome of job %s waits for room", arrived.job_id)
+                log.warning("disk full: the outcome of job %s waits for room", job_id)
                 await self._clock.sleep(DISK_FULL_EVERY_S)
             else:
                 return
@@ -287,6 +295,9 @@ class Manager:
     async def _record_files(self, arrived: Arrived) -> None:
         """Stage, commit the plan, rename, conclude: all or none (DESIGN §7)."""
         job = await self._store.job(arrived.job_id)
+        if job is not None and job.placing:  # it came before; a full disk was in the way
+            await self.recover()
+            return
         if job is None or not came(job, arrived.sender, arrived.attempt, arrived.outcome):
             await self.change([(arrived.job_id, partial(self._conclude, arrived, ()))])
             return
@@ -297,20 +308,24 @@ class Manager:
             plan = await asyncio.to_thread(
                 outputs.stage, self._blobs, entries, into, job.if_exists, tag
             )
-        except (Refused, OSError, BlobMissing) as error:
-            await self._cannot_place(arrived, _unless_full(error))
+        except (Refused, UnsafeName, OSError, BlobMissing) as error:
+            await self._cannot_place(arrived, error)
             return
-        [mine] = await self.change([(job.id, partial(_claim_placing, arrived, plan))])
-        if mine:
-            await self._carry_out(arrived, plan)
-        else:
-            await asyncio.to_thread(outputs.discard, plan)
+        self._placing.add(job.id)
+        try:
+            [mine] = await self.change([(job.id, partial(_claim_placing, arrived, plan))])
+            if mine:
+                await self._carry_out(arrived, plan)
+            else:
+                await asyncio.to_thread(outputs.discard, plan)
+        finally:
+            self._placing.discard(job.id)
 
     async def _carry_out(self, arrived: Arrived, plan: outputs.Plan) -> None:
         try:
             placed = await asyncio.to_thread(outputs.carry_out, plan)
         except (Refused, OSError) as error:
-            await self._cannot_place(arrived, _unless_full(error))
+            await self._cannot_place(arrived, error)
             return
         await self.change([(arrived.job_id, partial(self._conclude, arrived, placed))])
 
@@ -356,13 +371,6 @@ def _claim_placing(arrived: Arrived, plan: outputs.Plan, job: Job) -> Step[bool]
         return Step(answer=False)
     keep = replace(job, placing=arrived.attempt)
     return Step(answer=True, keep=keep, outcome=arrived.outcome, placing=plan.pack())
-
-
-def _unless_full(error: Exception) -> Exception:
-    """Return ``error``; a full disk is no failure of the job but a state: raise ``DiskFull``."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        raise DiskFull from error
-    return error
 
 
 def _handed_back(job: Job) -> Outcome:

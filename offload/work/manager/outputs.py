@@ -6,16 +6,20 @@ committed with the job; then the files are renamed. A plan that is found at star
 to its end. All functions block: call them in a thread.
 """
 
+import errno
 import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from offload import codec
 from offload.blobs import Blobs, check_name
-from offload.errors import Refused
+from offload.errors import DiskFull, Refused
 from offload.work.jobs import FileEntry
+
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +46,13 @@ def stage(blobs: Blobs, entries: Sequence[FileEntry], into: Path, if_exists: str
 
     Raises:
         Refused: If ``if_exists`` is "refuse" and one of the names is taken.
+        UnsafeName: If a name could lead out of the folder.
+        DiskFull: If there is no room.
         OSError: If the folder cannot be made or written; what was staged is removed.
     """
-    into.mkdir(parents=True, exist_ok=True)
     moves: list[tuple[str, str]] = []
     try:
+        into.mkdir(parents=True, exist_ok=True)
         for index, entry in enumerate(entries):
             target = into / check_name(entry.name)
             if if_exists == "refuse" and os.path.lexists(target):
@@ -58,8 +64,10 @@ def stage(blobs: Blobs, entries: Sequence[FileEntry], into: Path, if_exists: str
             moves.append((str(staged), str(target)))
             blobs.place(entry.sha256, staged, executable=entry.executable)
             _sync(staged)
-    except BaseException:
+    except BaseException as error:
         discard(Plan(tuple(moves), if_exists))
+        if isinstance(error, OSError) and error.errno in _FULL:
+            raise DiskFull from error
         raise
     return Plan(tuple(moves), if_exists)
 
@@ -70,6 +78,8 @@ def carry_out(plan: Plan) -> tuple[str, ...]:
 
     Raises:
         Refused: If "refuse" is asked and a name was taken meanwhile; none of ours is left then.
+        DiskFull: If there is no room for the names; what is left to be done can be done later.
+        OSError: For other trouble; none of ours is left then.
     """
     placed: list[str] = []
     for staged, target in plan.moves:
@@ -78,11 +88,15 @@ def carry_out(plan: Plan) -> tuple[str, ...]:
             continue
         try:
             placed.append(_move(Path(staged), Path(target), plan.if_exists))
-        except FileExistsError:
+        except OSError as error:
+            if error.errno in _FULL:
+                raise DiskFull from error
             for path in placed:
                 Path(path).unlink(missing_ok=True)
             discard(plan)
-            raise Refused(f"output {target} exists") from None
+            if isinstance(error, FileExistsError):
+                raise Refused(f"output {target} exists") from None
+            raise
     for folder in {Path(target).parent for _, target in plan.moves}:
         _sync(folder)
     return tuple(placed)

@@ -122,9 +122,9 @@ class Runs:
         self._lines.setdefault(rule.name, Line()).leave(key, rule.max_parallel)
         return rule.name
 
-    def stop(self, job_id: str, attempt: int) -> None:
+    def stop(self, job_id: str, attempt: int, *, at_once: bool = False) -> None:
         """Ask an attempt to stop, and make it after its grace; one that is yet to begin won't."""
-        if not self._executors.stop(job_id, attempt):
+        if not self._executors.stop(job_id, attempt, at_once=at_once):
             self._unwanted.add((job_id, attempt))
 
     async def perform(self, work: Work, news: Callable[[News], None]) -> Outcome:
@@ -148,7 +148,6 @@ class Runs:
 
     async def _prepared(self, work: Work, folder: Path) -> Task:
         spec = work.spec
-        folder.mkdir(parents=True, exist_ok=True)
         payload = spec.payload
         if payload is None:
             payload = await asyncio.to_thread(self._blobs.path(spec.payload_sha256).read_bytes)
@@ -212,10 +211,6 @@ def _failure(error: OffloadError | OSError) -> Outcome:
 
 
 async def _away(folder: Path) -> None:
-    """Remove a job's private folder; in a thread where there may be much in it."""
-    try:
-        folder.rmdir()  # nothing was left in it: the common case, and cheap
-    except FileNotFoundError:
-        return
-    except OSError:
+    """Remove a job's private folder, which most jobs never had."""
+    if folder.exists():
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
