@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from offload import App, Context, File, Job, JobFailed, Node
+from offload.errors import DiskFull
 from offload.testing import Lan
 
 LEASE_S = 15 * 1.02 + 3  # what an origin waits for a sign of life
@@ -37,6 +38,13 @@ class Worker:
             await self.go.wait()
             self.ended.append(len(self.runs))
             return name
+
+        @self.app.consumer("work/polite")
+        async def polite(context: Context) -> None:
+            self.runs.append(context.attempt)
+            self.begun.set()
+            await self.go.wait()
+            self.ended.append(context.attempt)
 
         @self.app.consumer("work/count")
         async def count(number: int) -> int:
@@ -138,7 +146,7 @@ class TestFiles:
         assert made.path.read_text() == "note.txt: hello"
         await lan.settle()
         assert await at_rest(desk, peer)
-        assert list((peer.data_dir.work).iterdir()) == []  # C105
+        assert list(peer.data_dir.work.glob("*")) == []  # C105
 
     async def test_wait_while_their_origin_is_cut_off(self, lan: Lan, tmp_path: Path) -> None:
         """C083: the worker keeps them until they are acknowledged."""
@@ -172,6 +180,26 @@ class TestAWorkerThatCrashes:
         assert results(info) == ["unreachable", "succeeded"]
         assert [a["worker"] for a in info["attempts"]] == [peer.id, spare.id]
         assert "gone" in info["attempts"][0]["reason"]
+
+    async def test_while_it_is_given_a_job_loses_it_at_once_too(
+        self, lan: Lan, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        second = Worker("second")
+        desk, peer = await lan.node(), await lan.node(Worker().app)
+        commit, nodes = desk._store.change, [peer]
+
+        async def change(steps: Any) -> Any:
+            answers = await commit(steps)
+            if nodes and steps:
+                await lan.crash(nodes.pop())
+            return answers
+
+        monkeypatch.setattr(desk._store, "change", change)
+        job = await desk.submit("work/wait")
+        await lan.settle()
+        second.go.set()
+        await lan.node(second.app)
+        assert await lan.until(job.result(), within_s=1.5) == "second"
 
     async def test_and_comes_back_says_what_died_with_it(self, lan: Lan) -> None:
         """Rule 3: what was STARTED in an earlier boot is never resumed."""
@@ -383,6 +411,37 @@ class TestMessages:
         await lan.settle()
         assert (await at_rest(desk, peer), worker.runs) == (True, [1])
 
+    async def test_that_answer_for_an_earlier_attempt_say_nothing_of_this_one(
+        self, lan: Lan
+    ) -> None:
+        worker = Worker()
+        desk, peer = await lan.node(), await lan.node(worker.app)
+        lan.hold("answer")
+        job = await desk.options(delivery="exclusive").submit("work/wait")
+        await lan.clock.advance(1)
+        lan.cut(peer)
+        await lan.clock.advance(LEASE_S)
+        lan.heal()
+        lan.hold("answer")  # DROP, for the first attempt
+        await lan.clock.advance(4)
+        assert (await job.info())["attempt"] == 2
+        lan.heal()
+        worker.go.set()
+        assert results(await lan.until(job.wait(), within_s=10)) == ["unreachable", "succeeded"]
+
+    async def test_that_say_what_was_held_before_it_was_taken_move_nothing(self, lan: Lan) -> None:
+        worker = Worker()
+        desk = await lan.node()
+        lan.hold("holding")
+        await lan.node(worker.app)
+        job = await desk.submit("work/wait")
+        await lan.until(worker.begun.wait())
+        lan.heal()  # the HOLDING of link-up: nothing
+        await lan.clock.advance(30)
+        worker.go.set()
+        assert results(await lan.until(job.wait())) == ["succeeded"]
+        assert worker.runs == [1]
+
     async def test_that_say_failed_twice_use_up_one_retry(self, lan: Lan) -> None:
         """C092."""
         worker = Worker()
@@ -491,6 +550,43 @@ class TestARefusal:
         assert 5 <= len((await job.info())["attempts"]) <= 10
 
 
+class TestAFullDisk:
+    """C087: a state, not an end; when there is room, all goes on by itself."""
+
+    async def test_anywhere_stops_nobody(self, lan: Lan, monkeypatch: pytest.MonkeyPatch) -> None:
+        desk, peer = await lan.node(), await lan.node(Worker().app)
+        jobs = [await desk.submit("work/count", number=n) for n in range(3)]
+        with monkeypatch.context() as patch:
+            for node in (desk, peer):
+                patch.setattr(node._store, "change", no_room)
+                patch.setattr(node._store, "change_held", no_room)
+            jobs += [await desk.submit("work/count", number=n) for n in range(3, 6)]
+            await lan.clock.advance(20)
+        infos = await ended(lan, jobs)
+        assert [info["value"] for info in infos] == [*range(6)]
+        assert await at_rest(desk, peer)
+
+    async def test_at_a_worker_in_the_middle_loses_no_outcome(
+        self, lan: Lan, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        worker = Worker()
+        desk, peer = await lan.node(), await lan.node(worker.app)
+        job = await desk.submit("work/wait")
+        await lan.until(worker.begun.wait())
+        with monkeypatch.context() as patch:
+            patch.setattr(peer._store, "change_held", no_room)
+            worker.go.set()
+            await lan.clock.advance(30)
+        assert results(await lan.until(job.wait())) == ["succeeded"]
+        assert worker.runs == [1]
+
+
+async def no_room(steps: list[object]) -> list[object]:
+    if steps:
+        raise DiskFull
+    return []
+
+
 class TestAnExclusiveJob:
     """Never two at once (DESIGN §5, Delivery)."""
 
@@ -534,6 +630,18 @@ class TestAnExclusiveJob:
         lan.heal()
         assert await lan.until(job.result()) == "second"
         assert first.ended == []
+
+    async def test_is_not_asked_to_stop_but_ended_when_its_lease_is_over(self, lan: Lan) -> None:
+        first = Worker("first")
+        desk, peer = await lan.node(), await lan.node(first.app)
+        job = await desk.options(delivery="exclusive").submit("work/polite")
+        await lan.until(first.begun.wait())
+        lan.cut(peer)
+        await lan.clock.advance(LEASE_S)
+        first.go.set()  # a grace that it may not have
+        lan.heal()
+        assert results(await lan.until(job.wait())) == ["unreachable", "succeeded"]
+        assert first.ended == [2]
 
 
 class TestAnAtMostOnceJob:

@@ -17,6 +17,7 @@ from offload.distributor.incoming import Incoming
 from offload.distributor.matching import Matching
 from offload.distributor.outgoing import Outgoing
 from offload.distributor.wire import Network, Offer
+from offload.errors import DiskFull
 from offload.events import Bus
 from offload.peers.topology import Appeared, Fact, Gone, LoadChanged, TopologyView, Updated
 from offload.peers.transport import LinkUp
@@ -117,8 +118,9 @@ class Distributor:
                 while True:
                     await self._clock.sleep(TICK_S)
                     now = self._clock.now()
-                    await self._outgoing.tick(now)
-                    await self._incoming.tick(now)
+                    with suppress(DiskFull):  # all of it is tried again at the next tick
+                        await self._outgoing.tick(now)
+                        await self._incoming.tick(now)
                     if now >= self._next_look:
                         self._wake.set()
         finally:
@@ -173,9 +175,12 @@ class Distributor:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            while await self._matching.round():
-                if len(self._outgoing) > MANY:  # let places gather: they are lined up anyway
-                    await self._clock.sleep(GATHER_S)
+            try:
+                while await self._matching.round():
+                    if len(self._outgoing) > MANY:  # let places gather: they are lined up anyway
+                        await self._clock.sleep(GATHER_S)
+            except DiskFull:
+                log.warning("disk full: jobs wait for room")
             self._next_look = await self._next_time(self._clock.now())
 
     async def _next_time(self, now: float) -> float:

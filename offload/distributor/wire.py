@@ -143,7 +143,10 @@ def read_holding(value: dict[str, Any]) -> Holding:
     for job_id, entry in fields.take("jobs", dict).items():
         match entry:
             case [int(attempt), str(phase), bool(died)] if (
-                is_id(job_id) and 0 < attempt < MAX_ATTEMPT and phase in PHASES
+                is_id(job_id)
+                and type(attempt) is int
+                and 0 < attempt < MAX_ATTEMPT
+                and phase in PHASES
             ):
                 lines.append(Line(job_id, attempt, phase, died))
             case _:

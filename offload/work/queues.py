@@ -68,17 +68,17 @@ class Line(Generic[K]):
 
     def enter(self, key: K, owner: str, begin: Callable[[], None], places: int) -> None:
         """Call ``begin`` when ``key`` has a place: now if one of ``places`` is free, or later."""
-        if len(self.running) < places:
-            self.running.add(key)
-            begin()
-        else:
-            self._waiting.setdefault(owner, deque()).append((key, begin))
+        self._waiting.setdefault(owner, deque()).append((key, begin))
+        self._let_in(places)
 
     def leave(self, key: K, places: int) -> None:
         """Free the place of ``key``, or its turn, and let the next ones in."""
         if key not in self.running:
             self._withdraw(key)
         self.running.discard(key)
+        self._let_in(places)
+
+    def _let_in(self, places: int) -> None:
         while self._waiting and len(self.running) < places:
             owner = next(iter(self._waiting))
             turn = self._waiting.pop(owner)

@@ -1,0 +1,298 @@
+"""
+Jobs of others at this instance: taken or refused, run, kept until their origin has the outcome.
+
+What is kept is in the store (HAVE, STARTED, DONE, TOMB); the ``shelf`` is the memory of it, the
+``course`` takes a job from its seat there to the outbox.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
+
+from offload.blobs import Blobs
+from offload.clock import Clock
+from offload.distributor import wire
+from offload.distributor.incoming.course import Course
+from offload.distributor.incoming.shelf import PUSH_AGAIN_S, Out, Seat, Shelf
+from offload.distributor.wire import Key, Network, Offer
+from offload.errors import DiskFull
+from offload.events import Bus
+from offload.leases import worker
+from offload.leases.origin import Verdict
+from offload.leases.worker import Reply
+from offload.work.jobs import Delivery, Held, HeldState
+from offload.work.manager import Manager
+from offload.work.store import HeldStep, Store
+
+HOLDINGS_PER_LEASE: Final = 5  # one may be lost, and a cable be out for half a lease
+
+
+class Incoming:
+    """The worker's half of the protocol."""
+
+    def __init__(
+        self,
+        *,
+        manager: Manager,
+        store: Store,
+        blobs: Blobs,
+        network: Network,
+        bus: Bus,
+        clock: Clock,
+        lease_s: float,
+        queue_name: Callable[[str], str],
+        refusal: Callable[[str, Offer], str],
+    ) -> None:
+        self._store = store
+        self._network = network
+        self._clock = clock
+        self._queue_name = queue_name
+        self._refusal = refusal
+        self._opened_at = clock.now()
+        self._shelf = Shelf(network, boot=store.boot, lease_s=lease_s, opened_at=self._opened_at)
+        self._course = Course(
+            self._shelf,
+            manager=manager,
+            store=store,
+            blobs=blobs,
+            network=network,
+            bus=bus,
+            clock=clock,
+        )
+        self._holding_every_s = lease_s / HOLDINGS_PER_LEASE
+        self._holding_at = 0.0
+
+    def handlers(self) -> dict[str, Any]:
+        """Return what to do with the frames of origins."""
+        return {
+            "offer": self._on_offer,
+            "answer": self._on_answer,
+            "ack": self._on_ack,
+            "cancel": self._on_cancel,
+        }
+
+    def seats(self) -> Counter[tuple[str, str]]:
+        """Return how many jobs each origin has here that are not done, by (origin, queue)."""
+        return self._shelf.counts()
+
+    def waiting(self, queue: str) -> int:
+        """Return how many seats of ``queue`` are not lined up for a place yet."""
+        return sum(s.queue == queue and not s.entered for s in self._shelf.seats.values())
+
+    @property
+    def busy(self) -> bool:
+        """Whether a job of another runs here, or its outcome is still to be recorded."""
+        return any(seat.running for seat in self._shelf.seats.values())
+
+    def outbox(self) -> list[Held]:
+        """Return what waits to be acknowledged."""
+        return [out.held for out in self._shelf.outbox.values()]
+
+    def held(self) -> list[Held]:
+        """Return what is here and not done."""
+        return [seat.held for seat in self._shelf.seats.values()]
+
+    async def recover(self) -> None:
+        """At start: take up what is kept; nothing runs until its origin says ``ok`` (rule 3)."""
+        for held in await self._store.held([HeldState.HAVE, HeldState.STARTED, HeldState.DONE]):
+            key = (held.store_id, held.job_id)
+            if held.state is HeldState.DONE:
+                self._shelf.outbox[key] = Out(held)
+            elif held.state is HeldState.STARTED:
+                self._shelf.died[key] = held
+            elif (spec := await self._store.held_spec(key)) is not None:
+                queue = self._queue_name(spec.topic)
+                self._shelf.seats[key] = Seat(
+                    held, spec, 0, queue, allowed=False, since=self._opened_at
+                )
+
+    async def tick(self, now: float) -> None:
+        """Send again what was not acknowledged, say what is held, end what has no lease."""
+        for key, out in self._shelf.outbox.items():
+            if out.again_at <= now:
+                self._shelf.push(key, out, now)
+        if now >= self._holding_at:
+            self._holding_at = now + self._holding_every_s
+            for origin in {held.origin for _, held in self._shelf.all_held()}:
+                self._shelf.say_holding(origin, now)
+        else:
+            self._shelf.say_started(now)
+        await self._end_lapsed(now)
+
+    def linked(self, peer: str) -> None:
+        """A link is up: tell this origin all that is held of it, and bring it its outcomes."""
+        now = self._clock.now()
+        self._shelf.say_holding(peer, now, always=True)
+        for key, out in self._shelf.outbox.items():
+            if out.held.origin == peer:
+                out.pause_s = PUSH_AGAIN_S
+                self._shelf.push(key, out, now)
+
+    async def hand_back(self, reason: str) -> None:
+        """Drain: what is not done goes back to its origin, at no cost to the job."""
+        await self._course.hand_back(reason)
+
+    async def close(self) -> None:
+        """End what runs in the background."""
+        await self._course.close()
+
+    # --- what origins say ------------------------------------------------------------------
+
+    async def _on_offer(self, peer: str, batch: list[dict[str, Any]]) -> None:
+        now = self._clock.now()
+        offers = wire.sound(self._network, peer, batch, wire.read_offer)
+        try:
+            kept = await self._answers(peer, offers, now, "")
+        except DiskFull:  # to refuse is possible still, with what is reserved
+            kept = await self._answers(peer, offers, now, "its disk is full")
+        exclusive = False
+        for offer, (held, reply, reason) in zip(offers, kept, strict=True):
+            about = wire.about(offer.key, offer.attempt)
+            if reply is Reply.REFUSED:
+                self._shelf.forget_past(offer.key)
+                self._network.send(peer, "refused", {**about, "reason": reason})
+            elif reply is Reply.OUTCOME and held is not None:
+                self._network.send(peer, "taken", about)
+                self._shelf.push(
+                    offer.key, self._shelf.outbox.setdefault(offer.key, Out(held)), now, held
+                )
+            elif reply is Reply.TAKEN and held is not None:
+                self._network.send(peer, "taken", about)
+                self._admit(offer, held, now)
+                exclusive = exclusive or held.delivery is Delivery.EXCLUSIVE
+        if exclusive:  # only the answer to HOLDING gives it time (rule 4)
+            self._shelf.say_holding(peer, now)
+
+    async def _on_answer(self, peer: str, batch: list[dict[str, Any]]) -> None:
+        for store_id, verdicts, sent_at in wire.sound(self._network, peer, batch, wire.read_answer):
+            ended: list[tuple[Key, Verdict]] = []
+            for job_id, verdict in verdicts.items():
+                key = (store_id, job_id)
+                if sent_at < self._shelf.since(key):
+                    continue
+                if verdict is Verdict.OK:
+                    self._granted(key, peer, min(sent_at, self._clock.now()))
+                elif key in self._shelf.seats or key in self._shelf.died:
+                    ended.append((key, verdict))
+            await self._answered(peer, ended)
+
+    async def _on_ack(self, peer: str, batch: list[dict[str, Any]]) -> None:
+        now = self._clock.now()
+
+        def rule(attempt: int, held: Held | None) -> HeldStep[None]:
+            kept = worker.acknowledged(held, attempt, now) if _is_of(held, peer) else None
+            return HeldStep(None, keep=kept)
+
+        messages = wire.sound(self._network, peer, batch, wire.read_about)
+        await self._store.change_held([(k, partial(rule, n)) for k, n in messages])
+        for key, attempt in messages:
+            out = self._shelf.outbox.get(key)
+            if out is not None and _is_of(out.held, peer) and out.held.attempt <= attempt:
+                del self._shelf.outbox[key]
+
+    async def _on_cancel(self, peer: str, batch: list[dict[str, Any]]) -> None:
+        now = self._clock.now()
+
+        def rule(key: Key, attempt: int, held: Held | None) -> HeldStep[Reply]:
+            if held is not None and not _is_of(held, peer):
+                return HeldStep(Reply.NOTHING)
+            request = Held(*key, peer, HeldState.TOMB, attempt, at=now)
+            kept, reply = worker.cancel(held, request, now)
+            return HeldStep(reply, keep=kept)
+
+        messages = wire.sound(self._network, peer, batch, wire.read_about)
+        changes = [(key, partial(rule, key, attempt)) for key, attempt in messages]
+        for (key, attempt), reply in zip(
+            messages, await self._store.change_held(changes), strict=True
+        ):
+            if reply is Reply.CANCELLED:
+                self._course.let_go(key)
+                self._network.send(peer, "cancelled", wire.about(key, attempt))
+
+    # --- inside ----------------------------------------------------------------------------
+
+    async def _answers(
+        self, peer: str, offers: list[Offer], now: float, refusal: str
+    ) -> list[tuple[Held | None, Reply, str]]:
+        """Write down one answer to each offer, and return them."""
+        return await self._store.change_held(
+            [(o.key, partial(self._offered, peer, o, now, refusal)) for o in offers]
+        )
+
+    def _offered(
+        self, peer: str, offer: Offer, now: float, refusal: str, held: Held | None
+    ) -> HeldStep[tuple[Held | None, Reply, str]]:
+        if held is not None and not _is_of(held, peer):
+            return HeldStep((None, Reply.NOTHING, ""))
+        spec = offer.spec
+        wanted = Held(
+            *offer.key, peer, HeldState.HAVE, offer.attempt, spec.topic, spec.delivery, at=now
+        )
+        refusal = refusal or self._refusal(peer, offer)
+        kept, reply = worker.offered(held, wanted, refusal, self._store.boot)
+        now_held = kept or held
+        reason = now_held.refused if now_held else ""
+        return HeldStep((now_held, reply, reason), keep=kept, spec=spec if kept is wanted else None)
+
+    def _admit(self, offer: Offer, held: Held, now: float) -> None:
+        self._shelf.forget_past(offer.key)
+        seat = self._shelf.seats.get(offer.key)
+        if seat is None:
+            queue = self._queue_name(offer.spec.topic)
+            allowed = held.delivery is not Delivery.EXCLUSIVE
+            seat = Seat(held, offer.spec, offer.retry_count, queue, allowed, since=now)
+            self._shelf.seats[offer.key] = seat
+        elif seat.held.attempt < held.attempt:
+            seat.held, seat.since = held, now
+        if seat.allowed:
+            self._shelf.terms.grant(offer.key, now)
+            self._course.line_up(offer.key, seat)
+
+    def _granted(self, key: Key, peer: str, sent_at: float) -> None:
+        seat = self._shelf.seats.get(key)
+        if seat is not None and seat.held.origin == peer:
+            seat.allowed = True
+            self._shelf.terms.grant(key, sent_at)
+            self._course.line_up(key, seat)
+
+    async def _answered(self, peer: str, ended: list[tuple[Key, Verdict]]) -> None:
+        now = self._clock.now()
+
+        def rule(verdict: Verdict, held: Held | None) -> HeldStep[tuple[Held | None, Reply]]:
+            if held is None or not _is_of(held, peer):
+                return HeldStep((None, Reply.NOTHING))
+            kept, reply = worker.answered(held, held.attempt, verdict, self._store.boot, now)
+            return HeldStep((kept, reply), keep=kept)
+
+        changes = [(key, partial(rule, verdict)) for key, verdict in ended]
+        for (key, _), (tomb, reply) in zip(
+            ended, await self._store.change_held(changes), strict=True
+        ):
+            if tomb is not None:
+                self._course.let_go(key)
+            if reply is Reply.CANCELLED and tomb is not None:
+                self._network.send(peer, "cancelled", wire.about(key, tomb.attempt))
+
+    async def _end_lapsed(self, now: float) -> None:
+        """Exclusive work stops when its lease is over by our own clock."""
+        over = [
+            key
+            for key in self._shelf.terms.over(now)
+            if key in self._shelf.seats
+            and self._shelf.seats[key].held.delivery is Delivery.EXCLUSIVE
+        ]
+        for key in over:
+            seat = self._shelf.seats[key]
+            if not seat.running:
+                continue
+
+            def rule(held: Held | None, attempt: int = seat.held.attempt) -> HeldStep[None]:
+                return HeldStep(None, keep=worker.lapsed(held, attempt, now))
+
+            self._course.let_go(key, at_once=True)
+            await self._store.change_held([(key, rule)])
+
+
+def _is_of(held: Held | None, peer: str) -> bool:
+    return held is not None and held.origin == peer

@@ -1,0 +1,209 @@
+"""The way of another's job here: inputs fetched, a place found, run, its outcome written down."""
+
+import logging
+from collections.abc import Iterable
+from functools import partial
+from typing import Final
+
+from offload.blobs import Blobs
+from offload.clock import Clock
+from offload.distributor import wire
+from offload.distributor.incoming.shelf import Out, Seat, Shelf
+from offload.distributor.wire import Key, Network
+from offload.errors import BlobMismatch, BlobMissing, DiskFull, PeerUnreachable
+from offload.events import Bus
+from offload.leases import worker
+from offload.tasks import Tasks
+from offload.work.executors import News
+from offload.work.jobs import Delivery, Held, Outcome, Result, Spec
+from offload.work.manager import Manager, RunEnded, SlotFree, Work
+from offload.work.store import HeldStep, Store
+
+log = logging.getLogger(__name__)
+FETCH_AGAIN_S: Final = 1.0
+DISK_FULL_EVERY_S: Final = 5.0
+HANDED_BACK: Final = "handed back: the instance was shut down"
+
+
+class Course:
+    """Takes each seat of ``shelf`` to the outbox."""
+
+    def __init__(
+        self,
+        shelf: Shelf,
+        *,
+        manager: Manager,
+        store: Store,
+        blobs: Blobs,
+        network: Network,
+        bus: Bus,
+        clock: Clock,
+    ) -> None:
+        self._shelf = shelf
+        self._manager = manager
+        self._store = store
+        self._blobs = blobs
+        self._network = network
+        self._bus = bus
+        self._clock = clock
+        self._handing_back = False
+        self._tasks = Tasks()
+
+    def line_up(self, key: Key, seat: Seat) -> None:
+        """Fetch its inputs and wait for a place, unless that is under way."""
+        if not seat.entered:
+            seat.entered = True
+            self._tasks.start(self._fetch_and_enter(key, seat))
+
+    def let_go(self, key: Key, *, at_once: bool = False) -> None:
+        """Forget the seat; whatever still runs of it is stopped, and leads to nothing."""
+        seat = self._shelf.remove(key)
+        if seat is None:
+            return
+        if seat.running:
+            self._manager.runs.stop(key[1], seat.running, at_once=at_once)
+        elif seat.entered:
+            self._bus.publish(SlotFree(self._manager.runs.leave(key, seat.spec.topic)))
+
+    async def hand_back(self, reason: str) -> None:
+        """Drain: what is not done goes back to its origin, at no cost to the job."""
+        self._handing_back = True
+        for key, seat in tuple(self._shelf.seats.items()):
+            if seat.running:
+                self._manager.runs.stop(key[1], seat.running)
+            else:
+                await self._give_back(key, reason)
+
+    async def close(self) -> None:
+        """End what runs in the background."""
+        await self._tasks.close()
+
+    # --- inside ----------------------------------------------------------------------------
+
+    async def _fetch_and_enter(self, key: Key, seat: Seat) -> None:
+        """Bring the inputs here, then wait in line for a place."""
+        missing = _inputs(seat.spec)
+        for sha256, _ in missing:
+            self._blobs.pin(sha256)
+        reason = ""
+        try:
+            while self._shelf.seats.get(key) is seat and not reason:
+                try:
+                    await self._fetch(seat.held.origin, missing)
+                    break
+                except (PeerUnreachable, BlobMismatch) as error:
+                    log.info("inputs of job %s are not here yet: %s", key[1], error)
+                    await self._clock.sleep(FETCH_AGAIN_S)
+                except (BlobMissing, DiskFull) as error:
+                    reason = f"its input files could not be brought here: {error}"
+        finally:
+            for sha256, _ in missing:
+                self._blobs.unpin(sha256)
+        if self._shelf.seats.get(key) is seat:
+            begin = partial(self._begin, key, seat, reason)
+            self._manager.runs.enter(key, seat.spec.topic, seat.held.origin, begin)
+
+    async def _fetch(self, peer: str, wanted: Iterable[tuple[str, int]]) -> None:
+        for sha256, size in wanted:
+            if not self._blobs.has(sha256):
+                await self._network.fetch(peer, sha256, size)
+
+    def _begin(self, key: Key, seat: Seat, reason: str) -> None:
+        self._tasks.start(self._run(key, seat, reason))
+
+    async def _run(self, key: Key, seat: Seat, reason: str) -> None:
+        outcome = None
+        try:
+            if await self._start(key, seat):
+                outcome = await self._outcome(key, seat, reason)
+        finally:
+            queue = self._manager.runs.leave(key, seat.spec.topic)
+            self._bus.publish(SlotFree(queue))
+        if outcome is not None:
+            await self._conclude(key, seat, outcome)
+            self._bus.publish(RunEnded(key[1]))
+
+    async def _start(self, key: Key, seat: Seat) -> bool:
+        """Write down that it is STARTED, before the consumer is called; False: it may not run."""
+        if self._shelf.seats.get(key) is not seat:
+            return False
+        if not self._may_start(key, seat):
+            seat.entered = False  # lined up again when its origin says ok
+            return False
+        attempt = seat.held.attempt
+        try:
+            [started] = await self._store.change_held([(key, partial(self._started, attempt))])
+        except DiskFull:
+            seat.entered = False
+            return False
+        if self._shelf.seats.get(key) is not seat:
+            return False
+        if started is None:
+            seat.entered = False  # for the higher attempt under which it was offered meanwhile
+            if seat.held.attempt == attempt:
+                del self._shelf.seats[key]
+            return False
+        seat.held, seat.running, seat.started_at = started, attempt, self._clock.now()
+        return True
+
+    def _may_start(self, key: Key, seat: Seat) -> bool:
+        lasting = seat.held.delivery is not Delivery.EXCLUSIVE
+        return not self._handing_back and (
+            lasting or self._shelf.terms.holds(key, self._clock.now())
+        )
+
+    def _started(self, attempt: int, held: Held | None) -> HeldStep[Held | None]:
+        kept = worker.start(held, attempt, self._store.boot, self._clock.now())
+        return HeldStep(kept, keep=kept)
+
+    async def _outcome(self, key: Key, seat: Seat, reason: str) -> Outcome:
+        if reason:
+            return Outcome(Result.FAILED, reason=reason)
+        work = Work(key[0], key[1], seat.running, seat.retry_count, seat.spec)
+        return await self._manager.runs.perform(work, partial(self._send_news, key, seat))
+
+    def _send_news(self, key: Key, seat: Seat, news: News) -> None:
+        items = [[news.wall, news.kind, news.text]]
+        about = wire.about(key, seat.held.attempt, items=items)
+        self._network.send(seat.held.origin, "news", about)
+
+    async def _conclude(self, key: Key, seat: Seat, outcome: Outcome) -> None:
+        if self._handing_back and outcome.result is Result.STOPPED:
+            await self._give_back(key, HANDED_BACK)
+            return
+        now = self._clock.now()
+
+        def rule(held: Held | None) -> HeldStep[Held | None]:
+            kept = worker.done(held, self._store.boot, outcome, now)
+            return HeldStep(kept, keep=kept)
+
+        while True:
+            try:
+                [done] = await self._store.change_held([(key, rule)])
+                break
+            except DiskFull:
+                log.warning("disk full: the outcome of job %s waits for room", key[1])
+                await self._clock.sleep(DISK_FULL_EVERY_S)
+        if self._shelf.seats.get(key) is seat:
+            self.let_go(key)
+        if done is not None:
+            self._shelf.outbox[key] = Out(done)
+            self._shelf.push(key, self._shelf.outbox[key], now)
+
+    async def _give_back(self, key: Key, reason: str) -> None:
+        now = self._clock.now()
+
+        def rule(held: Held | None) -> HeldStep[Held | None]:
+            kept = worker.handed_back(held, reason, now)
+            return HeldStep(kept, keep=kept)
+
+        [back] = await self._store.change_held([(key, rule)])
+        self.let_go(key)
+        if back is not None:
+            about = wire.about(key, back.attempt, reason=reason)
+            self._network.send(back.origin, "refused", about)
+
+
+def _inputs(spec: Spec) -> list[tuple[str, int]]:
+    files = [(entry.sha256, entry.size) for entry in spec.files]
+    return files if spec.payload is not None else [*files, (spec.payload_sha256, spec.payload_size)]

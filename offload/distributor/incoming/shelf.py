@@ -1,0 +1,134 @@
+"""What is here of others' jobs, as far as memory goes, and how their origins are told of it."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from offload.distributor import wire
+from offload.distributor.wire import Key, Line, Network
+from offload.leases import GrantedTerms, worker
+from offload.work.jobs import Held, Spec
+
+LINES_PER_FRAME: Final = 5000
+STARTED_AFTER_S: Final = 0.2
+PUSH_AGAIN_S: Final = 1.0
+PUSH_AGAIN_MOST_S: Final = 30.0
+
+
+@dataclass(slots=True)
+class Seat:
+    """A job of another that is here and not done."""
+
+    held: Held
+    spec: Spec
+    retry_count: int
+    queue: str
+    allowed: bool  # the origin has said, in this boot, that it is ours to run
+    since: float  # when this attempt was taken; an answer to a question before it is about another
+    entered: bool = False
+    running: int = 0  # the attempt number under which it was started; 0: it was not
+    started_at: float = 0.0
+    reported: bool = False
+
+
+@dataclass(slots=True)
+class Out:
+    """An outcome in the outbox."""
+
+    held: Held
+    again_at: float = 0.0
+    pause_s: float = PUSH_AGAIN_S
+
+
+class Shelf:
+    """
+    The jobs of others that are here.
+
+    Attributes:
+        seats: Those that are not done.
+        outbox: Those whose outcome waits to be acknowledged.
+        died: Those that were STARTED in an earlier boot.
+        terms: Until when each may run.
+    """
+
+    def __init__(self, network: Network, *, boot: int, lease_s: float, opened_at: float) -> None:
+        self._network = network
+        self._boot = boot
+        self._opened_at = opened_at
+        self.terms: GrantedTerms[Key] = GrantedTerms(lease_s)
+        self.seats: dict[Key, Seat] = {}
+        self.outbox: dict[Key, Out] = {}
+        self.died: dict[Key, Held] = {}
+
+    def all_held(self) -> Iterator[tuple[Key, Held]]:
+        """Yield all that is kept and no TOMB."""
+        for key, seat in self.seats.items():
+            yield key, seat.held
+        for key, out in self.outbox.items():
+            yield key, out.held
+        yield from self.died.items()
+
+    def counts(self) -> Counter[tuple[str, str]]:
+        """Return how many jobs each origin has here that are not done, by (origin, queue)."""
+        return Counter((seat.held.origin, seat.queue) for seat in self.seats.values())
+
+    def since(self, key: Key) -> float:
+        """Return since when the present attempt is here."""
+        seat = self.seats.get(key)
+        return self._opened_at if seat is None else seat.since
+
+    def forget_past(self, key: Key) -> None:
+        """A higher attempt was decided on: its origin waits no longer for what came before."""
+        self.died.pop(key, None)
+        self.outbox.pop(key, None)
+
+    def remove(self, key: Key) -> Seat | None:
+        """Forget all of ``key``, and return its seat."""
+        self.forget_past(key)
+        self.terms.forget(key)
+        return self.seats.pop(key, None)
+
+    def push(self, key: Key, out: Out, now: float, held: Held | None = None) -> None:
+        """Send an outcome home, and note when to send it again."""
+        out.held = held or out.held
+        out.again_at = now + out.pause_s
+        out.pause_s = min(2 * out.pause_s, PUSH_AGAIN_MOST_S)
+        outcome = out.held.outcome
+        if outcome is not None:
+            about = wire.about(key, out.held.attempt, outcome=outcome.to_wire())
+            self._network.send(out.held.origin, "outcome", about)
+
+    def say_holding(self, origin: str, now: float, *, always: bool = False) -> None:
+        """Tell ``origin`` all that is held of it, store by store; ``always``: even if nothing."""
+        by_store: dict[str, list[Line]] = defaultdict(list)
+        for key, held in self.all_held():
+            if held.origin == origin:
+                by_store[key[0]].append(Line(key[1], *worker.phase(held, self._boot)))
+        for seat in self.seats.values():
+            seat.reported = seat.reported or (seat.held.origin == origin and seat.running > 0)
+        for store_id, lines in by_store.items():
+            for some in _chunks(lines):
+                full = len(some) == len(lines)
+                fields = wire.holding(store_id, some, now, full=full)
+                self._network.send(origin, "holding", fields)
+        if always and not by_store:
+            self._network.send(origin, "holding", wire.holding("", [], now, full=True))
+
+    def say_started(self, now: float) -> None:
+        """Tell origins of what has run for a moment: short jobs are not worth a frame."""
+        news: dict[tuple[str, str], list[Line]] = defaultdict(list)
+        for key, seat in self.seats.items():
+            if seat.running and not seat.reported and now - seat.started_at > STARTED_AFTER_S:
+                seat.reported = True
+                line = Line(key[1], *worker.phase(seat.held, self._boot))
+                news[seat.held.origin, key[0]].append(line)
+        for (origin, store_id), lines in news.items():
+            fields = wire.holding(store_id, lines, now, full=False)
+            self._network.send(origin, "holding", fields)
+
+
+def _chunks(lines: list[Line]) -> Iterator[list[Line]]:
+    """Yield ``lines`` in parts that fit into a message."""
+    for start in range(0, len(lines), LINES_PER_FRAME):
+        yield lines[start : start + LINES_PER_FRAME]
