@@ -23,8 +23,11 @@ help:
 demo: $(VENV)/demo.stamp
 	@$(BIN)/python -m offload demo $(if $(FOLDER),"$(FOLDER)")
 
+# Two at a time; the lab, whose hosts need the cores, by itself.
 test: lint
-	@$(BIN)/python -m pytest -q -m "not long" --cov --cov-report=term:skip-covered
+	@$(BIN)/python -m pytest -q -m "not long and not lab" -n 2 --dist loadfile --cov --cov-report=
+	@$(BIN)/python -m pytest -q -m "lab and not long" --cov --cov-append \
+		--cov-report=term:skip-covered
 
 test-long: $(VENV)/dev.stamp
 	@$(BIN)/python -m pytest -q -m long
@@ -56,7 +59,8 @@ test-all:
 
 .PHONY: suite
 suite: $(VENV)/dev.stamp
-	@$(BIN)/python -m pytest -q -m "not long"
+	@$(BIN)/python -m pytest -q -m "not long and not lab" -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -q -m "lab and not long"
 
 clean:
 	rm -rf .venv .venv-3.* .*_cache .coverage .hypothesis build dist demo-out

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from offload.app import App, Cancel, Context, Retry
+    from offload.app import App, Cancel, Context, Later, Retry
     from offload.client import Client, connect
     from offload.config import Config
     from offload.errors import JobFailed, OffloadError
@@ -26,6 +26,7 @@ __all__ = [
     "File",
     "Job",
     "JobFailed",
+    "Later",
     "Node",
     "OffloadError",
     "Retry",
@@ -40,6 +41,7 @@ _HOMES = {
     "File": "payload",
     "Job": "job",
     "JobFailed": "errors",
+    "Later": "app",
     "Node": "node",
     "OffloadError": "errors",
     "Retry": "app",

@@ -8,7 +8,6 @@ in place of functions.
 import json
 import os
 from collections.abc import AsyncIterator, Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -17,10 +16,12 @@ import aiohttp
 
 from offload.datadir import DataDir, locate
 from offload.errors import NotRunning, Refused, UsageError
-from offload.job import Options
+from offload.job import Options, wished
 from offload.payload import Encoded, File, decode, encode
-from offload.topics import check_topic
+from offload.scheduler import apart, as_said
+from offload.topics import check_pattern, check_topic
 from offload.web.wire import (
+    as_asked,
     encoded_from_json,
     encoded_to_json,
     error_from_json,
@@ -95,7 +96,7 @@ class Client:
 
     def options(self, **options: Any) -> "Submitter":
         """Return ``submit`` and ``offload`` with these ``Options``."""
-        return Submitter(self, Options(**options))
+        return Submitter(self, wished(options))
 
     async def submit_encoded(self, topic: str, encoded: Encoded, options: Options) -> "RemoteJob":
         """Add a job whose arguments are packed already."""
@@ -113,17 +114,27 @@ class Client:
     async def jobs(
         self,
         *,
-        states: Iterable[str] = (),
-        topic: str = "**",
         limit: int = 100,
         before_seq: int | None = None,
+        **query: Any,
     ) -> list[dict[str, Any]]:
-        """Return jobs that were added here, newest first."""
-        query = [("topic", topic), ("limit", str(limit)), *(("state", str(s)) for s in states)]
+        """Return jobs in short, newest first; ``query`` as in ``Node.jobs``."""
+        asked = [("limit", str(limit)), *as_asked(query)]
         if before_seq is not None:
-            query.append(("before", str(before_seq)))
-        found: list[dict[str, Any]] = (await self._ask("GET", "/api/jobs", query))["jobs"]
+            asked.append(("before", str(before_seq)))
+        found: list[dict[str, Any]] = (await self._ask("GET", "/api/jobs", asked))["jobs"]
         return found
+
+    async def find(
+        self, *, limit: int = 100, before_seq: int | None = None, **query: Any
+    ) -> list["RemoteJob"]:
+        """Return the handles of jobs that were added there; ``query`` as in ``Node.jobs``."""
+        found = await self.jobs(limit=limit, before_seq=before_seq, **query)
+        return [RemoteJob(self, entry["id"], entry["topic"]) for entry in found]
+
+    async def count(self, **query: Any) -> int:
+        """Return how many jobs there are; ``query`` as in ``Node.jobs``."""
+        return int((await self._ask("GET", "/api/count", as_asked(query)))["count"])
 
     async def describe(self, job_id: str) -> dict[str, Any]:
         """Return all about one job."""
@@ -146,9 +157,89 @@ class Client:
         made = await self._ask("POST", f"/api/jobs/{_segment(job_id)}/retry")
         return RemoteJob(self, made["id"], made["topic"])
 
+    async def requeue(self, job_id: str) -> "RemoteJob":
+        """Let a job that failed, or waits for a retry or a time, go again now, under its id."""
+        made = await self._ask("POST", f"/api/jobs/{_segment(job_id)}/requeue")
+        return RemoteJob(self, made["id"], made["topic"])
+
+    async def set_priority(self, job_id: str, priority: int) -> "RemoteJob":
+        """Give a job that waits another priority; raise ``Refused`` if it does not wait."""
+        path = f"/api/jobs/{_segment(job_id)}/priority"
+        made = await self._ask("POST", path, body={"priority": priority})
+        return RemoteJob(self, made["id"], made["topic"])
+
     async def remove(self, job_id: str) -> bool:
         """Drop a job that is not finished, or delete a finished one for good."""
         return bool((await self._ask("DELETE", f"/api/jobs/{_segment(job_id)}"))["done"])
+
+    # --- queues ---
+
+    async def queues(self) -> list[dict[str, Any]]:
+        """Return all queues by name: what waits in them, what runs, and whether they are open."""
+        found: list[dict[str, Any]] = (await self._ask("GET", "/api/queues"))["queues"]
+        return found
+
+    async def suspend_queue(self, name: str) -> None:
+        """Start no more jobs of a queue, over restarts too; raise ``UsageError``."""
+        await self._ask("POST", "/api/queues/suspend", [("name", name)])
+
+    async def resume_queue(self, name: str) -> None:
+        """Start the jobs of a queue again; raise ``UsageError``."""
+        await self._ask("POST", "/api/queues/resume", [("name", name)])
+
+    async def clear_queue(self, name: str) -> int:
+        """Drop all jobs of a queue that wait, and return how many; raise ``UsageError``."""
+        return int((await self._ask("POST", "/api/queues/clear", [("name", name)]))["dropped"])
+
+    async def reload(self) -> dict[str, list[str]]:
+        """Let the instance follow its file as it is now; see ``Node.reload``."""
+        return await self._ask("POST", "/api/config/reload")
+
+    async def set_processing(self, *, enabled: bool) -> None:
+        """Start jobs on the instance, or none, over restarts too; what runs goes on."""
+        await self._ask("POST", "/api/processing", body={"enabled": enabled})
+
+    # --- schedules ---
+
+    async def schedule(self, topic: str, /, *args: Any, **when: Any) -> dict[str, Any]:
+        """Make jobs when it is time; see ``Node.schedule``."""
+        return await self.options().schedule(topic, *args, **when)
+
+    async def schedule_encoded(
+        self, topic: str, encoded: Encoded, when: Mapping[str, Any], options: Options, **how: str
+    ) -> dict[str, Any]:
+        """Add a schedule whose arguments are packed already; ``how``: zone, misfire, scope."""
+        for file in encoded.files:
+            _check_readable(file)
+        body = {
+            "topic": check_topic(topic),
+            "when": as_said(when),
+            **how,
+            **encoded_to_json(encoded),
+            "options": options_to_json(options),
+        }
+        return await self._ask("POST", "/api/schedules", body=body)
+
+    async def schedules(self) -> list[dict[str, Any]]:
+        """Return the schedules that the instance knows, the next to fire first."""
+        found: list[dict[str, Any]] = (await self._ask("GET", "/api/schedules"))["schedules"]
+        return found
+
+    async def schedule_info(self, schedule_id: str) -> dict[str, Any]:
+        """Return all about a schedule; raise ``ScheduleNotFound``."""
+        return await self._ask("GET", f"/api/schedules/{_segment(schedule_id)}")
+
+    async def suspend_schedule(self, schedule_id: str) -> dict[str, Any]:
+        """Let a schedule fire no more until it is resumed; raise ``ScheduleNotFound``."""
+        return await self._ask("POST", f"/api/schedules/{_segment(schedule_id)}/suspend")
+
+    async def resume_schedule(self, schedule_id: str) -> dict[str, Any]:
+        """Let a suspended schedule fire from now on; raise ``ScheduleNotFound``."""
+        return await self._ask("POST", f"/api/schedules/{_segment(schedule_id)}/resume")
+
+    async def remove_schedule(self, schedule_id: str) -> None:
+        """Remove a schedule; raise ``ScheduleNotFound``, or ``Refused`` if it is configured."""
+        await self._ask("DELETE", f"/api/schedules/{_segment(schedule_id)}")
 
     # --- the instance ---
 
@@ -159,6 +250,18 @@ class Client:
     async def status(self) -> dict[str, Any]:
         """Return how the instance is."""
         return await self._ask("GET", "/api/status")
+
+    async def statistics(self) -> dict[str, Any]:
+        """Return what was counted and measured, in total, by queue and by topic."""
+        return await self._ask("GET", "/api/statistics")
+
+    async def reset_statistics(self) -> None:
+        """Count anew from now on; what waits and runs is still known."""
+        await self._ask("POST", "/api/statistics/reset")
+
+    def events(self, topic: str = "**") -> AsyncIterator[dict[str, Any]]:
+        """Yield what happens from now on to jobs that were added there, by topic pattern."""
+        return self._lines("/api/events", [("topic", check_pattern(topic))])
 
     async def topology(self) -> dict[str, Any]:
         """Return who is there, as the instance sees it."""
@@ -194,9 +297,11 @@ class Client:
             raise error_from_json(answer)
         return answer
 
-    async def _lines(self, path: str) -> AsyncIterator[dict[str, Any]]:
+    async def _lines(
+        self, path: str, query: Iterable[tuple[str, str]] = ()
+    ) -> AsyncIterator[dict[str, Any]]:
         try:
-            async with self._request("GET", path, long=True) as response:
+            async with self._request("GET", path, query, long=True) as response:
                 if response.status >= 400:
                     raise error_from_json(await response.json(content_type=None))
                 async for line in response.content:
@@ -230,7 +335,7 @@ class Submitter:
 
     def options(self, **options: Any) -> "Submitter":
         """Return the same with these options changed."""
-        return Submitter(self._client, replace(self._options, **options))
+        return Submitter(self._client, wished(options, self._options))
 
     async def submit(self, topic: str, /, *args: Any, **arguments: Any) -> "RemoteJob":
         """Add a job."""
@@ -239,6 +344,14 @@ class Submitter:
     async def offload(self, topic: str, /, *args: Any, **arguments: Any) -> Any:
         """Add a job and return its value; raise ``JobFailed``."""
         return await (await self.submit(topic, *args, **arguments)).result()
+
+    async def schedule(self, topic: str, /, *args: Any, **when: Any) -> dict[str, Any]:
+        """Make jobs when it is time; see ``Node.schedule``."""
+        times, how, arguments = apart(when)
+        value = {**{str(i): argument for i, argument in enumerate(args)}, **arguments}
+        return await self._client.schedule_encoded(
+            topic, encode(dict(sorted(value.items()))), times, self._options, **how
+        )
 
 
 class RemoteJob:
@@ -285,7 +398,7 @@ def _session(path: str, limit: int) -> aiohttp.ClientSession:
 
 def _segment(job_id: str) -> str:
     if not job_id.isalnum() or not job_id.isascii():
-        raise UsageError(f"{job_id!r} is no job id")
+        raise UsageError(f"{job_id!r} is no id")
     return job_id
 
 

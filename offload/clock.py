@@ -10,10 +10,11 @@ given ``now``.
 import asyncio
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+from offload.ticks import machine_boot, ticks_s
+
+__all__ = ["Clock", "Mark", "SystemClock", "machine_boot", "ticks_s"]
 
 
 class Clock(Protocol):
@@ -73,17 +74,3 @@ class SystemClock:
         """Return the reading to keep."""
         ticks = ticks_s()
         return Mark(self._machine_boot, ticks, ticks + self._offset_s)
-
-
-def ticks_s() -> float:
-    """Return seconds of a clock that counts sleep too, where the system has one."""
-    boottime = getattr(time, "CLOCK_BOOTTIME", None)
-    return time.monotonic() if boottime is None else time.clock_gettime(boottime)
-
-
-def machine_boot() -> str:
-    """Return what tells this boot of the machine from any other; "" where the system can't."""
-    try:
-        return _BOOT_ID.read_text("ascii").strip()
-    except OSError:
-        return ""

@@ -1,10 +1,12 @@
-"""Durations as people write them: ``"90s"``, ``"2m"``, ``"1h30m"``, ``"250ms"``, or seconds."""
+"""Durations as people write them (``"90s"``, ``"1h30m"``, ``"250ms"``, or seconds), and rates."""
 
 import re
 from typing import Final
 
 LONGEST_S: Final = 1e10  # three centuries
 _UNITS_S: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+MOST: Final = 100_000  # starts that are remembered
+_RATE: Final = re.compile(r"([0-9]+)/([0-9a-z.]+)")
 _PART: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
 
 
@@ -15,6 +17,22 @@ def seconds(value: str | float) -> float:
     if not known or not 0 <= number <= LONGEST_S:
         raise ValueError(f"{value!r} is no duration; write 90s, 2m, 1h30m, 250ms or seconds")
     return float(number)
+
+
+def rate(text: str) -> tuple[int, float]:
+    """
+    Return count and seconds of ``"10/s"`` or ``"5/2m"``: so many in any such time.
+
+    Raises:
+        ValueError: With what is expected.
+    """
+    match = _RATE.fullmatch(text.replace(" ", "")) if isinstance(text, str) else None
+    if match is not None:
+        period = match[2] if match[2][0].isdigit() else f"1{match[2]}"
+        count, period_s = int(match[1]), _read(period)
+        if 0 < count <= MOST and 0 < period_s <= LONGEST_S:
+            return count, period_s
+    raise ValueError(f"{text!r} is no rate; write 10/s, 100/m or 5/30s (at most {MOST})")
 
 
 def _read(text: str) -> float:

@@ -139,6 +139,17 @@ class AmbiguousId(OffloadError):
         return f"{self.prefix}: more than one job id starts so; give more characters"
 
 
+class ScheduleNotFound(OffloadError):
+    """No schedule has this id, or an id that starts so."""
+
+    def __init__(self, schedule_id: str) -> None:
+        super().__init__(schedule_id)
+        self.schedule_id = schedule_id
+
+    def __str__(self) -> str:
+        return f"no schedule {self.schedule_id}"
+
+
 class Conflict(OffloadError):
     """The submit key is taken by a job with other content."""
 
@@ -148,6 +159,13 @@ class Conflict(OffloadError):
 
     def __str__(self) -> str:
         return f"key {self.key!r} is taken by job {self.job_id}, which has other content"
+
+
+class KeyTaken(Conflict):
+    """The submit key is taken by a job that has not ended, and no other was wanted beside it."""
+
+    def __str__(self) -> str:
+        return f"key {self.key!r} is taken by job {self.job_id}, which has not ended"
 
 
 class IllegalTransition(OffloadError):
@@ -265,6 +283,8 @@ class BlobMismatch(OffloadError):
 
 class PortTaken(OffloadError):
     """The configured port is in use."""
+
+    exit_code = 2
 
     def __init__(self, host: str, port: int) -> None:
         super().__init__(host, port)

@@ -6,16 +6,17 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final
 
+from offload.app import partial_value
 from offload.blobs import Blobs
-from offload.errors import JobFailed, JobNotFound
+from offload.errors import JobFailed, JobNotFound, Malformed
 from offload.events import Bus
 from offload.payload import File, decode
 from offload.work import jobs
-from offload.work.jobs import Options, State
+from offload.work.jobs import Options, State, moment, wished
 from offload.work.manager import JobChanged, JobNews
 from offload.work.store import Store
 
-__all__ = ["Desk", "Job", "Options"]
+__all__ = ["Desk", "Job", "Options", "moment", "wished"]
 Fact = JobChanged | JobNews
 EVENTS_LIMIT: Final = 10_000
 
@@ -67,7 +68,9 @@ class Job:
         Yield what happens to the job from now on, its present state first, until it has ended.
 
         ``{"kind": "state", "state", "worker", "reason"}``, ``{"kind": "log", "text"}`` or
-        ``{"kind": "progress", "done", "total", "text"}``, each with ``"wall"`` (seconds).
+        ``{"kind": "progress", "done", "total", "text", "eta_s"}``, a value ahead of the result,
+        ``{"kind": "partial", "value"}``, or what the consumer keeps,
+        ``{"kind": "properties", "properties"}`` (None: no more); each with ``"wall"`` (seconds).
         """
         async for event in self._desk.follow(self.id):
             yield event
@@ -133,14 +136,14 @@ class Desk:
             job = await self._store.job(job_id)
             if job is None:
                 raise JobNotFound(job_id)
-            yield _state(job)
+            yield state_event(job)
             while not job.finished:
                 fact = await queue.get()
                 if isinstance(fact, JobNews):
-                    yield _news(fact)
+                    yield news_event(fact)
                 elif fact.job.state is not job.state or fact.job.attempt != job.attempt:
                     job = fact.job
-                    yield _state(job)
+                    yield state_event(job)
         finally:
             _withdraw(self._followers, job_id, queue)
 
@@ -165,7 +168,8 @@ def _withdraw(register: dict[str, list[Any]], job_id: str, entry: object) -> Non
         del register[job_id]
 
 
-def _state(job: jobs.Job) -> dict[str, Any]:
+def state_event(job: jobs.Job) -> dict[str, Any]:
+    """Return the state of a job as an event of plain values."""
     wall = job.finished_wall or job.started_wall or job.created_wall
     return {
         "kind": "state",
@@ -177,9 +181,15 @@ def _state(job: jobs.Job) -> dict[str, Any]:
     }
 
 
-def _news(news: JobNews) -> dict[str, Any]:
+def news_event(news: JobNews) -> dict[str, Any]:
+    """Return what a job says as an event of plain values."""
     if news.kind == "progress":
         return {"kind": "progress", "wall": news.wall, **_progress(news.text)}
+    if news.kind == "partial":
+        return {"kind": "partial", "wall": news.wall, "value": _partial(news.text)}
+    if news.kind == "properties":
+        kept = jobs.as_map(news.text)
+        return {"kind": "properties", "wall": news.wall, "properties": kept}
     return {"kind": news.kind, "wall": news.wall, "text": news.text}
 
 
@@ -189,4 +199,11 @@ def _progress(text: str) -> dict[str, Any]:
     except ValueError:
         progress = {}
     known = progress if isinstance(progress, dict) else {}
-    return {name: known.get(name) for name in ("done", "total", "text")}
+    return {name: known.get(name) for name in ("done", "total", "text", "eta_s")}
+
+
+def _partial(text: str) -> Any:
+    try:
+        return partial_value(text)
+    except (Malformed, ValueError):
+        return None  # it was cut, or is from another version

@@ -33,10 +33,12 @@ class Candidate:
         draining: It takes no new work.
         silent: It is not heard of, or has no link.
         free: Jobs that it would start or line up now.
+        places: Jobs that run there at once; None: as many as are busy and free.
         busy: Jobs of ours and others that it has.
         run_s: Measured run time of the topic there, in seconds, or None.
         failed: Attempts of this very job that failed there.
         refused: Its last refusal of such a job, while that counts, or "".
+        closed: Why nothing of the topic starts there until a person opens it again, or "".
     """
 
     id: str
@@ -47,9 +49,21 @@ class Candidate:
     silent: bool = False
     free: int = 0
     busy: int = 0
+    places: int | None = None
     run_s: float | None = None
     failed: int = 0
     refused: str = ""
+    closed: str = ""
+
+    @property
+    def width(self) -> int:
+        """Return how many jobs run there at once."""
+        return self.busy + self.free if self.places is None else self.places
+
+    @property
+    def waits(self) -> bool:
+        """Whether the job would stand in line there, rather than start."""
+        return self.busy >= self.width
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +124,17 @@ def obstacles(policy: Policy, candidate: Candidate) -> tuple[str, ...]:
         words.append("is silent")
     if candidate.refused:
         words.append(f"refused: {candidate.refused}")
-    if candidate.capable and candidate.free < 1:
+    if candidate.closed:
+        words.append(candidate.closed)
+    elif candidate.capable and candidate.free < 1:
         words.append("has no free slot")
     return tuple(words)
+
+
+def keeps(policy: Policy, candidate: Candidate) -> bool:
+    """Say whether ``candidate`` can take such jobs, now or when it has a place."""
+    away = candidate.silent or candidate.draining or candidate.refused or candidate.closed
+    return _might(policy, candidate) and not away
 
 
 def _might(policy: Policy, candidate: Candidate) -> bool:
@@ -125,8 +147,7 @@ def _might(policy: Policy, candidate: Candidate) -> bool:
 
 def _comes_to_it(policy: Policy, candidate: Candidate) -> bool:
     """Say whether it could take the job but for its being busy, and has not failed it."""
-    away = candidate.silent or candidate.draining or candidate.refused
-    return _might(policy, candidate) and not away and not candidate.failed
+    return keeps(policy, candidate) and not candidate.failed
 
 
 def _judge(policy: Policy, candidate: Candidate, usual_s: float) -> Ranked:
@@ -146,24 +167,32 @@ def _usual_s(candidates: Sequence[Candidate]) -> float:
 
 
 def _score(policy: Policy, candidate: Candidate, usual_s: float) -> tuple[float, ...]:
-    """Less is better: failures here, then the policy's preference, then the expected end."""
+    """
+    Less is better: failures here, then a wait in line, then the policy, then the expected end.
+
+    A place in line is never as good as a free place elsewhere (DESIGN §4, late binding).
+    """
     away = 0.0
     if policy is Policy.LOCAL_FIRST:
         away = 0.0 if candidate.own else 1.0
     elif policy is Policy.REMOTE_FIRST:
         away = 1.0 if candidate.own else 0.0
-    return candidate.failed, away, _load(candidate, usual_s), -candidate.free
+    load = _load(candidate, usual_s)
+    return candidate.failed, float(candidate.waits), away, load, -candidate.free
 
 
 def _load(candidate: Candidate, usual_s: float) -> float:
     """Return the share of its places that is taken, weighed by how long it runs such a job."""
-    places = candidate.busy + candidate.free
+    places = candidate.width
     run_s = usual_s if candidate.run_s is None else candidate.run_s
     return (candidate.busy + 1) / places * run_s if places else float("inf")
 
 
 def _merits(policy: Policy, candidate: Candidate) -> tuple[str, ...]:
-    words = [f"{candidate.free} free, {candidate.busy} busy"]
+    open_now = max(0, candidate.width - candidate.busy)
+    words = [f"{open_now} of {candidate.width} places are free"]
+    if candidate.waits:
+        words.append(f"{candidate.free} short jobs may line up")
     if candidate.own and policy is Policy.LOCAL_FIRST:
         words.append("is here, and the policy is local-first")
     if not candidate.own and policy is Policy.REMOTE_FIRST:

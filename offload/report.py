@@ -1,23 +1,49 @@
 """What is told of jobs, queues and peers as plain values: the stable shapes behind ``--json``."""
 
+import asyncio
+import json
+import math
 import os
 import shutil
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
+from offload.app import partial_value
 from offload.blobs import Blobs
 from offload.datadir import DataDir
 from offload.distributor import Distributor
-from offload.errors import JobNotFound, Malformed, OffloadError
+from offload.errors import (
+    BlobMissing,
+    JobNotFound,
+    Malformed,
+    OffloadError,
+    Refused,
+    UsageError,
+)
 from offload.payload import File, decode
 from offload.peers.topology import Instance, TopologyView
 from offload.peers.transport import LinkInfo
 from offload.placement import Ranked
 from offload.topics import check_topic
-from offload.work.jobs import Attempt, Job, Outcome, State
+from offload.work.jobs import UNREADABLE, Attempt, Held, Job, Outcome, State, as_map
 from offload.work.manager import Manager
-from offload.work.store import Store
+from offload.work.store import Found, Store, Unreadable
+
+VALUE_LIMIT: Final = 16 * 1024 * 1024
+INSTANCE_ID_LENGTH: Final = 26
+_NOTHING_KNOWN: Final[dict[str, Any]] = {
+    "value": None,
+    "error": None,
+    "properties": {},
+    "key": "",
+    "order_by": "",
+    "not_before": None,
+    "expires": None,
+    "deadline": None,
+    "attempts": [],
+}
 
 
 class Report:
@@ -48,35 +74,30 @@ class Report:
     async def job(self, job_id: str) -> dict[str, Any]:
         """Return all about a job; raise ``JobNotFound``."""
         job = await self._store.job(job_id)
+        broken = await self._store.unreadable_job(job_id)
+        if broken is not None:
+            return {**self.brief(broken), **_NOTHING_KNOWN}
         if job is None:
             raise JobNotFound(job_id)
         outcome = await self._store.outcome(job_id)
         attempts = await self._store.attempts(job_id)
         return {
-            **self._brief(job),
-            "value": _value(job, outcome),
+            **self.brief(job),
+            "value": await self._value(job, outcome),
             "error": _error(outcome),
+            "properties": as_map(job.properties),
+            **_limits(job),
             "attempts": [self._attempt(attempt) for attempt in attempts],
         }
 
-    async def jobs(
-        self,
-        *,
-        states: Collection[State] = (),
-        topic: str = "**",
-        limit: int = 100,
-        before_seq: int | None = None,
-    ) -> list[dict[str, Any]]:
-        """Return jobs in short, newest first."""
-        found = await self._store.find(
-            states=states, topic=topic, limit=limit, before_seq=before_seq
-        )
-        return [self._brief(job) for job in found]
-
     async def logs(self, job_id: str, after: int = 0) -> list[dict[str, Any]]:
         """Return the kept log and progress lines of a job, from number ``after`` on."""
+        await self._manager.heard()
         lines = await self._store.news(job_id, after)
-        return [{"n": n, "at": _iso(w), "kind": kind, "text": text} for n, w, kind, text in lines]
+        return [
+            {"n": n, "at": _iso(wall), "kind": kind, "text": _shown(kind, text)}
+            for n, wall, kind, text in lines
+        ]
 
     async def status(self) -> dict[str, Any]:
         """Return how this instance is doing."""
@@ -90,6 +111,7 @@ class Report:
             "store_id": self._store.store_id,
             "data_dir": str(self._data_dir.path),
             "jobs": {state.value: counts.get(state, 0) for state in State},
+            "unreadable": len(await self._store.unreadable()),
             "running": self._manager.runs.running(),
             "held": len(self._distributor.held()),
             "outbox": {
@@ -113,10 +135,17 @@ class Report:
         }
 
     async def explain(self, job_or_topic: str) -> dict[str, Any]:
-        """Say why a job is where it is, or who would run a topic, and why."""
+        """
+        Say why a job is where it is, or who would run a topic, and why.
+
+        Raises:
+            Refused: If what looks like the start of an id is that of no job, and no known topic.
+        """
         job = None if "/" in job_or_topic else await self._perhaps_job(job_or_topic)
         topic = job.topic if job else check_topic(job_or_topic)
         policy, ranked = self._distributor.explain(topic, job)
+        if job is None and "/" not in topic and not any(r.candidate.capable for r in ranked):
+            raise Refused(f"no job's id starts with {topic}, and no instance has such a topic")
         chosen = ranked[0].candidate.id if ranked and ranked[0].can else ""
         if job and job.state is not State.QUEUED:
             chosen = job.worker
@@ -128,7 +157,75 @@ class Report:
             "candidates": [_candidate(r, chosen) for r in ranked],
         }
 
+    def brief(self, job: Found) -> dict[str, Any]:
+        """Return a job that was added here in short."""
+        if isinstance(job, Unreadable):
+            plain = Job(job.id, job.topic, job.queue, seq=job.seq, created_wall=job.created_wall)
+            return {**self.brief(plain), "state": UNREADABLE, "reason": job.reason}
+        return {
+            "id": job.id,
+            "seq": job.seq,
+            "topic": job.topic,
+            "queue": job.queue,
+            "state": "stopping" if job.stopping else job.state.value,
+            "priority": job.priority,
+            "attempt": job.attempt,
+            "origin": self._view().own.id,
+            "worker": job.worker,
+            "worker_name": self._name(job.worker),
+            "failures": job.failures,
+            "crashes": job.crashes,
+            "reason": job.reason,
+            "again_of": job.again_of,
+            "created": _iso(job.created_wall),
+            "started": _iso(job.started_wall),
+            "finished": _iso(job.finished_wall),
+            "into": job.into,
+            "outputs": list(job.outputs),
+        }
+
+    def guest(self, held: Held, state: State) -> dict[str, Any]:
+        """Return another's job that is here in short, as far as it is known."""
+        own = self._view().own.id
+        job = Job(held.job_id, held.topic, "", state, attempt=held.attempt, worker=own)
+        if held.outcome is not None:
+            job = replace(job, reason=held.outcome.reason)
+        return {**self.brief(job), "origin": held.origin, "failures": held.retry_count}
+
+    def instance_id(self, word: str) -> str:
+        """
+        Return the id of the instance that a name, an id or its beginning stands for ("": "").
+
+        Raises:
+            UsageError: If nobody has been seen who is called so, or several are.
+        """
+        if not word:
+            return ""
+        self._name("")  # learns who is there
+        named = {i for i, name in self._names.items() if name == word}
+        found = {word} & self._names.keys() or named
+        found = found or {i for i in self._names if i.startswith(word)}
+        if len(found) == 1:
+            return found.pop()
+        if not found and len(word) == INSTANCE_ID_LENGTH:
+            return word  # left before we started
+        raise UsageError(f"{word!r} is {'more than one' if found else 'no'} instance that was seen")
+
     # --- inside ----------------------------------------------------------------------------
+
+    async def _value(self, job: Job, outcome: Outcome | None) -> Any:
+        if outcome is None or job.state is not State.SUCCEEDED:
+            return None
+        kept = outcome.value_blob
+        if kept is None:
+            return _value(job, outcome, outcome.value)
+        if kept.size > VALUE_LIMIT:
+            return f"<{kept.size} bytes>"
+        try:
+            path = self._blobs.path(kept.sha256)
+            return await asyncio.to_thread(lambda: _value(job, outcome, path.read_bytes()))
+        except (BlobMissing, OSError):
+            return f"<{kept.size} bytes that are no longer here>"
 
     async def _perhaps_job(self, text: str) -> Job | None:
         try:
@@ -142,6 +239,11 @@ class Report:
             return f"It has ended: {job.state}" + (f", {job.reason}" if job.reason else "") + "."
         if job and job.state is not State.QUEUED:
             return f"It is {job.state} at {where}, attempt {job.attempt}."
+        queue = self._manager.rule(topic).name
+        if queue in self._manager.gates.suspended:
+            return f"Its queue {queue} is suspended; it waits until that is resumed."
+        if job and job.behind:
+            return "It waits for those before it, which run one after the other."
         if not any(r.candidate.capable for r in ranked):
             return f"No instance has the topic {topic}; its jobs wait until one announces it."
         if not any(r.might for r in ranked):
@@ -149,27 +251,6 @@ class Report:
         if ranked[0].can:
             return f"{ranked[0].candidate.name} would run it now."
         return "Everyone who could run it is busy or cannot take it now; it waits."
-
-    def _brief(self, job: Job) -> dict[str, Any]:
-        return {
-            "id": job.id,
-            "seq": job.seq,
-            "topic": job.topic,
-            "queue": job.queue,
-            "state": "stopping" if job.stopping else job.state.value,
-            "priority": job.priority,
-            "attempt": job.attempt,
-            "worker": job.worker,
-            "worker_name": self._name(job.worker),
-            "failures": job.failures,
-            "crashes": job.crashes,
-            "reason": job.reason,
-            "created": _iso(job.created_wall),
-            "started": _iso(job.started_wall),
-            "finished": _iso(job.finished_wall),
-            "into": job.into,
-            "outputs": list(job.outputs),
-        }
 
     def _attempt(self, attempt: Attempt) -> dict[str, Any]:
         return {
@@ -223,6 +304,18 @@ def _address(instance: Instance, link: LinkInfo | None) -> str:
     return ""
 
 
+def _limits(job: Job) -> dict[str, Any]:
+    """Return what the job is bound to; moments as the wall clock had them when it was added."""
+    ahead_s = job.created_wall - job.created_at
+    moments = {
+        "not_before": job.not_before,
+        "expires": job.expires_at,
+        "deadline": job.deadline_at,
+    }
+    shown = {name: _iso(at + ahead_s) if at else None for name, at in moments.items()}
+    return {"key": job.key, "order_by": job.order_by, **shown}
+
+
 def _candidate(ranked: Ranked, chosen: str) -> dict[str, Any]:
     return {
         "instance": ranked.candidate.id,
@@ -234,20 +327,28 @@ def _candidate(ranked: Ranked, chosen: str) -> dict[str, Any]:
     }
 
 
-def _value(job: Job, outcome: Outcome | None) -> Any:
+def _value(job: Job, outcome: Outcome, data: bytes) -> Any:
     """Return the result as JSON can show it; a daemon unpacks no payload, only own results."""
-    if outcome is None or job.state is not State.SUCCEEDED:
-        return None
-    if outcome.value_blob is not None:
-        return f"<{outcome.value_blob.size} bytes>"
     files = [File(path, e.name) for path, e in zip(job.outputs, outcome.files, strict=True)]
     try:
-        return _plain(decode(outcome.value, files))
+        return _plain(decode(data, files))
     except (Malformed, OffloadError) as error:
         return f"<unreadable: {error}>"
 
 
+def _shown(kind: str, text: str) -> str:
+    """Return a line of news as text for people: a partial result as JSON."""
+    if kind != "partial":
+        return text
+    try:
+        return json.dumps(_plain(partial_value(text)), ensure_ascii=False)
+    except (Malformed, ValueError):
+        return "<unreadable>"
+
+
 def _plain(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, File):

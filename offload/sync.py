@@ -7,7 +7,7 @@ may come from any thread.
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar
@@ -55,7 +55,27 @@ class _Verbs(_Submits, Protocol):
     async def job(self, id_or_prefix: str, /) -> _JobLike: ...
     @property
     def jobs(self) -> Callable[..., Coroutine[Any, Any, list[dict[str, Any]]]]: ...
+    async def queues(self) -> list[dict[str, Any]]: ...
+    async def suspend_queue(self, name: str, /) -> None: ...
+    async def resume_queue(self, name: str, /) -> None: ...
+    async def clear_queue(self, name: str, /) -> int: ...
+    async def set_processing(self, *, enabled: bool) -> None: ...
+    async def reload(self) -> dict[str, list[str]]: ...
+    async def schedule(self, what: Any, /, *args: Any, **when: Any) -> dict[str, Any]: ...
+    async def schedules(self) -> list[dict[str, Any]]: ...
+    async def suspend_schedule(self, schedule_id: str, /) -> dict[str, Any]: ...
+    async def resume_schedule(self, schedule_id: str, /) -> dict[str, Any]: ...
+    async def remove_schedule(self, schedule_id: str, /) -> None: ...
+    @property
+    def find(self) -> Callable[..., Coroutine[Any, Any, Sequence[_JobLike]]]: ...
+    async def count(self, **query: Any) -> int: ...
+    async def retry(self, job_id: str, /) -> _JobLike: ...
+    async def requeue(self, job_id: str, /) -> _JobLike: ...
+    async def set_priority(self, job_id: str, priority: int, /) -> _JobLike: ...
+    async def remove(self, job_id: str, /) -> bool: ...
     async def explain(self, job_or_topic: str, /) -> dict[str, Any]: ...
+    async def statistics(self) -> dict[str, Any]: ...
+    async def reset_statistics(self) -> None: ...
     async def status(self) -> dict[str, Any]: ...
 
 
@@ -188,10 +208,105 @@ class _Blocking(Generic[_V]):
         loop, target = self._opened()
         return loop.call(target.jobs(**query))
 
+    def queues(self) -> list[dict[str, Any]]:
+        """Return all queues by name: what waits in them, what runs, and whether they are open."""
+        loop, target = self._opened()
+        return loop.call(target.queues())
+
+    def suspend_queue(self, name: str) -> None:
+        """Start no more jobs of a queue, over restarts too."""
+        loop, target = self._opened()
+        loop.call(target.suspend_queue(name))
+
+    def resume_queue(self, name: str) -> None:
+        """Start the jobs of a queue again."""
+        loop, target = self._opened()
+        loop.call(target.resume_queue(name))
+
+    def clear_queue(self, name: str) -> int:
+        """Drop all jobs of a queue that wait, and return how many."""
+        loop, target = self._opened()
+        return loop.call(target.clear_queue(name))
+
+    def reload(self) -> dict[str, list[str]]:
+        """Follow the configuration file as it is now, without a restart."""
+        loop, target = self._opened()
+        return loop.call(target.reload())
+
+    def set_processing(self, *, enabled: bool) -> None:
+        """Start jobs on the instance, or none, over restarts too; what runs goes on."""
+        loop, target = self._opened()
+        loop.call(target.set_processing(enabled=enabled))
+
+    def schedule(self, what: Any, /, *args: Any, **when: Any) -> dict[str, Any]:
+        """Make jobs when it is time; see ``offload.Node.schedule``."""
+        loop, target = self._opened()
+        return loop.call(target.schedule(what, *args, **when))
+
+    def schedules(self) -> list[dict[str, Any]]:
+        """Return the schedules that the instance knows, the next to fire first."""
+        loop, target = self._opened()
+        return loop.call(target.schedules())
+
+    def suspend_schedule(self, schedule_id: str) -> dict[str, Any]:
+        """Let a schedule fire no more until it is resumed."""
+        loop, target = self._opened()
+        return loop.call(target.suspend_schedule(schedule_id))
+
+    def resume_schedule(self, schedule_id: str) -> dict[str, Any]:
+        """Let a suspended schedule fire from now on."""
+        loop, target = self._opened()
+        return loop.call(target.resume_schedule(schedule_id))
+
+    def remove_schedule(self, schedule_id: str) -> None:
+        """Remove a schedule."""
+        loop, target = self._opened()
+        loop.call(target.remove_schedule(schedule_id))
+
+    def find(self, **query: Any) -> list[Job]:
+        """Return the handles of jobs that were added here, newest first."""
+        loop, target = self._opened()
+        return [Job(loop, found) for found in loop.call(target.find(**query))]
+
+    def count(self, **query: Any) -> int:
+        """Return how many jobs there are."""
+        loop, target = self._opened()
+        return loop.call(target.count(**query))
+
+    def retry(self, job_id: str) -> Job:
+        """Add a finished job anew."""
+        loop, target = self._opened()
+        return Job(loop, loop.call(target.retry(job_id)))
+
+    def requeue(self, job_id: str) -> Job:
+        """Let a job that failed, or waits for a retry or a time, go again now, under its id."""
+        loop, target = self._opened()
+        return Job(loop, loop.call(target.requeue(job_id)))
+
+    def set_priority(self, job_id: str, priority: int) -> Job:
+        """Give a job that waits another priority; raise ``Refused`` if it does not wait."""
+        loop, target = self._opened()
+        return Job(loop, loop.call(target.set_priority(job_id, priority)))
+
+    def remove(self, job_id: str) -> bool:
+        """Drop a job that waits, or delete one for good that has ended; False: it is under way."""
+        loop, target = self._opened()
+        return loop.call(target.remove(job_id))
+
     def explain(self, job_or_topic: str) -> dict[str, Any]:
         """Return why a job is where it is, or who would run a topic."""
         loop, target = self._opened()
         return loop.call(target.explain(job_or_topic))
+
+    def statistics(self) -> dict[str, Any]:
+        """Return what was counted and measured, in total, by queue and by topic."""
+        loop, target = self._opened()
+        return loop.call(target.statistics())
+
+    def reset_statistics(self) -> None:
+        """Count anew from now on; what waits and runs is still known."""
+        loop, target = self._opened()
+        loop.call(target.reset_statistics())
 
     def status(self) -> dict[str, Any]:
         """Return how the instance is."""

@@ -3,15 +3,18 @@
 import errno
 import hashlib
 import os
+import random
 import threading
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from offload.blobs import Blobs, check_name, check_path
+from offload.blobs import Blobs, check_name, check_path, safe_name
 from offload.errors import BlobMismatch, BlobMissing, DiskFull, Malformed, Refused, UnsafeName
 
-DATA = os.urandom(3_000_000)
+DATA = random.Random(1).randbytes(3_000_000)
 DIGEST = hashlib.sha256(DATA).hexdigest()
 BAD_PATHS = [
     *("", ".", "..", "/", "/etc/passwd", "../x", "a/../../x", "a/..", "a//b", "a/./b", "/a", "a/"),
@@ -256,3 +259,38 @@ class TestAName:
 
     def test_comes_back_composed(self) -> None:
         assert check_name("re\u0301sume\u0301.pdf") == "r\u00e9sum\u00e9.pdf"
+
+
+class TestTheNearestSafeName:
+    @pytest.mark.parametrize(
+        ("name", "near"),
+        [
+            ("Screenshot 12:30.png", "Screenshot 12_30.png"),
+            ('we ird "name".txt', "we ird _name_.txt"),
+            ("what?\n.jpg", "what__.jpg"),
+            ("\udcff.jpg", "_.jpg"),  # what Linux allows and is no text
+            ("-rf.txt", "_rf.txt"),
+            ("~backup ", "_backup_"),
+            ("nul.txt", "_nul.txt"),
+            (".offload-meta", "_.offload-meta"),
+            ("a%2Fb.txt", "a_2Fb.txt"),
+            ("..", "_"),
+            ("", "_"),
+            ("résumé.pdf", "résumé.pdf"),
+        ],
+    )
+    def test_changes_no_more_than_it_must(self, name: str, near: str) -> None:
+        assert safe_name(name) == near
+
+    def test_keeps_the_suffix_of_a_name_that_is_too_long(self) -> None:
+        assert safe_name("é" * 200 + ".jpeg") == "é" * 125 + ".jpeg"
+
+    @given(st.text(st.characters(codec=None), max_size=300))
+    def test_is_always_safe(self, name: str) -> None:
+        assert check_name(safe_name(name)) == safe_name(name)
+
+    @pytest.mark.parametrize(
+        "name", [*BAD_PATHS, *("a" * 250 + end for end in (".", " .x", "%2f"))]
+    )
+    def test_of_a_bad_one_is_safe_too(self, name: str) -> None:
+        assert check_name(safe_name(name)) == safe_name(name)

@@ -46,12 +46,13 @@ LIMIT_S = 30.0
 class Instance:
     """``offload run`` in a process of its own; its output is read line by line."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
         self.folder = folder
         self._lines: queue.Queue[str] = queue.Queue()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "offload", "run", "app.py"],
+            [sys.executable, "-m", "offload", "run", "app.py", *options],
             cwd=folder,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -72,6 +73,8 @@ class Instance:
         self.process.kill()
         self.process.wait(LIMIT_S)
         self._reader.join(LIMIT_S)
+        assert self.process.stdin is not None
+        self.process.stdin.close()
 
     def _read(self) -> None:
         assert self.process.stdout is not None
@@ -166,6 +169,15 @@ class TestAnInstance:
         assert done.stdout.splitlines()[-1] == str(folder / "out/shouted.txt")
         assert (folder / "out/shouted.txt").read_text() == "HELLO?"
 
+    def test_takes_files_whose_names_cannot_travel_under_safe_ones(
+        self, standing: Instance
+    ) -> None:
+        folder = standing.folder
+        (folder / 'at 12:30 "x".txt').write_text("late")
+        done = offload(folder, "submit", "text/shout", 'at 12:30 "x".txt', "--into", "o2", "-f")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert (folder / "o2/shouted.txt").read_text() == "LATE!"
+
     def test_tells_why_a_job_failed(self, standing: Instance) -> None:
         done = offload(standing.folder, "submit", "text/fail", "--follow")
         assert done.returncode == 1
@@ -192,6 +204,15 @@ class TestAnInstanceThatIsToEnd:
         instance.process.send_signal(signal.SIGINT)
         assert instance.process.wait(5) == 130
 
+    def test_ends_with_whoever_holds_its_standard_input(self, folder: Path) -> None:
+        instance = Instance(folder, "--until-eof")
+        assert instance.process.stdin is not None
+        instance.process.stdin.close()
+        ended = instance.ended()
+        instance.close()
+        assert ended == 0
+        assert not (folder / ".offload/run.json").exists()
+
     def test_by_a_crash_has_its_jobs_when_it_is_back(self, instance: Instance) -> None:
         job_id = offload(instance.folder, "submit", "sleep", "-a", "seconds=60").stdout.strip()
         instance.close()
@@ -213,8 +234,15 @@ class TestRunIsRefused:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
             done = offload(folder, "run", "app.py", "--port", str(port))
-        assert done.returncode == 1
-        assert f"127.0.0.1:{port} is in use by another program" in one_sentence(done)
+        assert done.returncode == 2
+        assert f"node.port: 127.0.0.1:{port} is in use by another program" in one_sentence(done)
+
+    def test_with_an_interface_that_is_not_here(self, folder: Path) -> None:
+        with (folder / "offload.toml").open("a") as file:
+            file.write('[discovery]\ninterfaces = ["eth99"]\n')
+        done = offload(folder, "run", "app.py")
+        assert done.returncode == 2
+        assert "discovery.interfaces: no interface eth99 here" in one_sentence(done)
 
     def test_on_a_data_directory_in_use(self, folder: Path) -> None:
         data_dir = DataDir(folder / ".offload")
@@ -306,6 +334,18 @@ class TestConfig:
         path.write_text('[timing]\nlease = "soon"\n')
         assert shell.run(["config", "check", "--config", str(path)]) == 2
         assert "timing.lease: 'soon' is no duration" in capsys.readouterr().err
+
+    def test_is_judged_as_json_too(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        path = tmp_path / "offload.toml"
+        path.write_text("")
+        assert shell.run(["config", "check", "--json", "--config", str(path)]) == 0
+        assert json.loads(capsys.readouterr().out) == {"right": True, "file": str(path)}
+        path.write_text("[node]\nport = -1\n")
+        assert shell.run(["config", "check", "--json", "--config", str(path)]) == 2
+        judged = json.loads(capsys.readouterr().out)
+        assert (judged["right"], judged["key"]) == (False, "node.port")
 
     def test_is_shown_as_it_is_in_force_and_can_be_read_again(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]

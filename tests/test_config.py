@@ -89,6 +89,18 @@ class TestWhatWins:
         assert Config.load(None).node.data_dir is None
 
 
+class TestAVariableForAWholeTable:
+    def test_may_be_json(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("OFFLOAD_NODE", '{"port": 5003}')
+        assert Config.load(None, flags={"node.name": "attic"}).node.port == 5003
+
+    @pytest.mark.parametrize("text", ["5", "[1]", "attic"])
+    def test_must_be_a_table(self, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("OFFLOAD_NODE", text)
+        with pytest.raises(ConfigError, match=r"^node: must be a table; .* \(in OFFLOAD_NODE\)$"):
+            Config.load(None, flags={"node.data_dir": "x"})
+
+
 class TestAWrongKey:
     @pytest.mark.parametrize(
         ("tables", "key", "words"),
@@ -153,6 +165,29 @@ class TestMaxParallel:
     def test_anything_else_is_an_error(self, written: object) -> None:
         with pytest.raises(ConfigError, match=r"queues\.main\.max_parallel"):
             Config.make(queues={"main": {"max_parallel": written}})
+
+    def test_an_ordered_queue_has_one_place(self) -> None:
+        assert QueueConfig(max_parallel=7, type="ordered").slots(cores=8) == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("retries", -2, "must be ≥ -1; it is -2"),
+        ("type", "sorted", "must be 'unordered', 'ordered' or 'topic-round-robin'"),
+        ("rate", "often", "'often' is no rate; write 10/s"),
+        ("rate", "0/s", "'0/s' is no rate"),
+        ("rate", 10, "10 is no rate"),
+        ("rate_per", "topic", "must be 'queue' or 'key'"),
+        ("timeout", 0, "must be greater than 0"),
+        ("priority", 2**40, "must be less than"),
+    ],
+)
+def test_a_wrong_rule_of_a_queue_is_named(key: str, value: object, words: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        Config.make(queues={"heavy": {"topics": ["a"], key: value}})
+    assert str(error.value).startswith(f"queues.heavy.{key}: ")
+    assert words in str(error.value)
 
 
 class TestTheQueueOfATopic:

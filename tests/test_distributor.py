@@ -9,7 +9,9 @@ import pytest
 
 from offload import App, Context, File, Job, JobFailed, Node
 from offload.errors import DiskFull
+from offload.payload import encode
 from offload.testing import Lan
+from offload.work.jobs import Outcome, Result
 
 LEASE_S = 15 * 1.02 + 3  # what an origin waits for a sign of life
 
@@ -186,7 +188,7 @@ class TestAWorkerThatCrashes:
     ) -> None:
         second = Worker("second")
         desk, peer = await lan.node(), await lan.node(Worker().app)
-        commit, nodes = desk._store.change, [peer]
+        commit, nodes = desk._house.store.change, [peer]
 
         async def change(steps: Any) -> Any:
             answers = await commit(steps)
@@ -194,7 +196,7 @@ class TestAWorkerThatCrashes:
                 await lan.crash(nodes.pop())
             return answers
 
-        monkeypatch.setattr(desk._store, "change", change)
+        monkeypatch.setattr(desk._house.store, "change", change)
         job = await desk.submit("work/wait")
         await lan.settle()
         second.go.set()
@@ -525,8 +527,7 @@ class TestARefusal:
     async def test_costs_the_job_nothing(self, lan: Lan) -> None:
         worker, other = Worker(), Worker()
         desk, peer = await lan.node(), await lan.node(worker.app)
-        for consumer in worker.app.consumers:
-            worker.app.remove(consumer.function)  # and nobody was told
+        worker.app._consumers.clear()  # and nobody is told
         job = await desk.submit("work/count", number=1)
         await lan.clock.advance(2)
         info = await job.info()
@@ -543,8 +544,7 @@ class TestARefusal:
     async def test_is_repeated_less_and_less_often(self, lan: Lan) -> None:
         worker = Worker()
         desk, _ = await lan.node(), await lan.node(worker.app)
-        for consumer in worker.app.consumers:
-            worker.app.remove(consumer.function)
+        worker.app._consumers.clear()
         job = await desk.submit("work/count", number=1)
         await lan.clock.advance(120)
         assert 5 <= len((await job.info())["attempts"]) <= 10
@@ -558,8 +558,8 @@ class TestAFullDisk:
         jobs = [await desk.submit("work/count", number=n) for n in range(3)]
         with monkeypatch.context() as patch:
             for node in (desk, peer):
-                patch.setattr(node._store, "change", no_room)
-                patch.setattr(node._store, "change_held", no_room)
+                patch.setattr(node._house.store, "change", no_room)
+                patch.setattr(node._house.store, "change_held", no_room)
             jobs += [await desk.submit("work/count", number=n) for n in range(3, 6)]
             await lan.clock.advance(20)
         infos = await ended(lan, jobs)
@@ -574,7 +574,7 @@ class TestAFullDisk:
         job = await desk.submit("work/wait")
         await lan.until(worker.begun.wait())
         with monkeypatch.context() as patch:
-            patch.setattr(peer._store, "change_held", no_room)
+            patch.setattr(peer._house.store, "change_held", no_room)
             worker.go.set()
             await lan.clock.advance(30)
         assert results(await lan.until(job.wait())) == ["succeeded"]
@@ -688,8 +688,7 @@ class TestAnAtMostOnceJob:
     async def test_that_is_refused_goes_elsewhere(self, lan: Lan) -> None:
         worker, other = Worker(), Worker()
         desk, _ = await lan.node(), await lan.node(worker.app)
-        for consumer in worker.app.consumers:
-            worker.app.remove(consumer.function)
+        worker.app._consumers.clear()
         job = await desk.options(delivery="at-most-once").submit("work/count", number=1)
         await lan.clock.advance(1)
         await lan.node(other.app)
@@ -729,3 +728,54 @@ class TestAWorkerThatDrains:
         worker.go.set()
         await lan.until(draining)
         assert results(await lan.until(job.wait())) == ["succeeded"]
+
+
+class TestALongJobOfATopicNeverRun:
+    async def test_goes_to_the_idle_instance_rather_than_stand_in_line(self, lan: Lan) -> None:
+        """DESIGN §4: late binding; short jobs of another topic say nothing of this one."""
+        first, second = Worker("first"), Worker("second")
+        queue = {"main": {"max_parallel": 2}}
+        desk = await lan.node()
+        await lan.node(first.app, name="first", queues=queue)
+        short = [await desk.submit("work/count", number=n) for n in range(6)]
+        await ended(lan, short)
+        await lan.node(second.app, name="second", queues=queue)
+        await lan.clock.advance(3)
+        jobs = [await desk.submit("work/wait") for _ in range(6)]
+        await lan.clock.advance(1)
+        assert (len(first.runs) - 6, len(second.runs)) == (2, 2)
+        states = [(await job.info())["state"] for job in jobs]
+        assert states.count("queued") == 2
+        first.go.set()
+        second.go.set()
+        await ended(lan, jobs)
+
+
+class TestAForgedMessage:
+    async def test_about_an_attempt_nobody_was_given_changes_nothing(self, lan: Lan) -> None:
+        """G24, DESIGN §5 rule 10."""
+        worker, forger = Worker(), App()
+        desk, _ = await lan.node(), await lan.node(worker.app)
+        stranger = await lan.node(forger)
+        job = await desk.submit("work/wait")
+        await lan.clock.advance(1)
+        store_id = (await desk.status())["store_id"]
+        outcome = Outcome(Result.SUCCEEDED, value=encode("forged").data).to_wire()
+        about = {"job": [store_id, job.id], "attempt": 77}
+        stranger._house.transport.send(desk.id, "outcome", {**about, "outcome": outcome})
+        await lan.clock.advance(1)
+        assert (await job.info())["state"] == "active"
+        worker.go.set()
+        assert (await ended(lan, [job]))[0]["value"] == "worker"
+
+    async def test_of_a_holding_far_ahead_spoils_no_later_attempt(self, lan: Lan) -> None:
+        worker = Worker()
+        desk, stranger = await lan.node(), await lan.node(App())
+        job = await desk.submit("work/count", number=3)
+        store_id = (await desk.status())["store_id"]
+        line = {job.id: [2**31 - 1, "have", False]}
+        fields = {"store": store_id, "jobs": line, "sent_at": 1.0, "full": False}
+        stranger._house.transport.send(desk.id, "holding", fields)
+        await lan.clock.advance(1)
+        await lan.node(worker.app)
+        assert await lan.until(job.result()) == 3

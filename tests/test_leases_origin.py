@@ -142,9 +142,13 @@ class TestARestoredBackup:
         assert origin.holding(job, "w", 3) is Verdict.OK
         assert conclude(job, "w", 3, SUCCESS, RULE, NOW) is not None
 
-    def test_takes_a_result_of_the_lost_future(self) -> None:
-        assert conclude(queued(attempt=1), "w", 3, SUCCESS, RULE, NOW) is not None
-        assert conclude(queued(attempt=1), "w", 3, FAILURE, RULE, NOW) is None
+    def test_takes_a_result_of_the_lost_future_only_when_it_is_adopted(self) -> None:
+        """Rule 10: else any member could make up an attempt."""
+        assert conclude(queued(attempt=1), "w", 3, SUCCESS, RULE, NOW) is None
+
+    def test_adopts_no_number_that_it_cannot_have_given(self) -> None:
+        assert origin.adopted(queued(attempt=1), "w", 1 + origin.LOST_FUTURE) is not None
+        assert origin.adopted(queued(attempt=1), "w", 2 + origin.LOST_FUTURE) is None
 
     @pytest.mark.parametrize(
         "job", [queued(attempt=3), given(), queued(state=State.SUCCEEDED, attempt=1)]

@@ -160,9 +160,9 @@ class TestTheReasons:
             ("own", True, True),
             ("full", False, True),
         ]
-        assert ranked[0].reasons == ("1 free, 0 busy", "runs the topic in 0.5 s")
+        assert ranked[0].reasons == ("1 of 1 places are free", "runs the topic in 0.5 s")
         assert ranked[1].reasons == (
-            "1 free, 2 busy",
+            "1 of 3 places are free",
             "is here, and the policy is local-first",
             "failed this job 1 times",
         )
@@ -189,3 +189,19 @@ class TestTheReasons:
         for policy in Policy:
             first = rank(policy, candidates)[0]
             assert (first.candidate if first.can else None) is best(policy, candidates)
+
+
+class TestAPlaceInLine:
+    """A worker lines up short jobs beyond its places (DESIGN §4, late binding)."""
+
+    def test_is_never_as_good_as_a_free_place(self) -> None:
+        lines_up = peer("quick", free=500, busy=2, places=2, run_s=0.001)
+        idle = peer("idle", free=2, busy=0, places=2)
+        assert best(Policy.LOCAL_FIRST, [lines_up, idle]) is idle
+
+    def test_is_taken_where_nothing_is_free(self) -> None:
+        lines_up = peer("quick", free=500, busy=2, places=2, run_s=0.001)
+        assert best(Policy.LOCAL_FIRST, [lines_up, peer("full", free=0, busy=2, places=2)]) is (
+            lines_up
+        )
+        assert "500 short jobs may line up" in rank(Policy.LOCAL_FIRST, [lines_up])[0].reasons

@@ -23,6 +23,17 @@ def test_the_two_commands_are_the_first_thing() -> None:
     ]
 
 
+def test_the_example_is_ten_lines_and_what_starts_it() -> None:
+    code, start = blocks("python")[0].split('if __name__ == "__main__":')
+    assert len([line for line in code.splitlines() if line]) <= 10
+    assert len(start.strip().splitlines()) == 1
+
+
+def test_every_document_is_named() -> None:
+    documents = [path.relative_to(ROOT) for path in (ROOT / "docs").glob("*.md")]
+    assert [str(path) for path in documents if f"]({path})" not in README] == []
+
+
 def test_the_example_runs(tmp_path: Path) -> None:
     (tmp_path / "count.py").write_text(blocks("python")[0], "utf-8")
     told = subprocess.run(

@@ -33,7 +33,7 @@ def show_result(job: dict[str, Any]) -> None:
     if job["state"] == "succeeded":
         outputs = job.get("outputs") or []
         for path in outputs:
-            say(path)
+            say(printable(path))
         value = job.get("value")
         if value is not None and not (outputs and isinstance(value, str)):
             say(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
@@ -41,7 +41,7 @@ def show_result(job: dict[str, Any]) -> None:
     error = job.get("error") or {}
     reason = job.get("reason") or error.get("message") or "no reason was given"
     if error.get("traceback"):
-        typer.echo(error["traceback"].rstrip(), err=True)
+        say(error["traceback"].rstrip(), err=True)
     typer.secho(
         f"offload: job {job['id']} is {job['state']}: {printable(reason)}",
         err=True,
@@ -56,10 +56,19 @@ def describe(event: dict[str, Any], worker: str = "") -> str:
         reason = f": {printable(event['reason'])}" if event.get("reason") else ""
         return f"{event['state']}{where}{reason}"
     if event["kind"] == "progress":
-        done, total = event["done"] or 0, event["total"]
-        share = f"{done:g} of {total:g}" if total else f"{done:g}"
-        return f"progress {share} {printable(event['text'] or '')}".rstrip()
+        done, total, eta_s = (_number(event.get(name)) for name in ("done", "total", "eta_s"))
+        share = f"{done or 0:g} of {total:g}" if total else f"{done or 0:g}"
+        left = f" ({eta_s:.0f} s left)" if eta_s else ""
+        return f"progress {share}{left} {printable(event['text'] or '')}".rstrip()
+    if event["kind"] in ("partial", "properties"):
+        told = event["value"] if event["kind"] == "partial" else event["properties"]
+        return f"{event['kind']} {printable(json.dumps(told, ensure_ascii=False, default=str))}"
     return f"| {printable(event['text'])}"
+
+
+def _number(value: Any) -> float | None:
+    """Return a number of a job's progress, if it is one: what is told of it may be anything."""
+    return value if isinstance(value, int | float) and -1e18 < value < 1e18 else None
 
 
 class _Names:
@@ -90,7 +99,8 @@ async def _draw(job: RemoteJob, names: _Names) -> None:
         async for event in job.events():
             words = describe(event, await names.of(event))
             if event["kind"] == "progress":
-                bars.update(bar, completed=event["done"] or 0, total=event["total"])
+                done, total = _number(event["done"]), _number(event["total"])
+                bars.update(bar, completed=done or 0, total=total)
                 if event["text"]:
                     bars.update(bar, description=printable(event["text"]))
             elif event["kind"] == "state":

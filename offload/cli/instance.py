@@ -48,6 +48,7 @@ def status(
             ("link", f"port {found['port']}, realm {found['realm']}{_insecure(found)}"),
             ("peers", str(len(found["peers"]))),
             ("jobs", _counts(found["jobs"])),
+            ("unreadable", f"{n} jobs" if (n := found.get("unreadable")) else ""),
             ("running", ", ".join(found["running"])),
             ("for others", f"{found['held']} held"),
             ("outbox", f"{outbox.get('jobs', 0)} outcomes, {size(outbox.get('bytes', 0))}"),
@@ -69,7 +70,7 @@ def _row(instance: dict[str, Any]) -> tuple[str, ...]:
         instance["name"],
         instance["id"][:SHORT_INSTANCE],
         ", ".join(topic_names(instance)) or "-",
-        _slots(instance.get("load") or {}),
+        _slots(instance.get("load")),
         _state(instance),
         " ".join(marks),
         instance.get("address") or "",
@@ -82,14 +83,15 @@ def _state(instance: dict[str, Any]) -> str:
     return "draining" if instance["draining"] else "up"
 
 
-def _slots(load: dict[str, Any]) -> str:
-    """Return how many places are taken, and how many there are, in all queues together."""
-    queues = load.get("queues")
-    entries = queues.values() if isinstance(queues, dict) else ()
-    places = [(busy, all_) for _, busy, all_ in entries]
-    if not places:
-        return "-"
-    return f"{sum(busy for busy, _ in places)}/{sum(all_ for _, all_ in places)}"
+def _slots(load: Any) -> str:
+    """Return how many places are taken of how many, in all queues; a peer may say anything."""
+    queues = load.get("queues") if isinstance(load, dict) else None
+    taken = there = 0
+    for entry in queues.values() if isinstance(queues, dict) else ():
+        match entry:
+            case [_, int(busy), int(places)]:
+                taken, there = taken + busy, there + places
+    return f"{taken}/{there}" if there else "-"
 
 
 def _counts(jobs: dict[str, int]) -> str:

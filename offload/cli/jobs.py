@@ -20,7 +20,7 @@ from offload.cli.terminal import (
     say_json,
     table,
 )
-from offload.client import Client
+from offload.client import Client, RemoteJob
 from offload.errors import Refused
 
 job: Final = typer.Typer(help="Look at one job, or change what becomes of it.")
@@ -28,20 +28,56 @@ IdArgument = Annotated[str, typer.Argument(metavar="ID", help="The job's id, or 
 
 
 def jobs(
-    state: Annotated[list[str] | None, typer.Option(help="Only jobs in this state.")] = None,
-    topic: Annotated[str, typer.Option(help="Only jobs of this topic or pattern.")] = "**",
+    state: Annotated[
+        list[str] | None,
+        typer.Option(help="Only in this state, or: live, history, unreadable. Repeatable."),
+    ] = None,
+    topic: Annotated[str, typer.Option(help="Only of this topic or pattern.")] = "**",
+    where: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COND", help="Only with such an argument: 'size>=256'. Repeatable."),
+    ] = None,
+    any_of: Annotated[bool, typer.Option("--any", help="One --where is enough.")] = False,
+    since: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Added since: 2h (ago), 2026-07-01T12:00.")
+    ] = None,
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="Added before.")] = None,
+    worker: Annotated[str, typer.Option(metavar="NAME", help="Run, or run last, there.")] = "",
+    origin: Annotated[
+        str, typer.Option(metavar="NAME", help="That instance's jobs which are here.")
+    ] = "",
+    queue: Annotated[str, typer.Option(metavar="NAME", help="Only of this queue.")] = "",
     limit: Annotated[int, typer.Option("-n", "--limit", min=1, help="How many.")] = 50,
+    before: Annotated[
+        int | None, typer.Option(metavar="SEQ", help="The next page: older than this one's seq.")
+    ] = None,
+    count: Annotated[bool, typer.Option("--count", help="Only say how many there are.")] = False,
     as_json: JsonOption = False,
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
     """List the jobs that were added here, newest first."""
+    query: dict[str, Any] = {
+        "states": state or (),
+        "topic": topic,
+        "where": where or (),
+        "match": "any" if any_of else "all",
+        "since": since,
+        "until": until,
+        "worker": worker or None,
+        "origin": origin or None,
+        "queue": queue or None,
+    }
 
-    async def work(client: Client) -> list[dict[str, Any]]:
-        return await client.jobs(states=state or (), topic=topic, limit=limit)
+    async def work(client: Client) -> list[dict[str, Any]] | int:
+        if count:
+            return await client.count(**query)
+        return await client.jobs(limit=limit, before_seq=before, **query)
 
     found = ask(data_dir, config, work)
-    if as_json:
+    if isinstance(found, int):
+        say_json({"count": found}) if as_json else say(str(found))
+    elif as_json:
         say_json(found)
     elif found:
         columns = ("ID", "TOPIC", "STATE", "TRY", "WORKER", "AGE", "REASON")
@@ -91,37 +127,90 @@ def logs(
 
 
 @job.command()
-def stop(job_id: IdArgument, config: ConfigOption = None, data_dir: DataDirOption = None) -> None:
+def stop(
+    job_id: IdArgument,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
     """Stop a job wherever it is: no outcome of it will count any more."""
 
-    async def work(client: Client) -> bool:
-        return await client.stop(job_id)
+    async def work(client: Client) -> str:
+        whole = await _whole_id(client, job_id) if as_json else job_id
+        if not await client.stop(whole):
+            raise Refused(f"job {job_id} has ended already")
+        return whole
 
-    if not ask(data_dir, config, work):
-        raise Refused(f"job {job_id} has ended already")
-    say("stopped")
+    stopped = ask(data_dir, config, work)
+    say_json({"id": stopped, "stopped": True}) if as_json else say("stopped")
 
 
 @job.command()
-def retry(job_id: IdArgument, config: ConfigOption = None, data_dir: DataDirOption = None) -> None:
+def retry(
+    job_id: IdArgument,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
     """Add a finished job anew, and print the new one's id."""
 
-    async def work(client: Client) -> str:
-        return (await client.retry(job_id)).id
+    async def work(client: Client) -> RemoteJob:
+        return await client.retry(job_id)
 
-    say(ask(data_dir, config, work))
+    fresh = ask(data_dir, config, work)
+    say_json({"id": fresh.id, "topic": fresh.topic}) if as_json else say(fresh.id)
 
 
 @job.command()
-def remove(job_id: IdArgument, config: ConfigOption = None, data_dir: DataDirOption = None) -> None:
+def requeue(
+    job_id: IdArgument,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Let a job that failed, or waits for a retry or a time, go again now, under its id."""
+
+    async def work(client: Client) -> RemoteJob:
+        return await client.requeue(job_id)
+
+    again = ask(data_dir, config, work)
+    say_json({"id": again.id, "topic": again.topic}) if as_json else say("queued")
+
+
+@job.command()
+def priority(
+    job_id: IdArgument,
+    number: Annotated[int, typer.Argument(metavar="NUMBER", help="Higher runs first.")],
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Give a job that waits another priority."""
+
+    async def work(client: Client) -> RemoteJob:
+        return await client.set_priority(job_id, number)
+
+    changed = ask(data_dir, config, work)
+    say_json({"id": changed.id, "priority": number}) if as_json else say(f"priority {number}")
+
+
+@job.command()
+def remove(
+    job_id: IdArgument,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
     """Drop a job; one that is finished already is deleted for good."""
 
-    async def work(client: Client) -> bool:
-        return await client.remove(job_id)
+    async def work(client: Client) -> str:
+        whole = await _whole_id(client, job_id) if as_json else job_id
+        if not await client.remove(whole):
+            raise Refused(f"job {job_id} is under way; stop it first")
+        return whole
 
-    if not ask(data_dir, config, work):
-        raise Refused(f"job {job_id} is under way; stop it first")
-    say("removed")
+    removed = ask(data_dir, config, work)
+    say_json({"id": removed, "removed": True}) if as_json else say("removed")
 
 
 def explain(
@@ -142,6 +231,10 @@ def explain(
     say(printable(found["sentence"]))
     if found["candidates"]:
         table(("", "INSTANCE", "REASONS"), [_candidate(c) for c in found["candidates"]])
+
+
+async def _whole_id(client: Client, prefix: str) -> str:
+    return (await client.job(prefix)).id
 
 
 def _row(entry: dict[str, Any]) -> tuple[str, ...]:
@@ -165,6 +258,7 @@ def _show(found: dict[str, Any]) -> None:
             ("queue", found["queue"]),
             ("state", found["state"]),
             ("reason", found["reason"] or ""),
+            ("repeats", found.get("again_of") or ""),
             ("priority", str(found["priority"] or "")),
             ("worker", _worker(found)),
             ("created", local_time(found["created"])),
@@ -180,8 +274,7 @@ def _show(found: dict[str, Any]) -> None:
     )
     if error.get("traceback"):
         say()
-        for line in error["traceback"].rstrip().split("\n"):
-            say(printable(line))
+        say(error["traceback"].rstrip())
     if found.get("attempts"):
         say()
         columns = ("TRY", "WORKER", "RESULT", "SECONDS", "ENDED", "REASON")

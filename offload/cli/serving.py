@@ -4,21 +4,28 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Annotated, Any, Final
 
 import typer
 
 from offload.app import App, load_app
 from offload.cli.instance import topic_names
-from offload.cli.terminal import ConfigOption, DataDirOption, say
+from offload.cli.settings import reloaded
+from offload.cli.terminal import ConfigOption, DataDirOption, printable, say
 from offload.config import Config, is_loopback
 from offload.datadir import locate
+from offload.errors import OffloadError
 from offload.node import Node
+from offload.tasks import Tasks
 from offload.web.control import Control
 
 _LEVELS: Final = (logging.WARNING, logging.INFO, logging.DEBUG)
 _INTERRUPTED: Final = 130
+_BLOCK_BYTES: Final = 65_536
 
 
 def run(
@@ -36,6 +43,9 @@ def run(
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Allow plain links beyond this machine.")
     ] = False,
+    until_eof: Annotated[
+        bool, typer.Option("--until-eof", help="End also when the standard input ends.")
+    ] = False,
     verbose: Annotated[
         int, typer.Option("-v", "--verbose", count=True, help="Say more; twice: still more.")
     ] = 0,
@@ -43,7 +53,8 @@ def run(
     """
     Run an instance until Ctrl-C, which lets running jobs finish first.
 
-    A second Ctrl-C ends it at once; its jobs are kept all the same.
+    A second Ctrl-C ends it at once; its jobs are kept all the same. With --until-eof it ends as
+    well when whoever holds the other end of its standard input is gone.
     """
     place, path = locate(data_dir, config)
     flags = {
@@ -53,15 +64,16 @@ def run(
         "node.listen": listen or None,
         "node.insecure": insecure or None,
     }
-    settings = Config.load(path, flags=flags)
+    load = partial(Config.load, path, flags=flags)
+    load()
     _set_up_log(verbose)
     consumers = None if app is None else load_app(app)
-    asyncio.run(_serve(settings, consumers))
+    asyncio.run(_serve(load, consumers, until_eof=until_eof))
     say("drained and ended")
 
 
-async def _serve(config: Config, app: App | None) -> None:
-    stop = asyncio.Event()
+async def _serve(load: Callable[[], Config], app: App | None, *, until_eof: bool) -> None:
+    stop, config, tasks = asyncio.Event(), load(), Tasks()
 
     def end() -> None:
         if stop.is_set():  # impatience: children end with us, and no job is lost
@@ -72,11 +84,33 @@ async def _serve(config: Config, app: App | None) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, end)
-    async with Node.from_config(config, app) as node, Control(node):
+    if until_eof:
+        threading.Thread(target=_await_eof, args=(loop, stop), daemon=True).start()
+    async with Node.from_config(config, app, again=load) as node, Control(node):
+        loop.add_signal_handler(signal.SIGHUP, lambda: tasks.start(_reload(node)))
         for line in greeting(await node.status(), node.topology_json(), config.node.listen):
             say(line)
         _warn_of_plain_links(config)
         await node.serve(stop)
+
+
+async def _reload(node: Node) -> None:
+    """Follow the file as it is now; a wrong one changes nothing."""
+    try:
+        found = await node.reload()
+    except OffloadError as error:
+        say(f"configuration not loaded: {printable(str(error))}")
+        return
+    say(reloaded(found))
+
+
+def _await_eof(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+    """Set ``stop`` when the standard input, whatever it is, has ended."""
+    with suppress(OSError):  # it was closed before we came
+        while os.read(0, _BLOCK_BYTES):
+            pass
+    with suppress(RuntimeError):  # the loop has ended meanwhile
+        loop.call_soon_threadsafe(stop.set)
 
 
 def greeting(
@@ -102,6 +136,18 @@ def _warn_of_plain_links(config: Config) -> None:
         )
 
 
+class Lines(logging.Formatter):
+    """A line for each record, and nothing in it, wherever its words are from, steers a terminal."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: D102, N802 - the library's
+        return printable(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: D102, N802 - the library's
+        return "\n".join(map(printable, super().formatException(ei).split("\n")))
+
+
 def _set_up_log(verbose: int) -> None:
-    logging.basicConfig(format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(Lines("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+    logging.basicConfig(handlers=[handler])
     logging.getLogger("offload").setLevel(_LEVELS[min(verbose, 2)])

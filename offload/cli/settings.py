@@ -7,20 +7,32 @@ from typing import Any, Final
 
 import typer
 
-from offload.cli.terminal import ConfigOption, DataDirOption, JsonOption, say, say_json
+from offload.cli.terminal import ConfigOption, DataDirOption, JsonOption, ask, say, say_json
+from offload.client import Client
 from offload.config import Config
 from offload.datadir import locate
+from offload.errors import ConfigError
 
 config: Final = typer.Typer(help="Look at the configuration.")
 _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
 
 
 @config.command()
-def check(path: ConfigOption = None, data_dir: DataDirOption = None) -> None:
+def check(
+    path: ConfigOption = None, data_dir: DataDirOption = None, as_json: JsonOption = False
+) -> None:
     """Say whether the configuration is right."""
-    _load(path, data_dir)
+    try:
+        _load(path, data_dir)
+    except ConfigError as error:
+        if as_json:
+            say_json({"right": False, "key": error.key, "reason": error.reason})
+        raise
     used = locate(data_dir, path)[1]
-    say(f"{used} is right" if used else "there is no offload.toml here; all is at its default")
+    if as_json:
+        say_json({"right": True, "file": str(used) if used else None})
+    else:
+        say(f"{used} is right" if used else "there is no offload.toml here; all is at its default")
 
 
 @config.command()
@@ -33,8 +45,39 @@ def show(
         say_json(settings)
         return
     for key, value in _flat(settings):
-        text = json.dumps(value, ensure_ascii=False)
-        say(f"# {key} is not set" if value is None else f"{key} = {text}")
+        say(f"# {key} is not set" if value is None else f"{key} = {_text(value)}")
+
+
+@config.command()
+def reload(
+    path: ConfigOption = None, data_dir: DataDirOption = None, as_json: JsonOption = False
+) -> None:
+    """Let the running instance follow its file as it is now; what runs goes on."""
+    found = ask(data_dir, path, Client.reload)
+    say_json(found) if as_json else say(reloaded(found))
+
+
+def reloaded(found: Mapping[str, list[str]]) -> str:
+    """Return in words what loading the configuration again has changed."""
+    if not found["applied"] and not found["restart"]:
+        return "configuration loaded again: nothing has changed"
+    applied = f"in force: {', '.join(found['applied']) or 'nothing'}"
+    waits = f"; needs a restart: {', '.join(found['restart'])}" if found["restart"] else ""
+    return f"configuration loaded again; {applied}{waits}"
+
+
+def _text(value: Any) -> str:
+    """Return ``value`` as the file has it; what is not set is left out of inline tables."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(_text, value))}]"
+    if isinstance(value, dict):
+        pairs = (f"{_key(k)} = {_text(v)}" for k, v in value.items() if v is not None)
+        return f"{{ {', '.join(pairs)} }}" if value else "{}"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _key(name: str) -> str:
+    return name if _BARE_KEY.fullmatch(name) else json.dumps(name)
 
 
 def _load(path: Any, data_dir: Any) -> Config:
@@ -44,7 +87,7 @@ def _load(path: Any, data_dir: Any) -> Config:
 
 def _flat(table: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in table.items():
-        key = above + (name if _BARE_KEY.fullmatch(name) else json.dumps(name))
+        key = above + _key(name)
         if isinstance(value, dict):
             yield from _flat(value, key + ".")
         else:

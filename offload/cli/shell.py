@@ -12,6 +12,7 @@ from typing import Annotated, Final
 
 import typer
 
+from offload.cli.terminal import printable
 from offload.errors import OffloadError
 
 # name -> module and function (or group) in it; only what is wanted is imported
@@ -21,6 +22,11 @@ COMMANDS: Final = {
     "jobs": ("jobs", "jobs"),
     "job": ("jobs", "job"),
     "explain": ("jobs", "explain"),
+    "queues": ("queues", "queues"),
+    "processing": ("queues", "processing"),
+    "schedules": ("schedules", "schedules"),
+    "events": ("measures", "events"),
+    "statistics": ("measures", "statistics"),
     "topology": ("instance", "topology"),
     "status": ("instance", "status"),
     "config": ("settings", "config"),
@@ -47,7 +53,8 @@ def run(args: Sequence[str]) -> int:
 
 def refuse(error: OffloadError) -> int:
     """Say on stderr what went wrong; return the exit code."""
-    typer.secho(f"offload: {' '.join(str(error).split())}", err=True, fg=typer.colors.RED)
+    sentence = printable(" ".join(str(error).split()))
+    typer.secho(f"offload: {sentence}", err=True, fg=typer.colors.RED)
     return error.exit_code
 
 

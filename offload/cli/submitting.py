@@ -2,19 +2,21 @@
 
 import asyncio
 import json
+import math
 import re
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import typer
 
+from offload.blobs import safe_name
 from offload.cli.following import follow, show_result
 from offload.cli.instance import topic_names
 from offload.cli.terminal import ConfigOption, DataDirOption, JsonOption, ask, say, say_json
 from offload.client import Client, RemoteJob
 from offload.durations import seconds
 from offload.errors import Refused, UsageError
-from offload.job import Options
+from offload.job import Options, moment
 from offload.payload import File, encode
 from offload.topics import check_topic, matches
 
@@ -44,6 +46,13 @@ def submit(
     key: Annotated[
         str, typer.Option(help="Of all jobs with this key and the same content one is made.")
     ] = "",
+    if_key: Annotated[
+        Literal["same", "existing", "replace", "refuse"],
+        typer.Option(help="What to do if a job with the key has not ended."),
+    ] = "same",
+    order_by: Annotated[
+        str, typer.Option(metavar="VALUE", help="Jobs with the same value run in order.")
+    ] = "",
     priority: Annotated[int, typer.Option(help="Higher ones go first.")] = 0,
     policy: Annotated[
         Literal["", "local-first", "remote-first", "remote-only", "local-only", "balanced"],
@@ -59,6 +68,15 @@ def submit(
     retries: Annotated[int | None, typer.Option(min=-1, help="Tries after the first.")] = None,
     after: Annotated[
         str | None, typer.Option(metavar="DURATION", help="Not to be started before.")
+    ] = None,
+    at: Annotated[
+        str | None, typer.Option(metavar="MOMENT", help="The same, such as 2030-01-31T10:05.")
+    ] = None,
+    expires_in: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="Not started by then, it expires.")
+    ] = None,
+    deadline_in: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="Not finished by then, it is stopped.")
     ] = None,
     follow_it: Annotated[
         bool, typer.Option("--follow", "-f", help="Show log, progress and result.")
@@ -82,6 +100,11 @@ def submit(
         timeout_s=_duration("--timeout", timeout),
         retries=retries,
         run_after_s=_duration("--after", after) or 0.0,
+        order_by=order_by,
+        if_key=if_key,
+        expires_in_s=_duration("--expires-in", expires_in),
+        deadline_in_s=_duration("--deadline-in", deadline_in),
+        run_at=None if at is None else moment("--at", at),
     )
 
     async def work(client: Client) -> int:
@@ -96,7 +119,7 @@ def submit(
 
 def arguments(files: list[Path], pairs: list[str]) -> dict[str, Any]:
     """Return the arguments that a command line means; raise ``UsageError``."""
-    meant: dict[str, Any] = {str(i): File(path) for i, path in enumerate(files)}
+    meant: dict[str, Any] = {str(i): _file(path) for i, path in enumerate(files)}
     for pair in pairs:
         match = _ARGUMENT.fullmatch(pair)
         if match is None:
@@ -111,15 +134,22 @@ def _value(text: str) -> Any:
     if text.startswith("@@"):
         return text[1:]
     if text.startswith("@"):
-        return File(text[1:])
+        return _file(Path(text[1:]))
     try:
-        return json.loads(text, parse_constant=_no_constant)
+        return json.loads(text, parse_constant=_finite, parse_float=_finite)
     except (ValueError, RecursionError):
         return text
 
 
-def _no_constant(word: str) -> Any:
-    raise ValueError(word)  # NaN and Infinity are text on a command line
+def _file(path: Path) -> File:
+    return File(path, safe_name(path.name))
+
+
+def _finite(word: str) -> float:
+    number = float(word)
+    if not math.isfinite(number):
+        raise ValueError(word)  # NaN, Infinity and 1e400 are text on a command line
+    return number
 
 
 def _duration(option: str, text: str | None) -> float | None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
@@ -40,14 +41,19 @@ def ask(data_dir: Path | None, config: Path | None, work: Callable[[Client], Awa
     return asyncio.run(session())
 
 
-def say(text: str = "") -> None:
-    """Print a line at once."""
-    typer.echo(text)
+def say(text: str = "", *, err: bool = False) -> None:
+    """Print text at once; it may come from anywhere, so nothing in it steers the terminal."""
+    typer.echo(_mended(text, printable), err=err)
 
 
 def say_json(value: Any) -> None:
-    """Print ``value`` as JSON for programs."""
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    """
+    Print ``value`` as JSON for programs.
+
+    Numbers that JSON does not know are text in it, characters that could steer a terminal escaped.
+    """
+    text = json.dumps(_finite(value), indent=2, ensure_ascii=False, default=str)
+    typer.echo(_mended(text, lambda char: json.dumps(char)[1:-1]))
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -74,11 +80,30 @@ def facts(pairs: Sequence[tuple[str, str]]) -> None:
         say(f"{name.ljust(width)}  {value}")
 
 
-def printable(text: str) -> str:
-    """Return ``text`` without what could steer a terminal: it may come from another machine."""
+def printable(value: Any) -> str:
+    """Return text without what could steer a terminal: it may come from another machine."""
+    text = str(value)
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else " " if c in "\t\n\r" else "�" for c in text)
+
+
+def _mended(text: str, mend: Callable[[str], str]) -> str:
+    """Return ``text`` with what is not printable mended, apart from line ends and tabs."""
+    return "\n".join(
+        line
+        if line.isprintable()
+        else "".join(c if c == "\t" or c.isprintable() else mend(c) for c in line)
+        for line in text.split("\n")
+    )
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {name: _finite(entry) for name, entry in value.items()}
+    return [_finite(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
 def clock_time(wall: float) -> str:

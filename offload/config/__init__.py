@@ -27,9 +27,11 @@ from pydantic_settings import (
 from offload.config.sections import (
     CapabilitiesConfig,
     DiscoveryConfig,
+    HistoryConfig,
     NodeConfig,
     OffloadingConfig,
     QueueConfig,
+    ScheduleConfig,
     TimingConfig,
     TopicConfig,
 )
@@ -39,22 +41,29 @@ from offload.topics import best, specificity
 
 __all__ = [
     "DEFAULT_PORT",
+    "LIVE_SECTIONS",
     "MAIN_QUEUE",
     "CapabilitiesConfig",
     "Config",
     "DiscoveryConfig",
+    "HistoryConfig",
     "NodeConfig",
     "OffloadingConfig",
     "QueueConfig",
+    "ScheduleConfig",
     "TimingConfig",
     "TopicConfig",
+    "changed_sections",
     "is_loopback",
+    "queue_named",
     "queue_of",
     "split_address",
     "topic_config",
 ]
 
 MAIN_QUEUE: Final = "main"
+# What can be followed without a restart.
+LIVE_SECTIONS: Final = frozenset({"capabilities", "history", "offloading", "queues", "topics"})
 DATA_DIR_NAME: Final = ".offload"  # beside the file in use
 ENVIRONMENT_PREFIX: Final = "OFFLOAD_"
 _QUEUE_NAME: Final = re.compile(r"[A-Za-z0-9._{}/-]{1,200}")
@@ -78,6 +87,8 @@ class Config(BaseSettings):
     topics: Mapping[Pattern, TopicConfig] = {}
     queues: Mapping[str, QueueConfig] = {}
     offloading: OffloadingConfig = OffloadingConfig()
+    history: HistoryConfig = HistoryConfig()
+    schedules: tuple[ScheduleConfig, ...] = ()
 
     @classmethod
     def load(cls, path: Path | None, *, flags: Mapping[str, Any] | None = None) -> Self:
@@ -100,11 +111,11 @@ class Config(BaseSettings):
             _anchor(layer, Path.cwd())
         merged: dict[str, Any] = {}
         for layer in layers:
-            merged = _merged(merged, layer)
+            merged = _merged(merged, _of_tables(layer))
         return cls.make(**merged)
 
     @classmethod
-    def make(cls, **sections: Mapping[str, Any]) -> Self:
+    def make(cls, **sections: Any) -> Self:
         """Return a config of these tables alone, with the keys of the file; ``ConfigError``."""
         try:
             return cls.model_validate(sections)
@@ -154,6 +165,23 @@ def queue_of(config: Config, topic: str) -> tuple[str, QueueConfig]:
     _, name, queue, pattern = chosen
     taken = topic[len(pattern.rstrip("*")) :] if pattern.endswith("*") else topic
     return name.replace("{0}", taken.replace("/", ".")), queue
+
+
+def changed_sections(old: Config, new: Config) -> list[str]:
+    """Return the names of the tables in which the two differ."""
+    return [name for name in Config.model_fields if getattr(old, name) != getattr(new, name)]
+
+
+def queue_named(config: Config, name: str) -> QueueConfig | None:
+    """Return the rules of the queue of that name, also if ``{0}`` stands in its name's place."""
+    for known, queue in config.queues.items():
+        before, filled, after = known.partition("{0}")
+        long_enough = len(name) > len(before) + len(after)
+        if known == name or (
+            filled and long_enough and name.startswith(before) and name.endswith(after)
+        ):
+            return queue
+    return None
 
 
 def topic_config(config: Config, topic: str) -> TopicConfig:
@@ -206,6 +234,16 @@ def _anchor(layer: dict[str, Any], folder: Path) -> None:
         node["data_dir"] = str(folder / Path(node["data_dir"]).expanduser())
 
 
+def _of_tables(layer: dict[str, Any]) -> dict[str, Any]:
+    """Return ``layer``; raise ``ConfigError`` for a section that would hide those below it."""
+    for name, value in layer.items():
+        if name in _TABLES and name not in _LISTS and not isinstance(value, dict):
+            variable = ENVIRONMENT_PREFIX + name.upper()
+            where = f" (in {variable})" if variable in os.environ else ""
+            raise ConfigError(name, f"must be a table; it is {value!r}{where}")
+    return layer
+
+
 def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     merged = dict(below)
     for key, value in above.items():
@@ -223,7 +261,10 @@ _TABLES: Final[Mapping[str, type[BaseModel]]] = {
     "topics": TopicConfig,
     "queues": QueueConfig,
     "offloading": OffloadingConfig,
+    "history": HistoryConfig,
+    "schedules": ScheduleConfig,
 }
+_LISTS: Final = frozenset({"schedules"})
 
 
 # --- the words of an error ---------------------------------------------------------------------
@@ -237,6 +278,7 @@ def _reason(kind: type[BaseModel], loc: tuple[str, ...], error: dict[str, Any]) 
     words: str = error["msg"].removeprefix("Value error, ")
     if words.startswith("Input should be"):
         words = words.replace("Input should be", "must be", 1) + f"; it is {error['input']!r}"
+        words = words.replace("greater than or equal to", "≥").replace("less than or equal to", "≤")
     variable = ENVIRONMENT_PREFIX + "__".join(loc).upper()
     return f"{words} (in {variable})" if variable in os.environ else words
 

@@ -3,7 +3,7 @@
 import socket
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -13,19 +13,36 @@ from pydantic import (
     PositiveInt,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 
+from offload.calendar import Kind, Times, chosen
 from offload.config.values import (
     Address,
+    CommandLine,
     DeliveryName,
     Duration,
+    ExitCode,
+    FinalName,
     Listed,
     Name,
     Parallel,
     Pattern,
     Policy,
+    Rate,
     Scalars,
+    ScheduledAt,
+    ScheduledCron,
+    ScheduledDaily,
+    ScheduledEvery,
+    ScheduledHourly,
+    ScheduledMonthly,
+    ScheduledWeekly,
+    ScheduledYearly,
+    Size,
+    Topic,
     Word,
+    Zone,
     is_loopback,
 )
 from offload.topics import matches
@@ -138,11 +155,29 @@ class TopicConfig(Section):
         timeout_s: Longest run of one attempt; ``"2m"`` in the file.
         delivery: How often a job may be started.
         policy: Where its jobs should run.
+        isolate: Where its consumer runs here.
+        memory_bytes: What the processes of one attempt may use together; ``"2GiB"`` in the file.
+        command: A program that runs it here, with placeholders; there is no shell.
+        give_up_exit_codes: Exit codes of the program after which another try is pointless.
+        log_lines: So many lines of what a job that was added here says are kept.
     """
 
     timeout_s: Duration | None = Field(default=None, alias="timeout")
     delivery: DeliveryName | None = None
     policy: Policy | None = None
+    isolate: Literal["coroutine", "thread", "process"] | None = None
+    memory_bytes: Size | None = Field(default=None, alias="memory")
+    command: CommandLine | None = None
+    give_up_exit_codes: tuple[ExitCode, ...] = ()
+    log_lines: NonNegativeInt = 1_000
+
+    @model_validator(mode="after")
+    def _command_goes_alone(self) -> Self:
+        if self.command is not None and self.isolate is not None:
+            raise ValueError("isolate is for consumers; a command is a process of its own")
+        if self.command is None and self.give_up_exit_codes:
+            raise ValueError("give_up_exit_codes is for a command, and there is none")
+        return self
 
 
 class QueueConfig(Section):
@@ -159,6 +194,13 @@ class QueueConfig(Section):
         max_crashes: Attempts that may end with their process.
         keep: Whether succeeded jobs stay in the history.
         ranking: The queue of the highest ranking takes a topic.
+        type: In which order its jobs start.
+        timeout_s: Longest run of one attempt, where neither job nor topic says.
+        priority: Of its jobs that wish none.
+        prefer_creator: Its jobs run where they were added, as far as there is room.
+        rate: So many of the jobs added here start in any such time; ``"10/s"`` in the file.
+        rate_per: Whether that counts for all of the queue, or for each value of the jobs'
+            ``order_by`` (or else ``key``).
     """
 
     topics: Listed[Pattern] = ()
@@ -170,9 +212,17 @@ class QueueConfig(Section):
     max_crashes: PositiveInt = 5
     keep: bool = False
     ranking: NonNegativeInt = 0
+    type: Literal["unordered", "ordered", "topic-round-robin"] = "unordered"
+    timeout_s: Duration | None = Field(default=None, alias="timeout", gt=0)
+    priority: int = Field(default=0, ge=-(2**31), lt=2**31)
+    prefer_creator: bool = False
+    rate: Rate | None = None
+    rate_per: Literal["queue", "key"] = "queue"
 
     def slots(self, cores: int) -> int:
         """Return how many jobs may run at once on a machine with ``cores`` (C030)."""
+        if self.type == "ordered":
+            return 1
         if self.max_parallel == -1:
             return cores
         if self.max_parallel < 1:
@@ -184,3 +234,72 @@ class OffloadingConfig(Section):
     """The ``[offloading]`` table: the placement policy where nothing else names one."""
 
     policy: Policy = "local-first"
+
+
+class HistoryConfig(Section):
+    """
+    The ``[history]`` table: how long jobs that have ended are kept.
+
+    Attributes:
+        days: For so long; parts of a day too, 0: for ever.
+        count: So many at most; those that ended within ten minutes stay in any case.
+        succeeded_s: What succeeded in a queue without ``keep``: for so long, but not longer than
+            ``days``; ``"24h"`` in the file.
+        states: Days for jobs that ended in a certain state.
+    """
+
+    days: float = Field(default=2.0, ge=0, le=36_500)
+    count: NonNegativeInt = 100_000
+    succeeded_s: Duration = Field(default=86_400.0, alias="succeeded", ge=60)
+    states: Mapping[FinalName, Annotated[float, Field(ge=0, le=36_500)]] = {}
+
+
+class ScheduleConfig(Section):
+    """
+    One ``[[schedules]]`` table: a topic, its arguments, and exactly one of the ways to say when.
+
+    Attributes:
+        topic: Of the jobs that are made.
+        zone: Time zone of the times; by default the machine's.
+        misfire: What becomes of firings that were missed: none, one for all of them, or all.
+        scope: ``instance``: this one fires; ``topology``: one in the whole topology does.
+        arguments: Of the jobs.
+        into: Folder for their output files, from the root or the home folder on.
+    """
+
+    topic: Topic
+    every: ScheduledEvery = None
+    hourly: ScheduledHourly = None
+    daily: ScheduledDaily = None
+    weekly: ScheduledWeekly = None
+    monthly: ScheduledMonthly = None
+    yearly: ScheduledYearly = None
+    at: ScheduledAt = None
+    cron: ScheduledCron = None
+    zone: Zone = ""
+    misfire: Literal["skip", "once", "all"] = "once"
+    scope: Literal["instance", "topology"] = "instance"
+    arguments: Mapping[str, Any] = {}
+    priority: int = 0
+    policy: Policy | None = None
+    delivery: DeliveryName | None = None
+    timeout_s: Duration | None = Field(default=None, alias="timeout")
+    retries: int | None = Field(default=None, ge=-1)
+    into: Path | None = None
+
+    @property
+    def times(self) -> Times:
+        """When it fires."""
+        return chosen({kind: getattr(self, kind) for kind in Kind}, self.zone)
+
+    @field_validator("into")
+    @classmethod
+    def _into_is_one_place(cls, into: Path | None) -> Path | None:
+        if into is not None and not into.expanduser().is_absolute():
+            raise ValueError(f"'{into}' must begin with / or ~")
+        return into if into is None else into.expanduser()
+
+    @model_validator(mode="after")
+    def _says_when(self) -> Self:
+        chosen({kind: getattr(self, kind) for kind in Kind}, self.zone)
+        return self

@@ -3,13 +3,17 @@
 import ipaddress
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Annotated, Final, Literal, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, PlainSerializer, PlainValidator
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PlainValidator
 
-from offload.durations import seconds
+from offload.calendar import Kind, Times, zone_of
+from offload.commands import check_command
+from offload.durations import rate, seconds
 from offload.errors import InvalidTopic
-from offload.topics import check_pattern
+from offload.sizes import size_bytes
+from offload.topics import check_pattern, check_topic
 
 DEFAULT_PORT: Final = 4711
 _WORD: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -17,6 +21,7 @@ _T = TypeVar("_T")
 
 Policy = Literal["local-first", "remote-first", "remote-only", "local-only", "balanced"]
 DeliveryName = Literal["at-least-once", "exclusive", "at-most-once"]
+FinalName = Literal["succeeded", "given_up", "error", "stopped", "expired", "dropped", "lost"]
 Scalar = str | int | float | bool
 
 
@@ -26,6 +31,28 @@ def _duration(value: object) -> float:
     if not isinstance(value, str | int | float):
         raise ValueError(f"{value!r} is no duration; write 90s, 2m or seconds")  # noqa: TRY004 - pydantic reports ValueError
     return seconds(value)
+
+
+def _rate(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is no rate; write 10/s, 100/m or 5/30s")  # noqa: TRY004 - as above
+    rate(value)
+    return value
+
+
+def _size(value: object) -> int:
+    if not isinstance(value, str | int):
+        raise ValueError(f"{value!r} is no size; write 500MB, 2GiB or bytes")  # noqa: TRY004 - as above
+    return size_bytes(value)
+
+
+def _command(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple) or not all(isinstance(part, str) for part in value):
+        raise ValueError(
+            'must be a list of arguments, such as ["ffmpeg", "-i", "{input}", "{output.mp4}"];'
+            " there is no shell"
+        )
+    return check_command(value)
 
 
 def _split(value: object) -> object:
@@ -40,6 +67,22 @@ def _pattern(value: str) -> str:
         return check_pattern(value)
     except InvalidTopic as error:
         raise ValueError(f"{value!r} {error.reason}") from None
+
+
+def _topic(value: str) -> str:
+    try:
+        return check_topic(value)
+    except InvalidTopic as error:
+        raise ValueError(f"{value!r} {error.reason}") from None
+
+
+def _when(kind: Kind, value: object) -> str | None:
+    return None if value is None else Times.of(kind, value).value
+
+
+def _zone(value: str) -> str:
+    zone_of(value)
+    return value
 
 
 def _word(value: str) -> str:
@@ -86,10 +129,24 @@ def _parallel(value: object) -> int | float:
 
 
 Duration = Annotated[float, BeforeValidator(_duration)]
+Size = Annotated[int, PlainValidator(_size), PlainSerializer(lambda n: n)]
+Rate = Annotated[str, PlainValidator(_rate), PlainSerializer(str)]
+CommandLine = Annotated[tuple[str, ...], PlainValidator(_command), PlainSerializer(list)]
+ExitCode = Annotated[int, Field(ge=1, le=255)]
 Word = Annotated[str, AfterValidator(_word)]
 Name = Annotated[str, AfterValidator(_name)]
 Address = Annotated[str, AfterValidator(_checked_address)]
 Pattern = Annotated[str, AfterValidator(_pattern)]
+Topic = Annotated[str, AfterValidator(_topic)]
+Zone = Annotated[str, AfterValidator(_zone)]
+ScheduledEvery = Annotated[str | None, BeforeValidator(partial(_when, Kind.EVERY))]
+ScheduledHourly = Annotated[str | None, BeforeValidator(partial(_when, Kind.HOURLY))]
+ScheduledDaily = Annotated[str | None, BeforeValidator(partial(_when, Kind.DAILY))]
+ScheduledWeekly = Annotated[str | None, BeforeValidator(partial(_when, Kind.WEEKLY))]
+ScheduledMonthly = Annotated[str | None, BeforeValidator(partial(_when, Kind.MONTHLY))]
+ScheduledYearly = Annotated[str | None, BeforeValidator(partial(_when, Kind.YEARLY))]
+ScheduledAt = Annotated[str | None, BeforeValidator(partial(_when, Kind.AT))]
+ScheduledCron = Annotated[str | None, BeforeValidator(partial(_when, Kind.CRON))]
 Listed = Annotated[tuple[_T, ...], BeforeValidator(_split)]
 Parallel = Annotated[int | float, PlainValidator(_parallel), PlainSerializer(lambda n: n)]
 Scalars = Annotated[Mapping[str, Scalar], PlainValidator(_scalars), PlainSerializer(dict)]

@@ -14,6 +14,7 @@ from typing import Any, Final, NoReturn
 from offload.blobs import Blobs
 from offload.clock import Clock
 from offload.distributor.incoming import Incoming
+from offload.distributor.limits import Limits
 from offload.distributor.matching import Matching
 from offload.distributor.outgoing import Outgoing
 from offload.distributor.wire import Network, Offer
@@ -24,7 +25,7 @@ from offload.peers.transport import LinkUp
 from offload.placement import Policy, Ranked, rank
 from offload.tasks import Tasks
 from offload.work.jobs import Held, Job, RetryRule
-from offload.work.manager import JobQueued, Manager, RunEnded, SlotFree
+from offload.work.manager import GateMoved, JobChanged, JobQueued, Manager, RunEnded, SlotFree
 from offload.work.store import Store
 
 __all__ = ["Distributor", "Network"]
@@ -65,6 +66,7 @@ class Distributor:
         self._tasks = Tasks()
         self._wake = asyncio.Event()
         self._next_look = 0.0
+        self._alarm = False
         shared: dict[str, Any] = {
             "manager": manager,
             "store": store,
@@ -77,6 +79,7 @@ class Distributor:
         self._outgoing = Outgoing(
             **shared, own_id=own_id, retry_of=retry_of, refused=self._refused, landed=self._wake.set
         )
+        self._limits = Limits(manager=manager, store=store, clock=clock, bus=bus)
         self._incoming = Incoming(
             **shared, queue_name=manager.runs.queue_name, refusal=self._refusal
         )
@@ -93,6 +96,8 @@ class Distributor:
         )
         for kind in (JobQueued, SlotFree):
             bus.listen(kind, self._look)
+        bus.listen(JobChanged, self._lane_moved)
+        bus.listen(GateMoved, self._gate_moved)
         bus.listen(Fact, self._topology_changed)
         bus.listen(LinkUp, self._linked)
 
@@ -119,6 +124,7 @@ class Distributor:
                     await self._clock.sleep(TICK_S)
                     now = self._clock.now()
                     with suppress(DiskFull):  # all of it is tried again at the next tick
+                        await self._limits.tick(now)
                         await self._outgoing.tick(now)
                         await self._incoming.tick(now)
                     if now >= self._next_look:
@@ -182,15 +188,32 @@ class Distributor:
             except DiskFull:
                 log.warning("disk full: jobs wait for room")
             self._next_look = await self._next_time(self._clock.now())
+            if self._next_look < self._clock.now() + TICK_S and not self._alarm:
+                self._alarm = True
+                self._tasks.start(self._ring(self._next_look))
+
+    async def _ring(self, at: float) -> None:
+        """Look again at a moment that comes before the next tick."""
+        await self._clock.sleep(max(0.0, at - self._clock.now()))
+        self._alarm = False
+        self._wake.set()
 
     async def _next_time(self, now: float) -> float:
         """Return when it is time to look again, if nothing happens before."""
         if not await self._matching.waiting():
             return now + LOOK_AGAIN_S
-        times = (await self._store.next_due_at(now), self._matching.next_trust_at(now))
+        times = (await self._store.next_due_at(now), self._matching.next_chance_at(now))
         return min([now + LOOK_AGAIN_S, *(at for at in times if at is not None)])
 
     def _look(self, _: object = None) -> None:
+        self._wake.set()
+
+    def _lane_moved(self, changed: JobChanged) -> None:
+        if changed.job.lane and changed.job.finished:  # the one behind it may start
+            self._wake.set()
+
+    def _gate_moved(self, _: GateMoved) -> None:
+        self._tasks.start(self._incoming.hand_back_closed(self._manager.gates.closed))
         self._wake.set()
 
     def _refused(self, peer: str, topic: str, reason: str) -> None:
@@ -203,7 +226,7 @@ class Distributor:
             return "is draining"
         if not self._takes(offer.spec.topic):
             return f"has no consumer for topic {offer.spec.topic}"
-        return ""
+        return self._manager.gates.closed(self._manager.runs.queue_name(offer.spec.topic))
 
     def _topology_changed(self, fact: Fact) -> None:
         if isinstance(fact, Gone) and fact.confirmed:

@@ -7,7 +7,7 @@ all assignments are committed together.
 """
 
 import logging
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,9 +18,11 @@ from offload.distributor.incoming import Incoming
 from offload.distributor.outgoing import Outgoing
 from offload.leases import origin
 from offload.peers.topology import Instance, TopologyView
-from offload.placement import Candidate, Policy, best
-from offload.work.jobs import HURTS, Job, Spec, State, due
+from offload.placement import Candidate, Policy, best, keeps, obstacles
+from offload.work.jobs import HURTS, Job, Spec, State, due, turn
 from offload.work.manager import Manager
+from offload.work.queues import Paces, QueueRule, QueueType
+from offload.work.queues import in_turn as taking_turns
 from offload.work.store import Step, Store
 
 log = logging.getLogger(__name__)
@@ -42,14 +44,37 @@ class Refusal:
 
 @dataclass(slots=True)
 class Places:
-    """The candidates of one topic in one round; ``free`` goes down as jobs are assigned."""
+    """
+    The candidates of one topic in one round; ``free`` goes down as jobs are assigned.
+
+    Attributes:
+        queues: By instance id, the queue there that takes the topic.
+        taken: Places that this round has taken so far, by (instance id, queue), of all topics.
+    """
 
     candidates: list[Candidate]
-    queues: Mapping[str, str] = field(default_factory=dict)  # instance id -> its queue
+    queues: Mapping[str, str]
+    taken: Counter[tuple[str, str]]
+    _counted: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def room(self) -> int:
         """Return how many jobs could be placed."""
         return sum(max(0, c.free) for c in self.candidates if not c.silent and not c.draining)
+
+    def now(self) -> list[Candidate]:
+        """Return the candidates with the places that are left now."""
+        for candidate in self.candidates:
+            key = candidate.id, self.queues[candidate.id]
+            more = self.taken[key] - self._counted[key]
+            if more:
+                candidate.free -= more
+                candidate.busy += more
+                self._counted[key] += more
+        return self.candidates
+
+    def take(self, candidate: Candidate) -> None:
+        """Take one of its places."""
+        self.taken[candidate.id, self.queues[candidate.id]] += 1
 
 
 class Matching:
@@ -80,6 +105,9 @@ class Matching:
         self._refusals: dict[tuple[str, str], Refusal] = {}
         self._homeless: set[str] = set()
         self._passed_over: dict[str, int] = {}
+        self._targets: dict[str, str] = {}  # ordered queue -> who runs it
+        self._last_topics: dict[str, str] = {}  # round-robin queue -> whose turn was last
+        self._paces = Paces()
         self.draining = False
 
     async def round(self) -> bool:
@@ -90,8 +118,11 @@ class Matching:
         pages: dict[str, list[Job]] = {}
         places: dict[str, Places] = {}
         more = False
+        taken: Counter[tuple[str, str]] = Counter()
         for topic in await self._store.queued_topics(now):
-            here = self.places(topic, now)
+            if self._manager.rule(topic).name in self._manager.gates.suspended:
+                continue
+            here = self.places(topic, now, taken)
             self._note(topic, here)
             room = here.room()
             if room > 0:  # look past those that found no place among the places there are
@@ -99,13 +130,13 @@ class Matching:
                 places[topic] = here
                 pages[topic] = await self._store.due(topic, now, limit)
                 more = more or len(pages[topic]) == limit < ROUND_LIMIT
-        waiting = [job for page in pages.values() for job in page]
-        waiting.sort(key=lambda job: (-job.priority, job.seq))
         chosen = [
             (job, candidate.id)
-            for job in waiting
+            for job in self._in_order(pages)
             if (candidate := await self._chosen(job, places[job.topic])) is not None
         ]
+        for job, _ in chosen:
+            self._last_topics[self._manager.rule(job.topic).name] = job.topic
         grown = self._remember(pages, Counter(job.topic for job, _ in chosen))
         if chosen:
             return await self._send_off(chosen, places)
@@ -115,7 +146,9 @@ class Matching:
         """Return how many own jobs are QUEUED, due or not."""
         return (await self._store.counts()).get(State.QUEUED, 0)
 
-    def places(self, topic: str, now: float) -> Places:
+    def places(
+        self, topic: str, now: float, taken: Counter[tuple[str, str]] | None = None
+    ) -> Places:
         """Return who could take jobs of ``topic``, with the places that each has left."""
         candidates, queues = [], {}
         for instance in self._view().instances:
@@ -127,11 +160,18 @@ class Matching:
                 candidate.refused = refusal.reason
             candidates.append(candidate)
             queues[instance.id] = instance.queue_of(topic) or ""
-        return Places(candidates, queues)
+        queues[self._view().own.id] = self._manager.runs.queue_name(topic)
+        return Places(candidates, queues, Counter() if taken is None else taken)
 
     def policy(self, job: Job) -> Policy:
-        """Return the policy that the job, its topic or the default names."""
-        return Policy(job.policy) if job.policy else self.policy_of(job.topic)
+        """Return the policy that the job, its queue, its topic or the default names."""
+        if job.policy:
+            return Policy(job.policy)
+        policy = self.policy_of(job.topic)
+        anywhere = policy in (Policy.REMOTE_FIRST, Policy.BALANCED)
+        if anywhere and self._manager.rule(job.topic).prefer_creator:
+            return Policy.LOCAL_FIRST
+        return policy
 
     def refused(self, peer: str, topic: str, reason: str) -> None:
         """Leave ``peer`` alone with ``topic`` for a while."""
@@ -145,29 +185,48 @@ class Matching:
         for key in [key for key in self._refusals if key[0] == peer]:
             del self._refusals[key]
 
-    def next_trust_at(self, now: float) -> float | None:
-        """Return when the next of the refusals ends."""
-        return min((r.until for r in self._refusals.values() if r.until > now), default=None)
+    def next_chance_at(self, now: float) -> float | None:
+        """Return when the next of the refusals ends, or a rate allows the next start."""
+        ends = [r.until for r in self._refusals.values() if r.until > now]
+        paced = self._paces.next_at(now)
+        return min(ends if paced is None else [*ends, paced], default=None)
 
     def load_for(self, peer: str) -> dict[str, Any]:
         """
         Return what ``peer`` is told of our places: ``{queue: [window, busy, places]}``.
 
         The window is how many jobs of ``peer`` may be here, done ones aside: what the others
-        leave, and its fair share at least. For short jobs it reaches beyond the places.
+        leave, and its fair share at least.
         """
         seats = self._incoming.seats()
         queues = {}
-        for name, (busy, places, mean_s) in self._queues().items():
+        for name, (busy, places) in self._queues().items():
             lined_up = busy + self._incoming.waiting(name)
             of_peer = seats[peer, name]
             origins = len({o for (o, queue) in seats if queue == name} | {peer})
-            reach = places + prefetch(places, mean_s)
-            window = max(reach - (lined_up - of_peer), -(-places // origins))
+            window = max(places - (lined_up - of_peer), -(-places // origins))
             queues[name] = [0 if self.draining else window, lined_up, places]
         return {"queues": queues, "mean_s": self._manager.runs.means()}
 
     # --- inside ----------------------------------------------------------------------------
+
+    def _in_order(self, pages: Mapping[str, list[Job]]) -> list[Job]:
+        """Return the jobs of all ``pages`` in the order in which they may take places."""
+        waiting = sorted((job for page in pages.values() for job in page), key=turn)
+        in_turn: dict[str, dict[str, list[Job]]] = defaultdict(dict)
+        for topic, page in pages.items():
+            rule = self._manager.rule(topic)
+            if rule.type is QueueType.TOPIC_ROUND_ROBIN:
+                in_turn[rule.name][topic] = page
+        turns = {
+            queue: taking_turns(topics, self._last_topics.get(queue, ""))
+            for queue, topics in in_turn.items()
+        }
+        if not turns:
+            return waiting
+        queues = (self._manager.rule(job.topic).name for job in waiting)
+        pairs = zip(waiting, queues, strict=True)
+        return [next(turns[queue]) if queue in turns else job for job, queue in pairs]
 
     def _remember(self, pages: Mapping[str, list[Job]], placed: Counter[str]) -> bool:
         """Note how many of each page found no place; say whether they are more than before."""
@@ -176,14 +235,11 @@ class Matching:
         self._passed_over = {topic: n for topic, n in passed.items() if n}
         return grown
 
-    def _queues(self) -> dict[str, tuple[int, int, float | None]]:
-        """Return busy, places and the mean run time of every queue that we announce."""
+    def _queues(self) -> dict[str, tuple[int, int]]:
+        """Return busy ones and places of every queue that we announce."""
         topics = {c.queue: c.pattern for c in self._view().own.capabilities}
         runs = self._manager.runs
-        return {
-            queue: (runs.busy_in(queue), runs.places(topic), runs.mean_in(queue))
-            for queue, topic in topics.items()
-        }
+        return {queue: (runs.busy_in(queue), runs.places(topic)) for queue, topic in topics.items()}
 
     def _here(self, topic: str, own: Instance) -> Candidate:
         runs = self._manager.runs
@@ -195,12 +251,15 @@ class Matching:
             draining=self.draining,
             free=runs.free(topic) - self._incoming.waiting(runs.queue_name(topic)),
             busy=runs.busy(topic),
+            places=runs.places(topic),
             run_s=runs.mean_s(topic),
+            closed=self._manager.gates.closed(runs.queue_name(topic)),
         )
 
     def _there(self, topic: str, peer: Instance) -> Candidate:
         queue = peer.queue_of(topic)
-        window, busy, _ = _slots(peer.load, queue)
+        window, busy, places = _slots(peer.load, queue)
+        run_s = _mean_s(peer.load, topic)
         ours = self._outgoing.outstanding(peer.id, queue or "")
         return Candidate(
             id=peer.id,
@@ -208,9 +267,10 @@ class Matching:
             capable=queue is not None,
             draining=peer.draining,
             silent=peer.silent or not self._linked(peer.id),
-            free=max(0, window - ours),
+            free=max(0, window + prefetch(places, run_s) - ours),
             busy=max(busy, ours),
-            run_s=_mean_s(peer.load, topic),
+            places=places,
+            run_s=run_s,
         )
 
     def _note(self, topic: str, here: Places) -> None:
@@ -222,17 +282,39 @@ class Matching:
             log.info("no instance for topic %s: its jobs wait", topic)
 
     async def _chosen(self, job: Job, places: Places) -> Candidate | None:
-        candidates = places.candidates
+        rule, now = self._manager.rule(job.topic), self._clock.now()
+        if not self._paces.allow(rule, job, now):
+            return None
+        chosen = await self._placed(rule, job, places)
+        if chosen is not None:
+            self._paces.start(rule, job, now)
+        return chosen
+
+    async def _placed(self, rule: QueueRule, job: Job, places: Places) -> Candidate | None:
+        candidates = places.now()
+        if rule.type is QueueType.ORDERED:
+            return self._target(rule.name, self.policy(job), places)
         if job.failures or job.crashes:
             failed = {a.worker for a in await self._store.attempts(job.id) if a.result in HURTS}
             for candidate in candidates:
                 candidate.failed = int(candidate.id in failed)
         chosen = best(self.policy(job), candidates)
         if chosen is not None:
-            chosen.free -= 1
-            chosen.busy += 1
+            places.take(chosen)
         for candidate in candidates:
             candidate.failed = 0
+        return chosen
+
+    def _target(self, queue: str, policy: Policy, places: Places) -> Candidate | None:
+        """Return who runs all jobs of an ordered queue, as long as it is there (C074)."""
+        known = next((c for c in places.candidates if c.id == self._targets.get(queue)), None)
+        if known is not None and keeps(policy, known):
+            chosen = None if obstacles(policy, known) else known
+        else:
+            chosen = best(policy, places.candidates)
+        if chosen is not None:
+            self._targets[queue] = chosen.id
+            places.take(chosen)
         return chosen
 
     async def _send_off(self, chosen: list[tuple[Job, str]], places: Mapping[str, Places]) -> bool:
@@ -255,7 +337,7 @@ class Matching:
 
 
 def prefetch(places: int, mean_s: float | None) -> int:
-    """Return how many jobs beyond its places a worker lines up, so that short ones never wait."""
+    """Return how many jobs of a topic may stand in line at a peer: of short ones so many."""
     if mean_s is None or mean_s >= PREFETCH_S:
         return 0
     return min(PREFETCH_LIMIT, int(places * PREFETCH_S / max(mean_s, 1e-6)))

@@ -32,7 +32,7 @@ from offload.work.jobs import (
     Spec,
     came,
 )
-from offload.work.manager import Arrived, JobChanged, Manager
+from offload.work.manager import Arrived, JobChanged, JobStopping, Manager
 from offload.work.store import Rule, Step, Store
 
 log = logging.getLogger(__name__)
@@ -99,6 +99,7 @@ class Outgoing:
         self._gone: dict[str, str] = {}  # who is confirmed gone, and why
         self._tasks = Tasks()
         bus.listen(JobChanged, self._changed)
+        bus.listen(JobStopping, self._stopping)
 
     def handlers(self) -> dict[str, Any]:
         """Return what to do with the frames of workers."""
@@ -154,14 +155,16 @@ class Outgoing:
             return Step(kept, keep=kept)
 
         [kept] = await self._manager.change([(job_id, rule)])
-        if kept is None:
-            return False
-        if kept.worker == self._own_id:
-            self._manager.runs.stop(job_id, kept.attempt)
-        elif (flight := self._flights.get(job_id)) is not None:
+        return kept is not None
+
+    def _stopping(self, fact: JobStopping) -> None:
+        """Tell its worker, whoever has asked for its end."""
+        job = fact.job
+        if job.worker == self._own_id:
+            self._manager.runs.stop(job.id, job.attempt)
+        elif (flight := self._flights.get(job.id)) is not None:
             flight.stopping, flight.pause_s = True, OFFER_AGAIN_S
-            self._say_cancel(job_id, flight, now)
-        return True
+            self._say_cancel(job.id, flight, self._clock.now())
 
     async def tick(self, now: float) -> None:
         """Say again what was not answered; end the leases that are over."""
@@ -229,8 +232,8 @@ class Outgoing:
         for (store_id, job_id), attempt, outcome in wire.sound(
             self._network, peer, batch, wire.read_outcome
         ):
-            if store_id != self._store.store_id:
-                continue  # for a store that is no more: the worker keeps it as a dead letter
+            if store_id != self._store.store_id or await self._is_ahead(job_id, attempt):
+                continue  # not ours to judge, so not acknowledged: the worker keeps it
             arrived = Arrived(job_id, peer, attempt, outcome)
             if not outcome.blobs():
                 ready.append(arrived)
@@ -259,6 +262,14 @@ class Outgoing:
                 self._manager.hear(key[1], items)
 
     # --- inside ----------------------------------------------------------------------------
+
+    async def _is_ahead(self, job_id: str, attempt: int) -> bool:
+        """Say whether the attempt is of our lost future, and not adopted (yet) by a HOLDING."""
+        flight = self._flights.get(job_id)
+        if flight is not None and attempt <= flight.attempt:
+            return False
+        job = await self._store.job(job_id)
+        return job is not None and not job.finished and attempt > job.attempt
 
     def _ours(self, key: wire.Key) -> bool:
         return key[0] == self._store.store_id

@@ -14,6 +14,7 @@ M = TypeVar("M")
 Key = tuple[str, str]  # (store id of the origin, job id): a job's name on the wire
 
 MAX_ATTEMPT: Final = 2**31
+NEWS: Final = ("log", "progress", "partial", "properties")
 PHASES: Final = ("have", "started", "done")
 
 
@@ -22,6 +23,10 @@ class Network(Protocol):
 
     def send(self, peer: str, kind: str, fields: dict[str, Any]) -> bool:
         """Queue a frame for ``peer``; False if there is no link."""
+        ...
+
+    def complain(self, peer: str, reason: str) -> None:
+        """Note that a frame of ``peer`` was malformed; after a few, its link is closed."""
         ...
 
     async def fetch(self, peer: str, sha256: str, size: int) -> None:
@@ -37,6 +42,7 @@ class Offer:
     attempt: int
     spec: Spec
     retry_count: int
+    properties: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +66,9 @@ class Holding:
 
 
 def offer(store_id: str, job: Job, spec: Spec) -> dict[str, Any]:
-    """Return the fields of an OFFER."""
+    """Return the fields of an OFFER; properties only if there are any."""
     return {
+        **({"properties": job.properties} if job.properties else {}),
         "job": [store_id, job.id],
         "attempt": job.attempt,
         "retry_count": job.failures,
@@ -78,7 +85,9 @@ def read_offer(value: dict[str, Any]) -> Offer:
     if payload is not None and digest(payload) != spec.payload_sha256:
         raise Malformed("offer.payload is not what its digest says")
     retry_count = fields.take("retry_count", int)
-    return Offer(job_key(value), attempt_of(value), spec, max(0, min(retry_count, MAX_ATTEMPT)))
+    retry_count = max(0, min(retry_count, MAX_ATTEMPT))
+    properties = fields.take("properties", (str, type(None))) or ""
+    return Offer(job_key(value), attempt_of(value), spec, retry_count, properties)
 
 
 def about(key: Key, attempt: int, **more: Any) -> dict[str, Any]:
@@ -123,7 +132,7 @@ def read_news(value: dict[str, Any]) -> tuple[Key, int, list[tuple[float, str, s
     items = []
     for item in Fields(value, "news").take("items", list):
         match item:
-            case [float(wall), str(kind), str(text)] if kind in ("log", "progress"):
+            case [float(wall), str(kind), str(text)] if kind in NEWS:
                 items.append((wall, kind, text))
             case _:
                 raise Malformed("news.items: an entry is not [wall, kind, text]")
@@ -180,5 +189,5 @@ def sound(
             messages.append(read(fields))
         except Malformed as error:
             log.debug("from %s: %s", peer, error)
-            network.send(peer, "error", {"reason": error.reason})
+            network.complain(peer, error.reason)
     return messages

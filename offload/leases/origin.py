@@ -8,6 +8,7 @@ comes from afar obeys the same rule as what ran here, ``jobs.conclude``.
 
 from dataclasses import replace
 from enum import StrEnum
+from typing import Final
 
 from offload.work.jobs import (
     UNDER_WAY,
@@ -22,7 +23,11 @@ from offload.work.jobs import (
     decide,
     ended,
     queued_again,
+    stopped,
+    time_over,
 )
+
+LOST_FUTURE: Final = 1000  # attempts that a restored backup may be behind
 
 
 class Verdict(StrEnum):
@@ -40,7 +45,15 @@ def assign(job: Job, worker: str) -> Job:
     attempt = job.attempt + 1
     given = (*(pair for pair in job.given if pair[0] >= job.fence), (attempt, worker))
     state = after(job.state, Event.ASSIGN)
-    return replace(job, state=state, attempt=attempt, worker=worker, given=given, not_before=0.0)
+    return replace(
+        job,
+        state=state,
+        attempt=attempt,
+        worker=worker,
+        given=given,
+        not_before=0.0,
+        reason="",
+    )
 
 
 def started(job: Job, now: float, wall: float) -> Job:
@@ -79,15 +92,14 @@ def holding(job: Job | None, worker: str, attempt: int) -> Verdict:
 
 def adopted(job: Job, worker: str, attempt: int) -> Job | None:
     """
-    HOLDING of an attempt that we do not know yet: ours is a restored backup (rule 9).
+    HOLDING of an attempt that we do not know: ours is a restored backup (rule 9).
 
-    A job that waits is what the worker holds; otherwise the next attempt goes above that number.
+    A job that waits here is what the worker holds: the attempt is adopted, and its outcome will
+    count. A number too far ahead is none that we can have given.
     """
-    if attempt <= job.attempt or job.finished:
+    if job.state is not State.QUEUED or not 0 < attempt - job.attempt <= LOST_FUTURE:
         return None
-    if job.state is State.QUEUED:
-        return replace(assign(replace(job, attempt=attempt - 1), worker), reason="adopted")
-    return None
+    return replace(assign(replace(job, attempt=attempt - 1), worker), reason="adopted")
 
 
 def stop(job: Job, now: float) -> Job | None:
@@ -96,12 +108,14 @@ def stop(job: Job, now: float) -> Job | None:
 
     None if it is too late: it is finished, or its output files are being put in place.
     """
-    if job.finished or job.placing:
-        return None
-    job = replace(job, fence=job.attempt + 1, reason="stopped by a person")
-    if job.state is State.QUEUED:
-        return ended(job, Event.STOP, now)
-    return replace(job, stopping=True)
+    return stopped(job, now, "stopped by a person")
+
+
+def overdue(job: Job, now: float) -> Job | None:
+    """Stop a job whose time is over, so that it expires; None if there is nothing to stop."""
+    why = time_over(job, now)
+    kept = stop(replace(job, overdue=True), now) if why and not job.stopping else None
+    return None if kept is None else replace(kept, reason=why)
 
 
 def cancelled(job: Job, worker: str, attempt: int, now: float) -> Job | None:

@@ -54,6 +54,10 @@ class GrantedTerms(Generic[K]):
         """Say whether ``key`` may run now."""
         return self._until.get(key, -1.0) > now
 
+    def until(self, key: K) -> float:
+        """Return until when ``key`` may run; in the past, if it may not."""
+        return self._until.get(key, -1.0)
+
     def forget(self, key: K) -> None:
         """End the allowance; harmless if there is none."""
         self._until.pop(key, None)

@@ -50,10 +50,20 @@ def offered(held: Held | None, offer: Held, refusal: str, boot: int) -> tuple[He
         if dead and held.attempt == offer.attempt:
             return None, Reply.NOTHING
         if held.state in _AT_WORK and not dead:
-            return replace(held, attempt=offer.attempt), Reply.TAKEN
+            return _under(held, offer), Reply.TAKEN
     if refusal:
         return replace(offer, state=HeldState.TOMB, refused=refusal), Reply.REFUSED
     return offer, Reply.TAKEN
+
+
+def _under(held: Held, offer: Held) -> Held:
+    """Return what is held, as the attempt of ``offer``."""
+    return replace(
+        held,
+        attempt=offer.attempt,
+        retry_count=offer.retry_count,
+        properties=offer.properties,
+    )
 
 
 def start(held: Held | None, attempt: int, boot: int, now: float) -> Held | None:
@@ -128,4 +138,4 @@ def _died(held: Held, boot: int) -> bool:
 
 
 def _tomb(held: Held, now: float) -> Held:
-    return replace(held, state=HeldState.TOMB, outcome=None, refused="", at=now)
+    return replace(held, state=HeldState.TOMB, outcome=None, refused="", properties="", at=now)

@@ -30,6 +30,7 @@ class MovedClock:
     def __init__(self, settle: Callable[[], Awaitable[None]] = turn) -> None:
         self._settle = settle
         self._now = 0.0
+        self._wall = WALL
         self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
         self._numbers = count()
 
@@ -38,8 +39,12 @@ class MovedClock:
         return self._now
 
     def wall(self) -> float:
-        """Return the wall-clock time, which passes alike."""
-        return WALL + self._now
+        """Return the wall-clock time, which passes alike, unless it is set."""
+        return self._wall + self._now
+
+    def set_wall(self, wall: float) -> None:
+        """Set the wall clock, forward or back; steady time does not notice."""
+        self._wall = wall - self._now
 
     def mark(self) -> Mark:
         """Return the reading to keep."""

@@ -219,6 +219,10 @@ class MemoryTransport:
             if not self._switch.is_cut(self.id, peer):
                 soon(partial(self._switch.stations[peer].lose, self.id, cable, "connection lost"))
 
+    def complain(self, peer: str, reason: str) -> None:
+        """Tell ``peer`` that a frame of its was malformed."""
+        self.send(peer, "error", {"reason": reason, "count": 1})
+
     async def fetch(self, peer: str, sha256: str, size: int) -> None:
         """Copy a blob of ``peer``; raise ``PeerUnreachable``, ``BlobMissing``, ``BlobMismatch``."""
         async with self._fetching.setdefault(sha256, asyncio.Lock()):

@@ -13,16 +13,19 @@ from typing import TYPE_CHECKING, Any, Final
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from offload.calendar import Kind
 from offload.errors import (
     Conflict,
     JobFailed,
     JobNotFound,
     OffloadError,
     Refused,
+    ScheduleNotFound,
     StoreFault,
     UsageError,
 )
 from offload.payload import encode
+from offload.scheduler import HOW
 from offload.topics import check_pattern, check_topic
 from offload.web.wire import (
     encoded_from_json,
@@ -30,7 +33,7 @@ from offload.web.wire import (
     error_to_json,
     options_from_json,
 )
-from offload.work.jobs import State
+from offload.work.jobs import query
 
 if TYPE_CHECKING:
     from offload.node import Node
@@ -56,6 +59,10 @@ class Routes:
                 web.get("/api/topology", self._topology),
                 web.get("/api/explain", self._explain),
                 web.get("/api/jobs", self._jobs),
+                web.get("/api/count", self._count),
+                web.get("/api/events", self._all_events),
+                web.get("/api/statistics", self._statistics),
+                web.post("/api/statistics/reset", self._reset_statistics),
                 web.post("/api/jobs", self._submit),
                 web.get("/api/jobs/{id}", self._describe),
                 web.delete("/api/jobs/{id}", self._remove),
@@ -65,6 +72,18 @@ class Routes:
                 web.get("/api/jobs/{id}/result", self._result),
                 web.post("/api/jobs/{id}/stop", self._stop),
                 web.post("/api/jobs/{id}/retry", self._retry),
+                web.post("/api/jobs/{id}/requeue", self._requeue),
+                web.post("/api/jobs/{id}/priority", self._set_priority),
+                web.get("/api/queues", self._queues),
+                web.post("/api/queues/{verb}", self._queue),
+                web.post("/api/processing", self._processing),
+                web.post("/api/config/reload", self._reload),
+                web.get("/api/schedules", self._schedules),
+                web.post("/api/schedules", self._schedule),
+                web.get("/api/schedules/{id}", self._schedule_info),
+                web.delete("/api/schedules/{id}", self._unschedule),
+                web.post("/api/schedules/{id}/suspend", self._suspend_schedule),
+                web.post("/api/schedules/{id}/resume", self._resume_schedule),
             ]
         )
         return app
@@ -85,15 +104,16 @@ class Routes:
         return _json(await self._node.explain(what))
 
     async def _jobs(self, request: web.Request) -> web.Response:
-        query = request.query
-        before = query.get("before")
+        before = request.query.get("before")
         found = await self._node.jobs(
-            states=[_state(word) for word in query.getall("state", [])],
-            topic=check_pattern(query.get("topic", "**")),
-            limit=min(_number("limit", query.get("limit", "100")), LIST_LIMIT),
+            **_wanted(request),
+            limit=min(_number("limit", request.query.get("limit", "100")), LIST_LIMIT),
             before_seq=None if before is None else _number("before", before),
         )
         return _json({"jobs": found})
+
+    async def _count(self, request: web.Request) -> web.Response:
+        return _json({"count": await self._node.count(**_wanted(request))})
 
     async def _submit(self, request: web.Request) -> web.Response:
         body = await _body(request)
@@ -122,6 +142,76 @@ class Routes:
         job = await self._node.retry(request.match_info["id"])
         return _json({"id": job.id, "topic": job.topic}, status=201)
 
+    async def _queues(self, _request: web.Request) -> web.Response:
+        return _json({"queues": await self._node.queues()})
+
+    async def _queue(self, request: web.Request) -> web.Response:
+        name = request.query.get("name", "")
+        match request.match_info["verb"]:
+            case "suspend":
+                await self._node.suspend_queue(name)
+            case "resume":
+                await self._node.resume_queue(name)
+            case "clear":
+                return _json({"dropped": await self._node.clear_queue(name)})
+            case verb:
+                raise UsageError(f"{verb!r}: is none of suspend, resume, clear")
+        return _json({"done": True})
+
+    async def _reload(self, _request: web.Request) -> web.Response:
+        return _json(await self._node.reload())
+
+    async def _processing(self, request: web.Request) -> web.Response:
+        enabled = (await _body(request)).get("enabled")
+        if not isinstance(enabled, bool):
+            raise UsageError("enabled: must be true or false")
+        await self._node.set_processing(enabled=enabled)
+        return _json({"done": True})
+
+    async def _schedules(self, _request: web.Request) -> web.Response:
+        return _json({"schedules": await self._node.schedules()})
+
+    async def _schedule(self, request: web.Request) -> web.Response:
+        body = await _body(request)
+        topic, when = body.get("topic"), body.get("when")
+        how = {name: body[name] for name in HOW if name in body}
+        if not isinstance(topic, str) or not isinstance(when, dict):
+            raise UsageError("topic or when: is missing")
+        if not all(isinstance(word, str) for word in how.values()) or not when.keys() <= set(Kind):
+            raise UsageError("when: names no kind of times, or a word is no text")
+        made = await self._node.schedule_encoded(
+            check_topic(topic),
+            encoded_from_json(body),
+            when,
+            options_from_json(body.get("options", {})),
+            **how,
+        )
+        return _json(made, status=201)
+
+    async def _schedule_info(self, request: web.Request) -> web.Response:
+        return _json(await self._node.schedule_info(request.match_info["id"]))
+
+    async def _unschedule(self, request: web.Request) -> web.Response:
+        await self._node.remove_schedule(request.match_info["id"])
+        return _json({"done": True})
+
+    async def _suspend_schedule(self, request: web.Request) -> web.Response:
+        return _json(await self._node.suspend_schedule(request.match_info["id"]))
+
+    async def _resume_schedule(self, request: web.Request) -> web.Response:
+        return _json(await self._node.resume_schedule(request.match_info["id"]))
+
+    async def _requeue(self, request: web.Request) -> web.Response:
+        job = await self._node.requeue(request.match_info["id"])
+        return _json({"id": job.id, "topic": job.topic})
+
+    async def _set_priority(self, request: web.Request) -> web.Response:
+        priority = (await _body(request)).get("priority")
+        if type(priority) is not int:
+            raise UsageError("priority: is no whole number")
+        job = await self._node.set_priority(request.match_info["id"], priority)
+        return _json({"id": job.id, "topic": job.topic})
+
     async def _wait(self, request: web.Request) -> web.Response:
         job = await self._node.job(request.match_info["id"])
         return _json(await job.wait())
@@ -129,6 +219,17 @@ class Routes:
     async def _result(self, request: web.Request) -> web.Response:
         job = await self._node.job(request.match_info["id"])
         return _json(encoded_to_json(encode(await job.result(), "result")))
+
+    async def _all_events(self, request: web.Request) -> web.StreamResponse:
+        topic = check_pattern(request.query.get("topic", "**"))
+        return await _stream(request, self._node.event_lines(topic))
+
+    async def _statistics(self, _request: web.Request) -> web.Response:
+        return _json(await self._node.statistics())
+
+    async def _reset_statistics(self, _request: web.Request) -> web.Response:
+        await self._node.reset_statistics()
+        return _json({"done": True})
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         job = await self._node.job(request.match_info["id"])
@@ -158,7 +259,7 @@ def _refusal(error: OffloadError, status: int | None = None) -> web.Response:
 
 def _status_of(error: OffloadError) -> int:
     match error:
-        case JobNotFound():
+        case JobNotFound() | ScheduleNotFound():
             return 404
         case Conflict() | JobFailed():
             return 409
@@ -199,11 +300,16 @@ async def _body(request: web.Request) -> dict[str, Any]:
     return body
 
 
-def _state(word: str) -> State:
-    try:
-        return State(word)
-    except ValueError:
-        raise UsageError(f"state {word!r}: is none of {', '.join(State)}") from None
+def _wanted(request: web.Request) -> dict[str, Any]:
+    """Return the words of a request by which jobs are found, checked as far as they can be here."""
+    asked = request.query
+    words: dict[str, Any] = {"states": asked.getall("state", []), "topic": asked.get("topic", "**")}
+    if "where" in asked:
+        words["where"] = asked.getall("where")
+    given = ("match", "since", "until", "worker", "queue", "origin")
+    words |= {name: asked[name] for name in given if name in asked}
+    query(0.0, **{name: word for name, word in words.items() if name != "origin"})
+    return words
 
 
 def _number(name: str, text: str) -> int:

@@ -7,7 +7,9 @@ request is answered with a sentence.
 
 import base64
 import binascii
+from collections.abc import Mapping
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -15,6 +17,7 @@ from offload import errors
 from offload.errors import OffloadError, Refused, UsageError
 from offload.job import Options
 from offload.payload import Encoded, File
+from offload.work.jobs import conditions_as_text
 
 
 def error_to_json(error: OffloadError) -> dict[str, Any]:
@@ -55,10 +58,41 @@ def encoded_from_json(body: dict[str, Any]) -> Encoded:
         return Encoded(
             base64.b64decode(body["payload"], validate=True),
             tuple(File(_absolute(path), str(name)) for path, name in body["files"]),
-            dict(body["fields"]),
+            _scalars(body["fields"]),
         )
     except (KeyError, TypeError, ValueError, binascii.Error) as error:
         raise UsageError(f"not an encoded value: {error}") from None
+
+
+def _scalars(fields: Any) -> dict[str, str | int | float]:
+    """Return searchable fields; raise ``TypeError`` for anything that is none."""
+    if not isinstance(fields, dict) or not all(
+        isinstance(value, str | int | float) for value in fields.values()
+    ):
+        raise TypeError("fields must be texts and numbers by name")
+    return fields
+
+
+def as_asked(words: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the words by which jobs are found as the parameters of a request."""
+    asked: list[tuple[str, str]] = []
+    for name, value in words.items():
+        match name, value:
+            case _, None:
+                continue
+            case "states", _:
+                states = [value] if isinstance(value, str) else value
+                asked += (("state", str(state)) for state in states)
+            case "where", _:
+                asked += (("where", text) for text in conditions_as_text(value))
+            case _, datetime():
+                asked.append((name, value.astimezone().isoformat()))
+            case (("since" | "until"), (int() | float())):
+                moment = datetime.fromtimestamp(value, UTC)
+                asked.append((name, moment.isoformat()))
+            case _:
+                asked.append((name, str(value)))
+    return asked
 
 
 def options_to_json(options: Options) -> dict[str, Any]:

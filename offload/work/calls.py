@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Final
 
 from offload import payload
-from offload.app import Cancel, Context, Retry
+from offload.app import Cancel, Consumer, Context, Retry
 from offload.errors import ArgumentMismatch, ConsumerError, Malformed, PayloadError
 from offload.payload import File
 from offload.work.arguments import bind
@@ -24,6 +24,7 @@ from offload.work.jobs import Outcome, Result
 REASON_LIMIT: Final = 1_000  # characters; an outcome travels in one frame with many others
 TRACEBACK_LIMIT: Final = 16_000
 PROGRESS_EVERY_S: Final = 0.1
+LINES_PER_S: Final = 500
 _OURS: Final = (f"{Path(__file__).parents[1]}{os.sep}", "<frozen importlib")
 # The same call would end in the same way.
 _FINAL: Final = (Cancel, ArgumentMismatch, PayloadError, Malformed, ConsumerError)
@@ -39,6 +40,9 @@ class Task:
         files: The input files, in the order of their indexes; they are in ``folder``.
         folder: The private folder of this attempt; it may have to be made.
         timeout_s: Longest run; None: the consumer's own.
+        properties: What earlier attempts have kept, as a JSON object, or "".
+        lease_until_s: Until when it may run (``ticks.ticks_s``), unless that is renewed; None: for
+            ever.
     """
 
     store_id: str
@@ -50,11 +54,19 @@ class Task:
     files: tuple[File, ...]
     folder: Path
     timeout_s: float | None = None
+    properties: str = ""
+    lease_until_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """A line that a job logged (``log``), or how far it is (``progress``, JSON)."""
+    """
+    What a job says while it runs.
+
+    A line that it logged (``log``), how far it is (``progress``, JSON), a value ahead of the
+    result (``partial``, packed, in base64), or what it keeps (``properties``, a JSON object; null
+    takes a property away).
+    """
 
     kind: str
     text: str
@@ -71,7 +83,7 @@ class Ran:
 
 class Voice:
     """
-    What a consumer says, with the flood of its progress thinned out.
+    What a consumer says, with the flood of its progress and its lines thinned out.
 
     The last progress is always said, at the latest by ``finish``.
     """
@@ -80,15 +92,19 @@ class Voice:
         self._say = say
         self._unsaid: str | None = None
         self._said_at = float("-inf")
+        self._since = float("-inf")
+        self._lines = 0
 
     def say(self, kind: str, text: str) -> None:
-        """Pass on a line at once, progress every now and then."""
+        """Pass on a line at once, progress every now and then, properties always."""
         if kind == "progress":
             now = time.monotonic()
             if now - self._said_at < PROGRESS_EVERY_S:
                 self._unsaid = text
                 return
             self._said_at, self._unsaid = now, None
+        elif kind != "properties" and not self._has_room():
+            return
         self._say(kind, text)
 
     def finish(self) -> None:
@@ -96,6 +112,20 @@ class Voice:
         if self._unsaid is not None:
             self._say("progress", self._unsaid)
             self._unsaid = None
+        self._confess()
+
+    def _has_room(self) -> bool:
+        now = time.monotonic()
+        if now - self._since >= 1:
+            self._confess()
+            self._since, self._lines = now, 0
+        self._lines += 1
+        return self._lines <= LINES_PER_S
+
+    def _confess(self) -> None:
+        left_out, self._lines = self._lines - LINES_PER_S, 0
+        if left_out > 0:
+            self._say("log", f"… {left_out} lines left out: more than {LINES_PER_S} in a second")
 
 
 def context_of(
@@ -110,6 +140,7 @@ def context_of(
         folder=task.folder,
         say=say,
         stopping=stopping,
+        properties=task.properties,
     )
 
 
@@ -129,15 +160,46 @@ def arguments_of(
     return bind(function, arguments, context)
 
 
-def returned(value: Any, run_s: float) -> Ran:
-    """Return what comes of a consumer that returned ``value``; raise ``PayloadError``."""
+def is_later(consumer: Consumer, context: Context, value: Any) -> bool:
+    """
+    Say whether the answer is not the ``value`` that was returned, but comes, or came, otherwise.
+
+    Raises:
+        ConsumerError: If it never can come.
+    """
+    if not context.answer.pending(value):
+        return False
+    if not consumer.takes_context:
+        context.answer.close()
+        raise ConsumerError(
+            consumer.qualname,
+            "answers later, but nobody could: it needs a Context, whose finish() is called",
+        )
+    return True
+
+
+def returned(value: Any, run_s: float, outputs: tuple[File, ...] = ()) -> Ran:
+    """
+    Return what comes of a consumer that returned ``value``; raise ``PayloadError``.
+
+    Args:
+        value: May hold files.
+        run_s: How long it took.
+        outputs: Files that travel too, if ``value`` does not hold them.
+    """
     encoded = payload.encode(value, "result")
-    files = tuple(File(file.path.absolute(), file.name) for file in encoded.files)
+    files = _output_files(encoded.files, outputs) if encoded.files or outputs else ()
+    return Ran(Outcome(Result.SUCCEEDED, value=encoded.data, run_s=run_s), files)
+
+
+def _output_files(held: tuple[File, ...], declared: tuple[File, ...]) -> tuple[File, ...]:
+    every = (*held, *(file for file in declared if file not in held))
+    files = tuple(File(file.path.absolute(), file.name) for file in every)
     for file in files:
         if not file.path.is_file():
             what = "is a directory" if file.path.is_dir() else "does not exist"
             raise PayloadError("result", f"the output file {file.path} {what}")
-    return Ran(Outcome(Result.SUCCEEDED, value=encoded.data, run_s=run_s), files)
+    return files
 
 
 def failed(error: BaseException, give_up_on: tuple[type[BaseException], ...], run_s: float) -> Ran:

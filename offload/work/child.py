@@ -21,7 +21,7 @@ from queue import SimpleQueue
 from typing import Any, Final
 
 from offload import codec
-from offload.app import Consumer, Home, apps_known, load_home
+from offload.app import Consumer, Context, Home, apps_known, load_home
 from offload.errors import ConsumerError, Malformed
 from offload.payload import File
 from offload.work.calls import (
@@ -30,11 +30,15 @@ from offload.work.calls import (
     Voice,
     arguments_of,
     context_of,
+    ended,
     failed,
     flush,
+    is_later,
     returned,
 )
+from offload.work.fuse import Fuse
 from offload.work.jobs import Outcome, Result
+from offload.work.programs import Command, ProgramCrashed, run_program
 
 HEADER: Final = struct.Struct(">I")
 FRAME_LIMIT: Final = 1 << 30
@@ -87,6 +91,8 @@ def task_fields(task: Task) -> dict[str, Any]:
         "payload": task.payload,
         "files": [[str(file.path), file.name] for file in task.files],
         "folder": str(task.folder),
+        "properties": task.properties,
+        "lease_until_s": task.lease_until_s,
     }
 
 
@@ -103,6 +109,7 @@ class Child:
         self._sending = threading.Lock()  # a consumer may log from threads of its own
         self._tasks: SimpleQueue[tuple[dict[str, Any], threading.Event]] = SimpleQueue()
         self._consumers: dict[tuple[str, ...], Consumer] = {}
+        self._fuse = Fuse()
         self._libc = ctypes.CDLL(None)
         self._folder = Path.cwd()
 
@@ -126,6 +133,8 @@ class Child:
                             self._tasks.put((fields, stopping))
                         case "stop":
                             stopping.set()
+                        case "renew":
+                            self._fuse.renew(fields["until_s"])
         finally:
             end_group()
 
@@ -135,7 +144,8 @@ class Child:
         ran = self._ran(fields, voice, stopping)
         voice.finish()
         self._flush()
-        clean = not _leftovers(threads) and self._is_back()
+        unhurt = self._fuse.disarm()  # here, in the main thread, and before it reports
+        clean = unhurt and not _leftovers(threads) and self._is_back()
         self._send(
             {
                 "kind": "done",
@@ -148,19 +158,41 @@ class Child:
     def _ran(self, fields: dict[str, Any], voice: Voice, stopping: threading.Event) -> Ran:
         """Run one task, whatever it raises; its time begins when the consumer is called."""
         give_up_on: tuple[type[BaseException], ...] = ()
+        context: Context | None = None
         began = time.monotonic()
         try:
-            consumer = self._consumer(fields.pop("home"), fields.pop("name"))
-            give_up_on = consumer.give_up_on
+            who = {name: fields.pop(name, None) for name in ("command", "home", "name")}
             task = _task(fields)
+            if task.lease_until_s is not None:
+                self._fuse.arm(task.lease_until_s)
             context = context_of(task, voice.say, stopping.is_set)
+            if who["command"]:
+                value = run_program(_command(who["command"]), task, context)
+                return returned(value, time.monotonic() - began)
+            consumer = self._consumer(who["home"], who["name"])
+            give_up_on = consumer.give_up_on
             arguments, named = arguments_of(consumer.function, task, context)
             began = time.monotonic()
             value = consumer.function(*arguments, **named)
+            if is_later(consumer, context, value):
+                value = self._awaited(context)
             run_s = time.monotonic() - began
-            return _limited(returned(value, run_s))
+            return _limited(returned(value, run_s, context.outputs))
+        except ProgramCrashed as error:
+            return ended(Result.CRASHED, str(error), time.monotonic() - began)
         except BaseException as error:  # even sys.exit(): the next job may need this process
             return failed(error, give_up_on, time.monotonic() - began)
+        finally:
+            if context is not None:
+                context.answer.close()
+
+    def _awaited(self, context: Context) -> Any:
+        """Return what the job is finished with by another thread, however long that takes."""
+        self._send({"kind": "later"})
+        over = threading.Event()
+        context.answer.on_settled(over.set)
+        over.wait()
+        return context.answer.take()
 
     def _consumer(self, home: list[str], name: list[str]) -> Consumer:
         """Return the consumer of that name, imported once; tell the daemon when it is there."""
@@ -193,6 +225,11 @@ class Child:
     def _send(self, fields: dict[str, Any]) -> None:
         with self._sending:
             self._channel.sendall(frame(fields))
+
+
+def _command(fields: list[Any]) -> Command:
+    arguments, give_up_exit_codes = fields
+    return Command(tuple(arguments), tuple(give_up_exit_codes))
 
 
 def _declared(home: Home, pattern: str, qualname: str) -> Consumer:

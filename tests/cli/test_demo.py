@@ -1,22 +1,27 @@
 """The demo: what it proves, and that it cannot be fooled."""
 
+import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 from PIL import Image
 
-from offload.cli import demo
-from offload.cli.demo import audit, consumer, ledger, pictures, play, sheet
+from offload.cli import demo, shell
+from offload.cli.demo import audit, consumer, ledger, pictures, play, room, sheet
 from offload.errors import UsageError
 from offload.payload import File
 
@@ -27,6 +32,8 @@ KILLED, OTHER = "worker-2", "worker-1"
 
 class Context:
     """Stands for what a consumer is told of its job."""
+
+    stopping = False
 
     def __init__(self, job_id: str, attempt: int, folder: Path) -> None:
         self.job_id, self.attempt, self.folder = job_id, attempt, folder
@@ -249,6 +256,21 @@ class TestTheFolderGivenToTheDemo:
         files = play.files_in(tmp_path, tmp_path / "out")
         assert [str(path.relative_to(tmp_path)) for path in files] == ["a.png", "b/2.png"]
 
+    @pytest.mark.parametrize("name", [".", "demo-out", "demo-out/best"])
+    def test_must_lie_outside_the_results(
+        self, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        photo = tmp_path / name / "0001-a.jpg"
+        photo.parent.mkdir(parents=True, exist_ok=True)
+        photo.touch()
+        (tmp_path / "link").symlink_to(photo.parent)
+        out = Path("." if name == "." else "demo-out")
+        for folder in (Path(name), tmp_path / "link"):
+            with pytest.raises(UsageError, match="is where the results go"):
+                play.play(folder, out)
+        assert photo.exists()
+
     def test_may_hold_names_that_cannot_travel(self, tmp_path: Path) -> None:
         path = tmp_path / "a:b <öl>.jpg"
         path.write_bytes(b"x")
@@ -262,11 +284,42 @@ class TestTheFolderForTheResults:
         with pytest.raises(UsageError, match="not from a demo"):
             play.clear(tmp_path)
 
+    def test_is_left_alone_if_its_page_is_not_even_text(self, tmp_path: Path) -> None:
+        (tmp_path / play.SHEET).write_bytes(b"\xff\xfe\x00")
+        with pytest.raises(UsageError, match="not from a demo"):
+            play.clear(tmp_path)
+
     def test_is_emptied_of_a_former_demo(self, tmp_path: Path) -> None:
         play.clear(tmp_path)
         (tmp_path / "0001-a.jpg").touch()
         play.clear(tmp_path)
         assert [path.name for path in tmp_path.iterdir()] == [play.SHEET]
+
+
+class TestTheFolderOfADemoThatWasKilled:
+    def test_is_removed_by_the_next_one(self, tmp_path: Path) -> None:
+        left = tmp_path / f"{room.PREFIX}left"
+        (left / "first").mkdir(parents=True)
+        (left / "lock").touch()
+        room.sweep(tmp_path)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_stays_while_anybody_of_it_lives(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+        with room.room() as (folder, handle):
+            held = [sys.executable, "-c", "input()"]
+            with subprocess.Popen(held, stdin=subprocess.PIPE, pass_fds=(handle,)) as child:
+                room.sweep()
+                assert folder.is_dir()
+                assert child.poll() is None
+
+    def test_is_left_alone_if_it_is_not_from_a_demo(self, tmp_path: Path) -> None:
+        (tmp_path / f"{room.PREFIX}notes").mkdir()
+        (tmp_path / f"{room.PREFIX}link").symlink_to(tmp_path)
+        room.sweep(tmp_path)
+        assert len(list(tmp_path.iterdir())) == 2
 
 
 class TestMadePictures:
@@ -283,7 +336,7 @@ class TestMadePictures:
 
 def test_without_pillow_the_demo_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "PIL", None)
-    with pytest.raises(UsageError, match=re.escape("pip install 'offload[demo]'")):
+    with pytest.raises(UsageError, match=re.escape("pip install '.[demo]'")):
         demo.demo(None)
 
 
@@ -310,6 +363,113 @@ def children_of(process: subprocess.Popen[str], wanted: int) -> list[int]:
     while len(found := listing.read_text().split()) < wanted and time.monotonic() < until:
         time.sleep(0.01)
     return [int(pid) for pid in found]
+
+
+def lives(pid: int) -> bool:
+    """Say whether a process runs: one whose parent was killed may stay on as a mere entry."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+@dataclass
+class Finished:
+    """A real demo that is over: what was judged, what it told, and how it ended."""
+
+    photos: list[audit.Photo]
+    out: Path
+    killed: str
+    told: str = ""
+    code: int = -1
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """A demo with ten files, real photos where there are some, run in this process."""
+    place = tmp_path_factory.mktemp("finished")
+    folder = place / "photos"
+    folder.mkdir()
+    photos = sorted(REAL_PHOTOS.rglob("*.[jp][pn]g"), key=lambda path: path.stat().st_size)
+    for path in photos[:8]:
+        shutil.copy(path, folder)
+    for number in range(10 - len(photos[:8])):
+        Image.effect_noise((700 - 40 * number, 400), 50).save(folder / f"noise {number}.png")
+    over: list[Finished] = []
+
+    def examine(*judged: Any) -> audit.Verdict:
+        over.append(Finished(*judged))
+        return looked(*judged)
+
+    words = io.StringIO()
+    looked = play.examine
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(words):
+        patch.setattr(play, "examine", examine)
+        patch.setenv("PYTHONPATH", str(ROOT))
+        code = shell.run(["demo", str(folder), "--out", str(place / "demo-out")])
+    return replace(over[0], told=words.getvalue(), code=code)
+
+
+class TestARealDemoInWhichAllIsWell:
+    def test_ends_with_0(self, finished: Finished) -> None:
+        assert finished.code == 0, finished.told
+        assert re.search(r"^lost +0$", finished.told, re.MULTILINE), finished.told
+        assert re.search(r"^done +10 ", finished.told, re.MULTILINE), finished.told
+        assert len(list(finished.out.glob("*.jpg"))) == 10
+
+    def test_moves_a_job_of_the_worker_that_it_kills(self, finished: Finished) -> None:
+        assert re.search(r"^moved +[1-9]\d* after the kill", finished.told, re.MULTILINE)
+
+    def test_says_how_soon_the_instances_see_each_other(self, finished: Finished) -> None:
+        told = re.search(r"see each other (\d+\.\d) s after the last one is up", finished.told)
+        assert told, finished.told
+        assert float(told[1]) < 3  # 1 s is the figure; this machine may be busy
+
+
+class TestARealDemoThatWasTamperedWith:
+    @pytest.fixture
+    def verdict(self, finished: Finished, tmp_path: Path) -> Callable[..., audit.Verdict]:
+        """Judges a copy of the finished demo, after something was done to it."""
+
+        def judged(tamper: Callable[[Path], Any]) -> audit.Verdict:
+            out = shutil.copytree(finished.out, tmp_path / "demo-out")
+            tamper(out)
+            return play.examine(finished.photos, out, finished.killed)
+
+        return judged
+
+    def test_fails_for_a_thumbnail_that_is_deleted(
+        self, finished: Finished, verdict: Callable[..., audit.Verdict]
+    ) -> None:
+        told = verdict(lambda out: sorted(out.glob("*.jpg"))[3].unlink())
+        photo = finished.photos[3]
+        assert told.faults == [f"job {photo.job_id} ({photo.name}): lost, there is no thumbnail"]
+        assert told.exit_code == 1
+
+    def test_fails_for_an_outcome_that_is_there_twice(
+        self, finished: Finished, verdict: Callable[..., audit.Verdict]
+    ) -> None:
+        def double(out: Path) -> None:
+            first = min(out.glob("*.jpg"))
+            shutil.copy(first, first.with_stem(first.stem + " (2)"))
+
+        told, photo = verdict(double), finished.photos[0]
+        assert f"job {photo.job_id} ({photo.name}): more than one outcome" in told.faults[0]
+        assert told.exit_code == 1
+
+    def test_fails_for_an_outcome_that_is_suppressed(
+        self, finished: Finished, verdict: Callable[..., audit.Verdict]
+    ) -> None:
+        photo = finished.photos[5]
+
+        def suppress(out: Path) -> None:
+            ledger_file = out / play.LEDGER
+            lines = ledger_file.read_text().splitlines(keepends=True)
+            ledger_file.write_text("".join(x for x in lines if photo.job_id not in x))
+
+        told = verdict(suppress)
+        assert any(photo.job_id in f and "which the ledger lacks" in f for f in told.faults)
+        assert told.exit_code == 1
 
 
 class TestARealDemo:
@@ -341,6 +501,26 @@ class TestARealDemo:
         told = process.communicate(timeout=60)[0]
         assert process.returncode == play.INTERRUPTED, told
         assert [pid for pid in instances if Path(f"/proc/{pid}").exists()] == []
+        assert list((tmp_path / "temp").iterdir()) == []
+
+    @pytest.mark.skipif(not Path("/proc").is_dir(), reason="reads /proc")
+    def test_leaves_no_process_behind_when_it_is_killed(
+        self, tmp_path: Path, small_pictures: Path
+    ) -> None:
+        process = start(tmp_path, small_pictures.name)
+        processes = children_of(process, 3)
+        reader = ledger.Reader(tmp_path / "demo-out" / play.LEDGER)
+        until = time.monotonic() + 60
+        while not (lines := reader.fresh()) and time.monotonic() < until:
+            time.sleep(0.01)
+        process.kill()
+        process.communicate(timeout=60)
+        processes += [line.pid for line in lines]
+        while any(map(lives, processes)) and time.monotonic() < until:
+            time.sleep(0.02)
+        assert lines
+        assert [pid for pid in processes if lives(pid)] == []
+        room.sweep(tmp_path / "temp")
         assert list((tmp_path / "temp").iterdir()) == []
 
     def test_refuses_a_folder_that_is_not_there_in_one_sentence(self, tmp_path: Path) -> None:

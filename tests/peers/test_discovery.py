@@ -17,7 +17,7 @@ from offload.clock import SystemClock
 from offload.errors import ConfigError, PeerRefused, PeerUnreachable
 from offload.events import Bus
 from offload.peers.discovery import Discovery, Settings, mdns
-from offload.peers.discovery.addresses import make_plan, parse_address
+from offload.peers.discovery.addresses import check_interfaces, make_plan, parse_address
 from offload.peers.discovery.candidates import CANDIDATE_LIMIT, Candidates
 from offload.peers.discovery.mdns import Callbacks, Mdns
 from offload.peers.discovery.remembered import KEEP_S, Remembered, load, save
@@ -240,6 +240,15 @@ class TestAnInstanceThatListens:
     def test_uses_a_virtual_interface_that_was_named(self, interfaces: None) -> None:
         plan = make_plan(["0.0.0.0"], port=4711, interfaces=["docker0"])
         assert plan.addresses == (("172.17.0.1", 4711),)
+
+    def test_uses_the_address_that_was_named_and_no_other(self, interfaces: None) -> None:
+        plan = make_plan(["0.0.0.0"], port=4711, interfaces=["172.17.0.1"])
+        assert plan.interfaces == ("172.17.0.1",)
+
+    def test_refuses_an_interface_that_is_not_here(self, interfaces: None) -> None:
+        check_interfaces(["eth0", "198.51.100.1", "::1"])
+        with pytest.raises(ConfigError, match=r"^discovery\.interfaces: no interface eth99 here;"):
+            check_interfaces(["eth0", "eth99"])
 
     def test_lets_others_try_first_what_is_advertised(self, interfaces: None) -> None:
         plan = make_plan(["0.0.0.0"], port=4711, advertise=["gate.example:80"])

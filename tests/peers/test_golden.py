@@ -12,10 +12,13 @@ from typing import Any
 import pytest
 
 from offload import codec
+from offload.calendar import Kind, Times
 from offload.errors import Malformed
+from offload.payload import Encoded
 from offload.peers.topology import Announcement
 from offload.peers.transport import frames
 from offload.peers.transport.frames import KINDS, Close, Hello
+from offload.scheduler.records import Schedule, make
 from offload.work.jobs import Delivery, FileEntry, Outcome, Result, Spec
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -53,6 +56,13 @@ OUTCOME = Outcome(
     files=(FileEntry("out.jpg", SHA256, 9, executable=True),),
     run_s=0.25,
 )
+SCHEDULE = make(
+    "image/clean",
+    Encoded(b"\x81\xa4days\x07", (), {"days": 7}),
+    Times.of(Kind.DAILY, "02:30", "Europe/Berlin"),
+    scope="topology",
+    now=1600000000.0,
+)
 SENT: dict[str, dict[str, Any]] = {
     "hello": HELLO.to_wire(),
     "error": {"reason": "frame 0 is not [kind, {fields}]", "count": 1},
@@ -89,6 +99,16 @@ SENT: dict[str, dict[str, Any]] = {
     "news": {"job": [STORE, JOB], "attempt": 1, "items": [[1700000000.0, "log", "half done"]]},
     "want": {"sha256": SHA256, "size": 1_000_000, "offset": 65536},
     "missing": {"sha256": SHA256},
+    "schedule": {
+        "id": SCHEDULE.id,
+        "fired": 1700000000.0,
+        "by": ADA,
+        "sure": True,
+        "schedule": SCHEDULE.to_wire(),
+    },
+    "schedules": {"count": 1},
+    "firing": {"id": SCHEDULE.id, "due": 1700000000.0, "sure": False, "spread": False},
+    "allowed": {"id": SCHEDULE.id, "due": 1700000000.0, "allowed": True},
 }
 
 
@@ -115,6 +135,7 @@ class TestAFrame:
         assert Announcement.from_wire(fields("announce")["announcement"]) == ANNOUNCEMENT
         assert Spec.from_envelope(fields("offer")["spec"], None) == SPEC
         assert Outcome.from_wire(fields("outcome")["outcome"]) == OUTCOME
+        assert Schedule.from_wire(fields("schedule")["schedule"]) == SCHEDULE
 
 
 class TestAMessage:
@@ -164,6 +185,8 @@ class TestAHello:
             {"port": -1},
             {"realm": None},
             {"uptime_s": "long"},
+            {"name": "\x1b]0;gotcha\x07"},
+            {"name": "x" * 65},
         ],
         ids=str,
     )
@@ -194,6 +217,13 @@ class TestAHello:
     def test_is_refused_for_one_reason(self, change: dict[str, Any], refusal: Close | None) -> None:
         answer = frames.refusal(HELLO, Hello.from_wire(HELLO.to_wire() | change))
         assert (None if answer is None else answer[0]) == refusal
+
+
+class TestAnAnnouncement:
+    @pytest.mark.parametrize("name", ["a\x1b[2J", "two\nlines", "\u202eevil", "x" * 65, None, 7])
+    def test_has_a_name_that_can_be_shown(self, name: Any) -> None:
+        with pytest.raises(Malformed, match="name: not a printable text"):
+            Announcement.from_wire(ANNOUNCEMENT.to_wire() | {"name": name})
 
 
 # From the corpus of FAULTS G32: what MessagePack can be told to do.

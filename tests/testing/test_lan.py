@@ -69,31 +69,31 @@ class TestACut:
     async def test_is_no_answer_and_a_crash_a_refusal(self, lan: Lan) -> None:
         ada, bob = await lan.node(), await lan.node()
         lan.cut(ada)
-        ada._transport.drop(bob.id, "a test")
+        ada._house.transport.drop(bob.id, "a test")
         await lan.settle()
         with pytest.raises(PeerUnreachable, match="no answer"):
-            await ada._transport.dial("127.0.0.1", bob._transport.port)
+            await ada._house.transport.dial("127.0.0.1", bob._house.transport.port)
         with pytest.raises(PeerUnreachable, match="no link"):
-            await ada._transport.fetch(bob.id, "0" * 64, 1)
+            await ada._house.transport.fetch(bob.id, "0" * 64, 1)
         await lan.crash(bob)
         lan.heal()
         with pytest.raises(PeerRefused):
-            await ada._transport.dial("127.0.0.1", bob._transport.port)
+            await ada._house.transport.dial("127.0.0.1", bob._house.transport.port)
 
 
 async def test_a_blob_that_is_not_there_is_missing(lan: Lan) -> None:
     ada, bob = await lan.node(), await lan.node()
     with pytest.raises(BlobMissing):
-        await ada._transport.fetch(bob.id, "0" * 64, 1)
+        await ada._house.transport.fetch(bob.id, "0" * 64, 1)
 
 
 async def test_malformed_frames_are_answered_and_change_nothing(lan: Lan) -> None:
     ada, bob = await lan.node(name="ada"), await lan.node(name="bob")
     for kind in ("offer", "holding", "beat", "nonsense"):
-        assert ada._transport.send(bob.id, kind, {"job": 7, "load": 7})
+        assert ada._house.transport.send(bob.id, kind, {"job": 7, "load": 7})
     await lan.settle()
     assert sees(ada) == sees(bob) == ["ada", "bob"]
-    assert not ada._transport.send("nobody", "offer", {})
+    assert not ada._house.transport.send("nobody", "offer", {})
 
 
 class TestUntil:
@@ -157,9 +157,13 @@ async def test_consumers_run_in_child_processes_too(lan: Lan, tmp_path: Path) ->
     assert await lan.until(desk.offload("work/pid"), within_s=3600) > 0
 
 
+# By name, whether or not it is installed, where pytest would find it by itself.
+PLUGINS = ("-p", "no:cacheprovider", "-p", "no:offload", "-p", "offload.testing.plugin")
+
+
 def run_pytest(folder: Path, *options: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options],
+        [sys.executable, "-m", "pytest", "-q", *PLUGINS, *options],
         cwd=folder,
         env={"PYTHONPATH": str(ROOT), "PATH": ""},
         capture_output=True,
@@ -174,7 +178,7 @@ class TestThePlugin:
         text = (ROOT / "docs" / "testing.md").read_text("utf-8")
         [example] = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
         (tmp_path / "test_example.py").write_text(example, "utf-8")
-        ran = run_pytest(tmp_path, "-p", "offload.testing.plugin", "-o", "asyncio_mode=auto")
+        ran = run_pytest(tmp_path, "-o", "asyncio_mode=auto")
         assert "1 passed" in ran.stdout, ran.stdout + ran.stderr
 
     def test_costs_those_nothing_who_do_not_use_it(self, tmp_path: Path) -> None:
@@ -185,5 +189,5 @@ class TestThePlugin:
             "    heavy = {'aiohttp', 'pydantic', 'zeroconf', 'offload.node'}\n"
             "    assert not heavy & sys.modules.keys()\n"
         )
-        ran = run_pytest(tmp_path, "-p", "offload.testing.plugin", "-p", "no:asyncio")
+        ran = run_pytest(tmp_path, "-p", "no:asyncio")
         assert "1 passed" in ran.stdout, ran.stdout + ran.stderr

@@ -2,8 +2,11 @@
 
 import asyncio
 import json
+import logging
 import os
 import pty
+import select
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -11,10 +14,10 @@ from typing import Any
 import pytest
 
 from offload import File
-from offload.cli import shell
-from offload.cli.following import describe
+from offload.cli import serving, shell
+from offload.cli.following import describe, show_result
 from offload.cli.submitting import arguments
-from offload.cli.terminal import age, printable, size
+from offload.cli.terminal import age, printable, say_json, size
 from offload.errors import JobFailed, StoreFault, UsageError
 
 Command = Callable[..., Awaitable[int]]
@@ -58,6 +61,18 @@ class TestTopology:
         assert rows[0] == "attic k3v9k3v9 - - up own leader 127.0.0.1:4711"
         assert rows[1].endswith("abcdabcd image/* 1/4 up 127.0.0.1:4712")
         assert "\x1b" not in lines[2]
+
+    @pytest.mark.parametrize(
+        "load",
+        [*({"queues": {"main": odd}} for odd in ([1, 2], ["a"], 5, [1, "2", 3], None)), 5, ["a"]],
+        ids=str,
+    )
+    async def test_shows_no_places_where_a_peer_says_nonsense(
+        self, load: Any, offload: Command, view: dict[str, Any], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        view["instances"][1]["load"] = load
+        assert await offload("topology") == 0
+        assert "image/* - up" in " ".join(capsys.readouterr().out.split())
 
     async def test_is_json_for_programs(
         self, offload: Command, view: dict[str, Any], capsys: pytest.CaptureFixture[str]
@@ -115,6 +130,14 @@ class TestSubmit:
     ) -> None:
         node.trouble = StoreFault("I/O error")
         assert await offload("submit", "image/x") == 3
+
+
+def read_all(screen: int) -> bytes:
+    """Return what was drawn; a terminal hands it out in pieces."""
+    drawn = b""
+    while select.select([screen], [], [], 0)[0]:
+        drawn += os.read(screen, 100_000)
+    return drawn
 
 
 class TestFollowing:
@@ -177,7 +200,7 @@ class TestFollowing:
             monkeypatch.setattr("sys.stdout", stdout)
             assert await offload("submit", "image/x", "--follow") == 0
             stdout.flush()
-            drawn = os.read(screen, 100_000).decode()
+            drawn = read_all(screen).decode()
         os.close(screen)
         assert "reading" in drawn
         assert drawn.rstrip().endswith("7")
@@ -230,6 +253,18 @@ class TestJobs:
         assert await offload("job", "remove", "01abc") == 0
         assert node.held == {}
 
+    async def test_are_stopped_added_again_and_removed_in_json(
+        self, node: Any, offload: Command, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        job = node.add()
+        told = []
+        for verb in ("stop", "retry", "remove"):
+            assert await offload("job", verb, job.id[:4], "--json") == 0
+            told.append(json.loads(capsys.readouterr().out))
+        assert told[0] == {"id": job.id, "stopped": True}
+        assert told[1] == {"id": "02new", "topic": job.topic}
+        assert told[2] == {"id": job.id, "removed": True}
+
     async def test_that_are_over_cannot_be_stopped(
         self, node: Any, offload: Command, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -250,6 +285,53 @@ class TestJobs:
         assert capsys.readouterr().out == "nobody takes it\n"
 
 
+class TestTextFromElsewhere:
+    """It comes from a job, a peer or the store, and must not reach the terminal raw."""
+
+    EVIL = "\x1b]0;gotcha\x07\x9b2J\u202e"
+
+    def told(self, capsys: pytest.CaptureFixture[str]) -> str:
+        captured = capsys.readouterr()
+        told = captured.out + captured.err
+        assert [c for c in told if not c.isprintable() and c not in "\t\n"] == []
+        return told
+
+    def test_in_a_result_is_harmless(self, capsys: pytest.CaptureFixture[str]) -> None:
+        show_result({"state": "succeeded", "value": f"a\tb\n{self.EVIL}c"})
+        show_result({"state": "succeeded", "outputs": [f"/tmp/{self.EVIL}"], "value": None})
+        assert self.told(capsys).startswith("a\tb\n")
+
+    def test_in_a_failure_is_harmless(self, capsys: pytest.CaptureFixture[str]) -> None:
+        error = {"message": "m", "traceback": f"Traceback\n  {self.EVIL}\nValueError: {self.EVIL}"}
+        show_result({"id": "01", "state": "error", "reason": self.EVIL, "error": error})
+        assert self.told(capsys).count("\n") == 4
+
+    def test_in_an_error_is_harmless(self, capsys: pytest.CaptureFixture[str]) -> None:
+        shell.refuse(UsageError(self.EVIL))
+        self.told(capsys)
+
+    @pytest.mark.parametrize("number", ["\x1b[2J", [1], {}, float("nan"), 10**400, True])
+    def test_in_place_of_a_number_is_harmless(self, number: Any) -> None:
+        event = {"kind": "progress", "done": number, "total": number, "eta_s": number, "text": 5}
+        assert describe(event).isprintable()
+
+    def test_in_json_is_escaped(self, capsys: pytest.CaptureFixture[str]) -> None:
+        value = {"name": self.EVIL + "\ud800é", "n": [float("inf"), 1.5]}
+        say_json(value)
+        assert json.loads(self.told(capsys)) == value | {"n": ["inf", 1.5]}
+
+    def test_in_the_log_is_a_line(self) -> None:
+        try:
+            raise ValueError(self.EVIL)
+        except ValueError:
+            trouble = sys.exc_info()
+        record = logging.makeLogRecord({"msg": f"a\n{self.EVIL}", "exc_info": trouble})
+        first, *rest = serving.Lines("%(message)s").format(record).split("\n")
+        assert first.startswith("a ")
+        assert rest[0].startswith("Traceback")
+        assert all(line.isprintable() for line in (first, *rest))
+
+
 class TestArguments:
     @pytest.mark.parametrize(
         ("text", "value"),
@@ -259,6 +341,9 @@ class TestArguments:
             ("[1, 2]", [1, 2]),
             ("abc", "abc"),
             ("NaN", "NaN"),
+            ("[-Infinity]", "[-Infinity]"),
+            ("1e400", "1e400"),
+            ("1.5e3", 1500.0),
             ("", ""),
             ("a=b", "a=b"),
             ("@@home", "@home"),
@@ -267,6 +352,13 @@ class TestArguments:
     )
     def test_are_json_or_text_or_files(self, text: str, value: object) -> None:
         assert arguments([], [f"x={text}"]) == {"x": value}
+
+    def test_that_are_files_get_names_that_can_travel(self) -> None:
+        given = arguments([Path("a/12:30.png")], ["x=@b/what?.txt"])
+        assert given == {
+            "0": File("a/12:30.png", "12_30.png"),
+            "x": File("b/what?.txt", "what_.txt"),
+        }
 
     @pytest.mark.parametrize("pair", ["x", "=1", "a b=1", "a-b=1"])
     def test_need_a_name(self, pair: str) -> None:

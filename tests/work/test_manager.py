@@ -286,12 +286,21 @@ class TestOutputFiles:
         assert (job.state, "../evil" in job.reason) == (State.ERROR, True)
         assert not list(tmp_path.rglob("*evil*"))
 
-    async def test_into_a_folder_that_cannot_be_end_the_job(
+    async def test_into_a_folder_that_cannot_be_are_refused_at_once(
         self, house: House, tmp_path: Path
     ) -> None:
         (tmp_path / "file").write_text("")
         options = Options(into=str(tmp_path / "file" / "into"))
-        job = await house.run(await house.add("file/two", options=options, text="new"))
+        with pytest.raises(UsageError, match=r"into: .* cannot be written"):
+            await house.add("file/two", options=options, text="new")
+
+    async def test_into_a_folder_that_cannot_be_any_more_end_the_job(
+        self, house: House, tmp_path: Path
+    ) -> None:
+        options = Options(into=str(tmp_path / "file" / "into"))
+        job = await house.add("file/two", options=options, text="new")
+        (tmp_path / "file").write_text("")
+        job = await house.run(job)
         assert job.state is State.ERROR
         assert "could not be placed" in job.reason
 
@@ -410,17 +419,17 @@ class TestAJobThatIsDropped:
     async def test_while_it_waits_is_in_the_history(self, house: House) -> None:
         """C003."""
         job = await house.add("math/half", number=4)
-        assert await house.manager.drop(job.id)
+        assert await house.manager.control.drop(job.id)
         assert (await house.job(job)).state is State.DROPPED
 
     async def test_from_the_history_is_gone(self, house: House) -> None:
         job = await house.run(await house.add("math/half", number=4))
-        assert await house.manager.drop(job.id)
+        assert await house.manager.control.drop(job.id)
         assert await house.store.job(job.id) is None
 
     async def test_while_it_runs_stays(self, house: House) -> None:
         job = await house.assign(await house.add("math/half", number=4))
-        assert not await house.manager.drop(job.id)
+        assert not await house.manager.control.drop(job.id)
         assert await house.job(job) == job
 
 

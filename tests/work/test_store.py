@@ -97,6 +97,16 @@ class TestAJobThatIsAdded:
             created_at=4.0,
             started_at=5.0,
             finished_at=6.0,
+            properties='{"page": 3}',
+            order_by="ada",
+            lane="by ada",
+            behind=True,
+            waits_since=7.0,
+            expires_at=8.0,
+            deadline_at=9.0,
+            run_at=10.0,
+            overdue=True,
+            again_of="older",
         )
         plain = Job(id="", topic="", queue="")
         changed = [f.name for f in fields(Job) if getattr(job, f.name) != getattr(plain, f.name)]

@@ -65,6 +65,8 @@ class TestAJobOfAnother:
             refused="no room",
             outcome=a_success(),
             at=5.5,
+            retry_count=4,
+            properties='{"page": 3}',
         )
         plain = Held("", "", "", HeldState.HAVE, 0)
         changed = [f.name for f in fields(Held) if getattr(held, f.name) != getattr(plain, f.name)]

@@ -1,5 +1,6 @@
 """What the store answers, in which order, and by which index."""
 
+import math
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
@@ -20,7 +21,7 @@ from offload.work.jobs import (
     digest,
     new_id,
 )
-from offload.work.store import HeldStep, Step, Store, reads, schema
+from offload.work.store import HeldStep, Step, Store, reads, schema, search
 
 SPEC = Spec("a", b"\x80", digest(b"\x80"))
 
@@ -195,28 +196,36 @@ class TestPurging:
         assert await store.purge(tomb_older_than=5.0) == 1
         assert len(await store.held(HeldState)) == 3
 
-    async def test_takes_history_that_is_old_enough(self, store: Store) -> None:
-        await added(store, state=State.SUCCEEDED, finished_at=1.0)
-        kept = [
-            await added(store, state=State.ERROR, finished_at=9.0),
-            await added(store, state=State.SUCCEEDED, finished_at=1.0, placing=1),
-            await added(store, finished_at=1.0),
-        ]
-        assert await store.purge(tomb_older_than=0.0, finished_older_than=5.0) == 1
-        assert await store.find() == kept[::-1]
-
-    async def test_takes_history_beyond_a_number(self, store: Store) -> None:
-        live = await added(store)
-        ended = [await added(store, state=State.SUCCEEDED) for _ in range(5)]
-        assert await store.purge(tomb_older_than=0.0, finished_beyond=2) == 3
-        assert await store.find() == [ended[4], ended[3], live]
-
     async def test_goes_on_until_all_of_it_is_gone(self, store: Store) -> None:
-        spec_of = [(Job(new_id(), "a", "main", state=State.ERROR), SPEC) for _ in range(1_200)]
-        for job, spec in spec_of:
-            await store.insert(job, spec)
-        assert await store.purge(tomb_older_than=0.0, finished_beyond=0) == 1_200
-        assert await store.counts() == {}
+        for number in range(1_200):
+            key = ("s" * 32, f"{number:026}")
+            held = Held(*key, "o" * 26, HeldState.TOMB, 1, at=1.0)
+            await store.change_held([(key, lambda _, held=held: HeldStep(None, held))])
+        assert await store.purge(tomb_older_than=5.0) == 1_200
+        assert await store.held([HeldState.TOMB]) == []
+
+
+class TestHistory:
+    async def test_is_read_from_the_oldest_end_on_page_by_page(self, store: Store) -> None:
+        ends = [5.0, 1.0, 5.0, 3.0, 9.0]
+        jobs = [await added(store, state=State.ERROR, finished_at=at) for at in ends]
+        await added(store, state=State.SUCCEEDED, finished_at=2.0)
+        first = await store.ended(State.ERROR, 9.0, (-math.inf, 0), 3)
+        assert [ended.seq for ended in first] == [jobs[n].seq for n in (1, 3, 0)]
+        after = first[-1].finished_at, first[-1].seq
+        second = await store.ended(State.ERROR, 9.0, after, 3)
+        assert [ended.seq for ended in second] == [jobs[2].seq]
+
+    async def test_alone_is_forgotten(self, store: Store) -> None:
+        gone = await added(store, state=State.SUCCEEDED)
+        kept = [
+            await added(store, state=State.SUCCEEDED, placing=1),
+            await added(store, state=State.ACTIVE),
+            await added(store),
+        ]
+        assert await store.forget([gone.seq, *(job.seq for job in kept), 999]) == 1
+        assert await store.find() == kept[::-1]
+        assert State.SUCCEEDED in await store.counts()  # the one whose files are being placed
 
 
 class TestAHundredThousandJobs:
@@ -236,8 +245,10 @@ class TestAHundredThousandJobs:
             (reads.QUEUED_TOPICS, (1.0,), {"jobs_ready", "jobs_waiting"}),
             (reads.NEXT_DUE, (1.0,), {"jobs_next"}),
             (reads.ASSIGNED, (), {"jobs_state"}),
+            (search.ENDED, ("error", 0.0, 1, 9.0, 9), {"jobs_ended"}),
+            (search.LIVE_COUNTS, (), {"jobs_state"}),
         ],
-        ids=["job", "due", "topics", "next", "assigned"],
+        ids=["job", "due", "topics", "next", "assigned", "ended", "live"],
     )
     def test_are_never_walked_through(
         self, tables: sqlite3.Connection, question: str, values: object, indexes: set[str]

@@ -351,7 +351,6 @@ class TestARowThatCannotBeRead:
         assert len(caplog.records) == 1
         assert self.BAD in caplog.text
         assert await damaged.unreadable() == [self.BAD]
-        assert await damaged.purge(tomb_older_than=1e9, finished_older_than=1e9) == 0
 
     async def test_can_be_removed(self, damaged: Store) -> None:
         await damaged.remove(self.BAD)

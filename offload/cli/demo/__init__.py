@@ -23,6 +23,6 @@ def demo(folder: Path | None = None, out: Path = OUT) -> int:
         UsageError: If Pillow is missing, ``folder`` cannot be read, or ``out`` is not ours.
     """
     if find_spec("PIL") is None:
-        raise UsageError("the demo needs Pillow; get it with: pip install 'offload[demo]'")
+        raise UsageError("the demo needs Pillow; get it with: pip install '.[demo]'")
     code: int = import_module("offload.cli.demo.play").play(folder, out)
     return code

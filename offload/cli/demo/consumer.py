@@ -29,7 +29,7 @@ def thumbnail(context: Context, photo: File, size: int = 256) -> File:
     ledger = Path(os.environ[LEDGER])
     line = Line(What.STARTED, context.job_id, context.attempt, os.environ[WORKER], os.getpid())
     append(ledger, line)
-    _stand_still(ledger, line)
+    _stand_still(ledger, line, context)
     try:
         image = _small(photo.path, size)
     except _UNREADABLE as error:
@@ -48,7 +48,7 @@ def digest_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _stand_still(ledger: Path, line: Line) -> None:
+def _stand_still(ledger: Path, line: Line, context: Context) -> None:
     # While the file is there, nothing that has begun can end: so whoever then kills this worker
     # knows, and need not guess, that it dies in the middle of this job.
     hold = Path(os.environ[HOLD])
@@ -56,7 +56,7 @@ def _stand_still(ledger: Path, line: Line) -> None:
         return
     append(ledger, replace(line, what=What.HELD))
     until = time.monotonic() + HOLD_LIMIT_S
-    while hold.exists() and time.monotonic() < until:
+    while hold.exists() and not context.stopping and time.monotonic() < until:
         time.sleep(0.01)
 
 

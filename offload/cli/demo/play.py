@@ -8,7 +8,6 @@ import time
 import warnings
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Final, TypeVar
 
 from PIL import Image
@@ -19,6 +18,7 @@ from offload.cli.demo.audit import Photo, Verdict
 from offload.cli.demo.batch import SIDE, Batch
 from offload.cli.demo.consumer import digest_of
 from offload.cli.demo.ledger import Reader
+from offload.cli.demo.room import room, sweep
 from offload.cli.demo.show import Show
 from offload.cli.demo.stage import Stage
 from offload.errors import UsageError
@@ -50,6 +50,8 @@ def files_in(folder: Path, out: Path) -> list[Path]:
     try:
         if not folder.is_dir():
             raise UsageError(f"{folder}: {'is no folder' if folder.exists() else 'does not exist'}")
+        if folder.resolve().is_relative_to(out.resolve()):
+            raise UsageError(f"{folder}: is where the results go; name another folder with --out")
         files = [path for path in _walk(folder, out.resolve()) if path.is_file()]
     except OSError as error:
         raise UsageError(f"{error.filename}: cannot be read ({error.strerror})") from None
@@ -72,13 +74,17 @@ def clear(out: Path) -> None:
     page = out / SHEET
     try:
         out.mkdir(parents=True, exist_ok=True)
-        if any(out.iterdir()) and not (page.is_file() and sheet.MARK in page.read_text("utf-8")):
+        if any(out.iterdir()) and sheet.MARK not in _text(page):
             raise UsageError(f"{out}: is there already and not from a demo; move it away")
         for path in (*out.glob(_THUMBS), out / LEDGER):
             path.unlink(missing_ok=True)
         page.write_text(sheet.under_way(), "utf-8")
     except OSError as error:
         raise UsageError(f"{out}: cannot be written ({error.strerror})") from None
+
+
+def _text(page: Path) -> str:
+    return page.read_text("utf-8", "replace") if page.is_file() else ""
 
 
 async def _until_signal(plot: Coroutine[Any, Any, int], console: Console) -> int:
@@ -100,16 +106,17 @@ async def _until_signal(plot: Coroutine[Any, Any, int], console: Console) -> int
 
 async def _perform(files: Sequence[Path] | None, out: Path, console: Console) -> int:
     began = time.monotonic()
-    with TemporaryDirectory(prefix="offload-demo-", ignore_cleanup_errors=True) as room:
+    await asyncio.to_thread(sweep)
+    with room() as (place, lock):
         with Show(console) as show:
             if files is None:
                 show.say(f"making {pictures.COUNT} pictures")
-                files = await _make_pictures(Path(room))
+                files = await _make_pictures(place)
             given = await _each(len(files), lambda n: look(files[n], n))
             show.total = len(given)
             total_bytes = sum(photo.size_bytes for photo, _file in given)
             show.say(f"{len(given)} files, {_megabytes(total_bytes)}")
-            batch = await _on_stage(Path(room), given, out, show)
+            batch = await _on_stage(Stage(place, out / LEDGER, lock), given, out, show)
         verdict = await asyncio.to_thread(examine, batch.photos, out, batch.killed)
         summary = summarise(batch.photos, verdict, batch.killed, time.monotonic() - began)
         (out / SHEET).write_text(sheet.page(batch.photos, verdict, summary), "utf-8")
@@ -118,14 +125,15 @@ async def _perform(files: Sequence[Path] | None, out: Path, console: Console) ->
 
 
 async def _on_stage(
-    room: Path, given: Sequence[tuple[Photo, File | None]], out: Path, show: Show
+    stage: Stage, given: Sequence[tuple[Photo, File | None]], out: Path, show: Show
 ) -> Batch:
-    ledger = out / LEDGER
-    async with Stage(room, ledger) as stage:
-        started_at = time.monotonic()
+    async with stage:
+        await stage.opened()
+        opened_at = time.monotonic()
         async with await stage.meet() as client:
-            show.say(f"three instances see each other after {time.monotonic() - started_at:.1f} s")
-            batch = Batch(stage, client, given, out=out, ledger=ledger, show=show)
+            spent_s = time.monotonic() - opened_at
+            show.say(f"three instances see each other {spent_s:.1f} s after the last one is up")
+            batch = Batch(stage, client, given, out=out, ledger=out / LEDGER, show=show)
             await batch.run()
     return batch
 
@@ -177,8 +185,8 @@ def _shape(path: Path) -> tuple[int, int]:
         return 0, 0
 
 
-async def _make_pictures(room: Path) -> list[Path]:
-    folder = room / "pictures"
+async def _make_pictures(place: Path) -> list[Path]:
+    folder = place / "pictures"
     folder.mkdir()
     return await _each(pictures.COUNT, lambda n: pictures.render(n, folder))
 

@@ -12,6 +12,7 @@ from rich.table import Table
 from offload.cli.demo.audit import Verdict
 from offload.cli.demo.ledger import Tally
 from offload.cli.demo.stage import FIRST, Player
+from offload.cli.terminal import printable
 
 
 class Show:
@@ -43,7 +44,7 @@ class Show:
 
     def say(self, sentence: str) -> None:
         """Print a sentence that stays."""
-        self._console.print(sentence, highlight=False, markup=False)
+        self._console.print(printable(sentence), highlight=False, markup=False)
 
     def draw(self, players: Iterable[Player], tally: Tally, *, added: int, spent_s: float) -> None:
         """Show the state of things, ``spent_s`` after the first job was added."""

@@ -76,16 +76,20 @@ class Stage:
     """
     Three instances on loopback below ``folder``, found by mDNS, in a realm of their own.
 
-    As a context it starts them, and on leaving ends whatever of them still runs.
+    As a context it starts them, and on leaving ends whatever of them still runs. Should the demo be
+    killed instead, a pipe from it ends, and they with it; until then they keep ``lock`` open.
     """
 
-    def __init__(self, folder: Path, ledger: Path) -> None:
+    def __init__(self, folder: Path, ledger: Path, lock: int) -> None:
         self.hold_file = folder / "hold"
         self._folder, self._ledger = folder, ledger
         self._realm = f"demo-{secrets.token_hex(6)}"
+        self._lock = lock
+        self._life: tuple[int, ...] = ()
         self.players: dict[str, Player] = {}
 
     async def __aenter__(self) -> Self:
+        self._life = os.pipe()  # nothing is ever written: it is open as long as we live
         try:
             for name in (FIRST, *WORKERS):
                 self.players[name] = await self._start(name)
@@ -101,6 +105,22 @@ class Stage:
         traceback: TracebackType | None,
     ) -> None:
         await self._end()
+
+    async def opened(self) -> None:
+        """
+        Return when the port of the last instance is open.
+
+        Raises:
+            Refused: If one of them ends, or that takes longer than ``START_LIMIT_S``.
+        """
+        try:
+            async with asyncio.timeout(START_LIMIT_S):
+                for player in self.players.values():
+                    while not await _answers(player.port):
+                        self.check_running()
+                        await asyncio.sleep(0.02)
+        except TimeoutError:
+            raise Refused(f"the instances were not up within {START_LIMIT_S:.0f} s") from None
 
     async def meet(self) -> Client:
         """
@@ -172,7 +192,9 @@ class Stage:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 *("-m", "offload", "run", "offload.cli.demo.consumer", "--config", str(config)),
-                stdin=asyncio.subprocess.DEVNULL,
+                "--until-eof",
+                stdin=self._life[0],
+                pass_fds=(self._lock,),
                 stdout=output,
                 stderr=output,
                 env=self._environment(name),
@@ -187,6 +209,13 @@ class Stage:
 
     async def _end(self) -> None:
         self.hold_file.unlink(missing_ok=True)
+        try:
+            await self._end_players()
+        finally:
+            for handle in self._life:
+                os.close(handle)
+
+    async def _end_players(self) -> None:
         running = [player.process for player in self.players.values() if player.running]
         for process in running:
             with contextlib.suppress(ProcessLookupError):
@@ -204,6 +233,17 @@ class Stage:
 
 def _can_draw(instance: Mapping[str, Any]) -> bool:
     return TOPIC in instance["topics"] and not instance["silent"]
+
+
+async def _answers(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except ConnectionRefusedError:
+        return False
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
+    return True
 
 
 def _alive(pid: int) -> bool:

@@ -104,7 +104,7 @@ class Incoming:
             elif (spec := await self._store.held_spec(key)) is not None:
                 queue = self._queue_name(spec.topic)
                 self._shelf.seats[key] = Seat(
-                    held, spec, 0, queue, allowed=False, since=self._opened_at
+                    held, spec, queue, allowed=False, since=self._opened_at
                 )
 
     async def tick(self, now: float) -> None:
@@ -132,6 +132,13 @@ class Incoming:
     async def hand_back(self, reason: str) -> None:
         """Drain: what is not done goes back to its origin, at no cost to the job."""
         await self._course.hand_back(reason)
+
+    async def hand_back_closed(self, closed: Callable[[str], str]) -> None:
+        """What has not begun in a queue for which ``closed`` gives a reason, goes back."""
+        for key, seat in tuple(self._shelf.seats.items()):
+            reason = closed(seat.queue)
+            if reason and not seat.running:
+                await self._course.give_back(key, reason)
 
     async def close(self) -> None:
         """End what runs in the background."""
@@ -227,7 +234,10 @@ class Incoming:
             return HeldStep((None, Reply.NOTHING, ""))
         spec = offer.spec
         wanted = Held(
-            *offer.key, peer, HeldState.HAVE, offer.attempt, spec.topic, spec.delivery, at=now
+            *(*offer.key, peer, HeldState.HAVE, offer.attempt, spec.topic, spec.delivery),
+            at=now,
+            retry_count=offer.retry_count,
+            properties=offer.properties,
         )
         refusal = refusal or self._refusal(peer, offer)
         kept, reply = worker.offered(held, wanted, refusal, self._store.boot)
@@ -241,7 +251,7 @@ class Incoming:
         if seat is None:
             queue = self._queue_name(offer.spec.topic)
             allowed = held.delivery is not Delivery.EXCLUSIVE
-            seat = Seat(held, offer.spec, offer.retry_count, queue, allowed, since=now)
+            seat = Seat(held, offer.spec, queue, allowed, since=now)
             self._shelf.seats[offer.key] = seat
         elif seat.held.attempt < held.attempt:
             seat.held, seat.since = held, now
@@ -255,6 +265,7 @@ class Incoming:
             seat.allowed = True
             self._shelf.terms.grant(key, sent_at)
             self._course.line_up(key, seat)
+            self._course.renew(key, seat)
 
     async def _answered(self, peer: str, ended: list[tuple[Key, Verdict]]) -> None:
         now = self._clock.now()

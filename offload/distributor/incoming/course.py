@@ -55,6 +55,11 @@ class Course:
             seat.entered = True
             self._tasks.start(self._fetch_and_enter(key, seat))
 
+    def renew(self, key: Key, seat: Seat) -> None:
+        """Tell the process of exclusive work that runs of its new lease: it ends with it."""
+        if seat.running and seat.held.delivery is Delivery.EXCLUSIVE:
+            self._manager.runs.renew(key[1], seat.running, self._shelf.terms.until(key))
+
     def let_go(self, key: Key, *, at_once: bool = False) -> None:
         """Forget the seat; whatever still runs of it is stopped, and leads to nothing."""
         seat = self._shelf.remove(key)
@@ -72,7 +77,7 @@ class Course:
             if seat.running:
                 self._manager.runs.stop(key[1], seat.running)
             else:
-                await self._give_back(key, reason)
+                await self.give_back(key, reason)
 
     async def close(self) -> None:
         """End what runs in the background."""
@@ -159,7 +164,10 @@ class Course:
     async def _outcome(self, key: Key, seat: Seat, reason: str) -> Outcome:
         if reason:
             return Outcome(Result.FAILED, reason=reason)
-        work = Work(key[0], key[1], seat.running, seat.retry_count, seat.spec)
+        held, until = seat.held, None
+        if held.delivery is Delivery.EXCLUSIVE:
+            until = self._shelf.terms.until(key)
+        work = Work(*key, seat.running, held.retry_count, seat.spec, held.properties, until)
         return await self._manager.runs.perform(work, partial(self._send_news, key, seat))
 
     def _send_news(self, key: Key, seat: Seat, news: News) -> None:
@@ -169,7 +177,7 @@ class Course:
 
     async def _conclude(self, key: Key, seat: Seat, outcome: Outcome) -> None:
         if self._handing_back and outcome.result is Result.STOPPED:
-            await self._give_back(key, HANDED_BACK)
+            await self.give_back(key, HANDED_BACK)
             return
         now = self._clock.now()
 
@@ -190,7 +198,8 @@ class Course:
             self._shelf.outbox[key] = Out(done)
             self._shelf.push(key, self._shelf.outbox[key], now)
 
-    async def _give_back(self, key: Key, reason: str) -> None:
+    async def give_back(self, key: Key, reason: str) -> None:
+        """Return a job that is not done to its origin, at no cost to the job."""
         now = self._clock.now()
 
         def rule(held: Held | None) -> HeldStep[Held | None]:

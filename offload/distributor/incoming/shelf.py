@@ -22,7 +22,6 @@ class Seat:
 
     held: Held
     spec: Spec
-    retry_count: int
     queue: str
     allowed: bool  # the origin has said, in this boot, that it is ours to run
     since: float  # when this attempt was taken; an answer to a question before it is about another

@@ -65,7 +65,7 @@ def make_plan(
     Args:
         listen: Hosts that are listened on; ``0.0.0.0`` and ``::`` stand for all addresses.
         port: The port that is listened on.
-        interfaces: Names of interfaces; none: all that are no bridges or tunnels.
+        interfaces: Names or addresses of interfaces; none: all that are no bridges or tunnels.
         advertise: ``host`` or ``host:port`` that others should try first.
     """
     named = tuple(parse_address(text, port, key="node.advertise") for text in advertise)
@@ -80,6 +80,17 @@ def make_plan(
         hosts=tuple(host for host in hosts if _is_ip(host)),
         addresses=(*named, *((host, port) for host in lasting)),
     )
+
+
+def check_interfaces(named: Iterable[str]) -> None:
+    """Raise ``ConfigError`` for a name or address that no interface of this machine has."""
+    there = psutil.net_if_addrs()
+    known = {*there, *(entry.address for entries in there.values() for entry in entries)}
+    for name in named:
+        if name not in known:
+            raise ConfigError(
+                "discovery.interfaces", f"no interface {name} here; there are {', '.join(there)}"
+            )
 
 
 def parse_address(text: str, default_port: int, *, key: str) -> Address:
@@ -109,12 +120,14 @@ def _local_addresses(named: Sequence[str]) -> Iterable[str]:
     """Yield the addresses of the interfaces that are up, loopback ones only if named."""
     up = {name for name, stats in psutil.net_if_stats().items() if stats.isup}
     for name, entries in psutil.net_if_addrs().items():
-        if name not in up or (named and name not in named):
+        if name not in up:
             continue
         if not named and name.startswith(_VIRTUAL):
             continue
         for entry in entries:
             if entry.family not in (socket.AF_INET, socket.AF_INET6):
+                continue
+            if named and name not in named and entry.address not in named:
                 continue
             if not is_loopback(entry.address) or named:
                 yield entry.address

@@ -21,6 +21,7 @@ from offload.peers.discovery import remembered
 from offload.peers.discovery.addresses import (
     DEFAULT_PORT,
     Plan,
+    check_interfaces,
     is_loopback,
     make_plan,
     parse_address,
@@ -69,7 +70,7 @@ class Settings:
         realm: Instances of different realms do not meet.
         listen: The hosts that the transport listens on.
         mdns: Whether to use multicast DNS.
-        interfaces: The interfaces for it, by name; none: all but bridges and tunnels.
+        interfaces: The interfaces for it, by name or address; none: all but bridges and tunnels.
         peers: Configured peers, ``host`` or ``host:port``.
         advertise: Addresses that others should try first.
         memory: The file where peers are remembered; None: they are not.
@@ -89,7 +90,7 @@ class Discovery:
     The search of one instance for others.
 
     Raises:
-        ConfigError: If a configured peer is no address.
+        ConfigError: If a configured peer is no address, or an interface is not here.
     """
 
     def __init__(
@@ -104,6 +105,7 @@ class Discovery:
         self._wake = asyncio.Event()
         self._met = asyncio.Event()  # there is something new to remember
         now = clock.now()
+        check_interfaces(settings.interfaces)
         for text in settings.peers:
             address = parse_address(text, DEFAULT_PORT, key="discovery.peers")
             self._candidates.fix(address, now)

@@ -18,6 +18,7 @@ Property = str | int | float | bool
 Address = tuple[str, int]
 
 ID_LIMIT: Final = 64
+NAME_LIMIT: Final = 64
 TEXT_LIMIT: Final = 1000
 HOST_LIMIT: Final = 253
 ADDRESS_LIMIT: Final = 32
@@ -88,7 +89,7 @@ class Announcement:
             raise Malformed("announcement: not a map")
         return cls(
             id=check_id(fields.get("id")),
-            name=_text(fields, "name"),
+            name=check_instance_name(fields.get("name")),
             boot=count(fields, "boot"),
             incarnation=count(fields, "incarnation"),
             generation=count(fields, "generation"),
@@ -207,6 +208,13 @@ def check_id(value: object) -> str:
     """Return ``value`` if it has the form of an instance id, or raise ``Malformed``."""
     if not isinstance(value, str) or len(value) > ID_LIMIT or not _ID.fullmatch(value):
         raise Malformed("not an instance id")
+    return value
+
+
+def check_instance_name(value: object) -> str:
+    """Return ``value`` if it can be an instance's name, or raise ``Malformed``."""
+    if not isinstance(value, str) or len(value) > NAME_LIMIT or not value.isprintable():
+        raise Malformed(f"name: not a printable text of at most {NAME_LIMIT} characters")
     return value
 
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from offload import codec
 from offload.errors import Malformed
+from offload.peers.topology import check_instance_name
 
 VERSIONS: Final = (1, 1)
 SUBPROTOCOL: Final = "offload.1"
@@ -55,6 +56,10 @@ KINDS: Final = (
     "news",
     "want",
     "missing",
+    "schedule",
+    "schedules",
+    "firing",
+    "allowed",
 )
 
 
@@ -110,7 +115,7 @@ class Hello:
                 "port": int(port),
                 "uptime_s": int() | float() as uptime_s,
             } if 0 < len(peer) <= 64 and lowest <= highest and 0 <= port < 65536:
-                versions = (lowest, highest)
+                versions, name = (lowest, highest), check_instance_name(name)
                 return cls(versions, peer, name, store_id, boot, realm, port, float(uptime_s))
         raise Malformed("hello: a field is missing or of the wrong type")
 

@@ -423,6 +423,12 @@ class Transport:
         finally:
             link.slots.release()
 
+    def complain(self, peer: str, reason: str) -> None:
+        """Tell ``peer`` that a frame of its was malformed; the third time is the last."""
+        link = self._links.get(peer)
+        if link is not None:
+            self._complain(link, reason)
+
     def _complain(self, link: Link, reason: str) -> None:
         """Tell the peer that a frame was malformed; the third time is the last."""
         self.malformed += 1

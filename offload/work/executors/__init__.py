@@ -1,5 +1,5 @@
 """
-Running consumers: as a coroutine, in a thread, in a child process.
+Running consumers: as a coroutine, in a thread, in a child process; and commands.
 
 Whatever a consumer does, ``Executors.run`` returns an ``Outcome`` and does not raise. Payloads are
 unpacked where the consumer runs: for child processes the daemon only passes the bytes on.
@@ -7,17 +7,22 @@ unpacked where the consumer runs: for child processes the daemon only passes the
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from offload.app import App, Consumer
+from offload.app import App
 from offload.work.calls import News, Ran, Task, ended
-from offload.work.executors.pool import Pool, ProcessRun
+from offload.work.executors.logs import JobLog
+from offload.work.executors.memory import MemoryWatch
+from offload.work.executors.pool import Pool
+from offload.work.executors.processes import ProcessRun
+from offload.work.executors.runners import Runner, Runners, TopicRule
 from offload.work.executors.runs import LoopRun, Run, ThreadRun
 from offload.work.executors.warden import Groups
 from offload.work.jobs import Result
+from offload.work.programs import Command
 
-__all__ = ["Executors", "News", "Ran", "Task"]
+__all__ = ["Command", "Executors", "News", "Ran", "Runner", "Task", "TopicRule"]
 log = logging.getLogger(__name__)
 
 
@@ -27,26 +32,53 @@ class Executors:
 
     Args:
         run_file: Where the process groups of the children are noted, for the next daemon.
+        rules: What holds for topics, by pattern: the most specific one that takes a topic.
         grace_s: How long a consumer that was asked to stop may take before it is ended.
         max_idle: Child processes that are kept warm.
+
+    Raises:
+        ConfigError: If a consumer cannot run as a rule wants it.
     """
 
     def __init__(
-        self, app: App | None, *, run_file: Path, grace_s: float = 5.0, max_idle: int = 4
+        self,
+        app: App | None,
+        *,
+        run_file: Path,
+        rules: Mapping[str, TopicRule] | None = None,
+        grace_s: float = 5.0,
+        max_idle: int = 4,
     ) -> None:
         self._app = app
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._runners = Runners(app, rules or {})
+        self._unlisten: Callable[[], None] = lambda: None
+        self._log = JobLog()
+        self._memory = MemoryWatch()
         self._grace_s = grace_s
         self._groups = Groups(run_file)
         self._pool = Pool(self._groups, max_idle=max_idle)
         self._runs: dict[tuple[str, int], Run] = {}
         self._closing = False
 
-    def consumer(self, topic: str) -> Consumer | None:
-        """Return who runs ``topic`` here."""
-        return None if self._app is None else self._app.find(topic)
+    def consumer(self, topic: str) -> Runner | None:
+        """Return who runs ``topic`` here: a consumer or a command."""
+        return self._runners.find(topic)
+
+    def patterns(self) -> tuple[str, ...]:
+        """Return the patterns of all topics that can be run here, commands included."""
+        return self._runners.patterns()
+
+    def govern(self, rules: Mapping[str, TopicRule]) -> None:
+        """Follow other rules from now on; what runs goes on under the former ones."""
+        self._runners = Runners(self._app, rules)
 
     async def open(self) -> None:
         """End what a former daemon on the same run file has left behind."""
+        self._loop = asyncio.get_running_loop()
+        if self._app is not None:
+            self._unlisten = self._app.listen(self._app_changed)
+        self._log.open()
         await asyncio.to_thread(self._groups.end_former)
 
     async def run(self, task: Task, news: Callable[[News], None]) -> Ran:
@@ -55,11 +87,11 @@ class Executors:
 
         If this is cancelled, the consumer is ended first.
         """
-        consumer = self.consumer(task.topic)
-        if consumer is None or self._closing:
+        runner = self.consumer(task.topic)
+        if runner is None or self._closing:
             reason = "is closing" if self._closing else f"has no consumer for {task.topic}"
             return ended(Result.REFUSED, f"the instance {reason}", 0.0)
-        run = self._made(task, consumer, news)
+        run = self._made(task, runner, news)
         key = task.job_id, task.attempt
         self._runs[key] = run
         try:
@@ -93,19 +125,56 @@ class Executors:
             run.end(Result.STOPPED, "was stopped")
         return True
 
+    def renew(self, job_id: str, attempt: int, until_s: float) -> bool:
+        """
+        Allow a task that has a lease to run until ``until_s`` (``ticks.ticks_s``).
+
+        A child process ends by itself, whatever its consumer does, when its lease is over.
+
+        Returns:
+            Whether it was running.
+        """
+        run = self._runs.get((job_id, attempt))
+        if run is not None:
+            run.renew(until_s)
+        return run is not None
+
     async def close(self) -> None:
         """End what runs, and all child processes, in bounded time."""
         self._closing = True
+        self._unlisten()
+        self._unlisten = lambda: None
+        self._log.close()
         for run in list(self._runs.values()):
             run.end(Result.UNREACHABLE, "the instance was closed while it ran")
+        await self._memory.close()
         await self._pool.close()
         await asyncio.to_thread(self._groups.close)
 
-    def _made(self, task: Task, consumer: Consumer, news: Callable[[News], None]) -> Run:
-        match consumer.isolate:
+    def _app_changed(self) -> None:
+        """Look at it on the loop, whichever thread has changed the app."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._changed)
+
+    def _changed(self) -> None:
+        """Give up on answers of consumers that were removed; what still runs goes on (C039)."""
+        for run in list(self._runs.values()):
+            declared = run.runner.declared
+            if run.pending and declared is not None and not self._runners.has(declared):
+                run.end(Result.FAILED, "its consumer was removed before it was finished")
+
+    def _made(self, task: Task, runner: Runner, news: Callable[[News], None]) -> Run:
+        match runner.isolate:
             case "coroutine":
-                return LoopRun(task, consumer, news, grace_s=self._grace_s)
+                return LoopRun(task, runner, news, grace_s=self._grace_s, job_log=self._log)
             case "thread":
-                return ThreadRun(task, consumer, news, grace_s=self._grace_s)
-            case "process":
-                return ProcessRun(task, consumer, news, grace_s=self._grace_s, pool=self._pool)
+                return ThreadRun(task, runner, news, grace_s=self._grace_s, job_log=self._log)
+            case "process" | "command":
+                return ProcessRun(
+                    task,
+                    runner,
+                    news,
+                    grace_s=self._grace_s,
+                    pool=self._pool,
+                    memory=self._memory,
+                )

@@ -43,10 +43,13 @@ class Listener(Protocol):
     def on_news(self, kind: str, text: str) -> None:
         """Learn what the consumer says."""
 
+    def on_later(self) -> None:
+        """Learn that the consumer has returned, and the answer is still to come."""
+
     def on_done(self, ran: Ran) -> None:
         """Learn what came of the task."""
 
-    def on_death(self, reason: str) -> None:
+    def on_death(self, reason: str, code: int) -> None:
         """Learn that the process ended first."""
 
 
@@ -159,6 +162,10 @@ class Child(asyncio.Protocol):
         """Ask the consumer to stop."""
         self._send({"kind": "stop"})
 
+    def renew(self, until_s: float) -> None:
+        """Allow the task to run until ``until_s`` (``ticks.ticks_s``)."""
+        self._send({"kind": "renew", "until_s": until_s})
+
     def kill(self) -> None:
         """End the process and everything that it has started."""
         self.clean = False
@@ -192,6 +199,8 @@ class Child(asyncio.Protocol):
             case "news":
                 self._read_output()  # printed earlier
                 listener.on_news(fields["news"], fields["text"])
+            case "later":
+                listener.on_later()
             case "done":
                 ran = Ran(
                     Outcome.from_wire(fields["outcome"]),
@@ -247,7 +256,7 @@ class Child(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
         if listener is not None:
-            listener.on_death(_death(code))
+            listener.on_death(_death(code), code)
         if not self.gone.done():
             self.gone.set_result(code)
 

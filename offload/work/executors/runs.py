@@ -5,14 +5,17 @@ Whatever happens, there is one outcome: the consumer's own, or that of whoever e
 """
 
 import asyncio
+import json
 import logging
 import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from offload.app import Consumer
+from offload.app import Consumer, Context
 from offload.work.calls import (
     News,
     Ran,
@@ -22,8 +25,11 @@ from offload.work.calls import (
     context_of,
     ended,
     failed,
+    is_later,
     returned,
 )
+from offload.work.executors.logs import JobLog
+from offload.work.executors.runners import Runner
 from offload.work.jobs import Result
 
 log = logging.getLogger(__name__)
@@ -38,10 +44,12 @@ class Run(ABC):
     """
 
     def __init__(
-        self, task: Task, consumer: Consumer, news: Callable[[News], None], *, grace_s: float
+        self, task: Task, runner: Runner, news: Callable[[News], None], *, grace_s: float
     ) -> None:
-        self.task, self.consumer = task, consumer
+        self.task, self.runner = task, runner
+        self.pending = False  # whether the consumer has returned, and is to be finished later
         self._news = news
+        self._kept: dict[str, Any] = {}
         self._grace_s = grace_s
         self._loop = asyncio.get_running_loop()
         self._over: asyncio.Future[Ran] = self._loop.create_future()
@@ -67,10 +75,13 @@ class Run(ABC):
             return
         self._ending = result, reason
         self._ask()
-        if result is Result.STOPPED and self.consumer.takes_context:
+        if result is Result.STOPPED and self.runner.takes_context:
             self._later(self._grace_s, self._kill)
         else:
             self._kill()
+
+    def renew(self, until_s: float) -> None:  # noqa: B027 - nothing is to be done by default
+        """Allow it to run until ``until_s``; only a process is held to it by the kernel."""
 
     @abstractmethod
     async def _start(self) -> None:
@@ -93,7 +104,7 @@ class Run(ABC):
         self._began = time.monotonic()
         timeout_s = self.task.timeout_s
         if timeout_s is None:
-            timeout_s = self.consumer.timeout_s
+            timeout_s = self.runner.timeout_s
         if timeout_s is not None:
             reason = f"took longer than its timeout of {timeout_s:g} s"
             self._later(timeout_s, self.end, Result.TIMED_OUT, reason)
@@ -104,21 +115,28 @@ class Run(ABC):
             return
         if self._ending is not None:
             ran = ended(*self._ending, time.monotonic() - self._began)
+        if self._kept:  # once more, and not to be lost: with the outcome
+            outcome = replace(ran.outcome, properties=json.dumps(self._kept))
+            ran = Ran(outcome, ran.files)
         self._over.set_result(ran)
 
     def _later(self, delay_s: float, call: Callable[..., None], *arguments: Any) -> None:
         self._timers.append(self._loop.call_later(delay_s, call, *arguments))
 
     def _say(self, kind: str, text: str) -> None:
-        if not self._over.done():  # a consumer that could not be ended is not heard any more
-            self._news(News(kind, text, time.time()))
+        if self._over.done():  # a consumer that could not be ended is not heard any more
+            return
+        if kind == "properties":
+            self._kept |= json.loads(text)
+        self._news(News(kind, text, time.time()))
 
 
 class LoopRun(Run):
     """Runs an ``async def`` consumer on the event loop."""
 
-    def __init__(self, *args: Any, **named: Any) -> None:
+    def __init__(self, *args: Any, job_log: JobLog, **named: Any) -> None:
         super().__init__(*args, **named)
+        self._job_log = job_log
         self._asked = False
         self._task: asyncio.Task[Ran] | None = None
 
@@ -129,18 +147,31 @@ class LoopRun(Run):
 
     async def _call(self) -> Ran:
         voice = Voice(self._say)
-        function = self.consumer.function
+        consumer = _consumer(self.runner)
+        context = context_of(self.task, voice.say, lambda: self._asked)
+        self._job_log.follow(voice.say)
         try:
-            context = context_of(self.task, voice.say, lambda: self._asked)
-            arguments, named = arguments_of(function, self.task, context)
-            value = await function(*arguments, **named)
-            return returned(value, time.monotonic() - self._began)
+            arguments, named = arguments_of(consumer.function, self.task, context)
+            value = await consumer.function(*arguments, **named)
+            if is_later(consumer, context, value):
+                value = await self._awaited(context)
+            return returned(value, time.monotonic() - self._began, context.outputs)
         except BaseException as error:  # a consumer's sys.exit() must not end the daemon
-            return failed(error, self.consumer.give_up_on, time.monotonic() - self._began)
+            return failed(error, consumer.give_up_on, time.monotonic() - self._began)
         finally:
+            context.answer.close()
             voice.finish()
 
+    async def _awaited(self, context: Context) -> Any:
+        """Return what the job is finished with, by whatever thread."""
+        self.pending = True
+        over: asyncio.Future[None] = self._loop.create_future()
+        context.answer.on_settled(partial(_from_any_thread, self._loop, _set, over))
+        await over
+        return context.answer.take()
+
     def _called_back(self, task: asyncio.Task[Ran]) -> None:
+        self._task = None  # its context knows us: a circle that only the collector would end
         if task.cancelled():  # before it began
             self._finish(failed(asyncio.CancelledError(), (), 0.0))
         else:
@@ -168,9 +199,12 @@ class LoopRun(Run):
 class ThreadRun(Run):
     """Runs a consumer in a thread of its own, which nobody can end."""
 
-    def __init__(self, *args: Any, **named: Any) -> None:
+    def __init__(self, *args: Any, job_log: JobLog, **named: Any) -> None:
         super().__init__(*args, **named)
+        self._job_log = job_log
         self._stopping = threading.Event()
+        self._voice = Voice(partial(_from_any_thread, self._loop, self._say))
+        self._context = context_of(self.task, self._voice.say, self._stopping.is_set)
 
     async def _start(self) -> None:
         self._called()
@@ -179,30 +213,62 @@ class ThreadRun(Run):
         threading.Thread(target=self._call, name=name, daemon=True).start()
 
     def _call(self) -> None:
-        voice = Voice(lambda kind, text: self._tell(self._say, kind, text))
-        function = self.consumer.function
+        consumer, context = _consumer(self.runner), self._context
+        self._job_log.follow(self._voice.say)
         try:
-            context = context_of(self.task, voice.say, self._stopping.is_set)
-            arguments, named = arguments_of(function, self.task, context)
-            value = function(*arguments, **named)
-            ran = returned(value, time.monotonic() - self._began)
+            arguments, named = arguments_of(consumer.function, self.task, context)
+            value = consumer.function(*arguments, **named)
+            if is_later(consumer, context, value):
+                self.pending = True
+                context.answer.on_settled(self._answered)  # no thread has to wait for that
+                return
+            ran = returned(value, time.monotonic() - self._began, context.outputs)
         except BaseException as error:  # even sys.exit() is only the end of this attempt
-            ran = failed(error, self.consumer.give_up_on, time.monotonic() - self._began)
-        voice.finish()
-        self._tell(self._finish, ran)
+            ran = failed(error, consumer.give_up_on, time.monotonic() - self._began)
+        self._tell(ran)
 
-    def _tell(self, call: Callable[..., None], *arguments: Any) -> None:
+    def _answered(self) -> None:
+        consumer, context = _consumer(self.runner), self._context
         try:
-            self._loop.call_soon_threadsafe(call, *arguments)
-        except RuntimeError:  # the loop is closed; the consumer outlived its node
-            log.debug("job %s: nobody listens any more", self.task.job_id)
+            value = context.answer.take()
+            ran = returned(value, time.monotonic() - self._began, context.outputs)
+        except BaseException as error:
+            ran = failed(error, consumer.give_up_on, time.monotonic() - self._began)
+        self._tell(ran)
+
+    def _tell(self, ran: Ran) -> None:
+        self._context.answer.close()
+        self._voice.finish()
+        _from_any_thread(self._loop, self._finish, ran)
 
     def _ask(self) -> None:
         self._stopping.set()
 
     def _kill(self) -> None:
-        log.warning("job %s goes on in its thread, which cannot be ended", self.task.job_id)
+        if not self.pending:
+            log.warning("job %s goes on in its thread, which cannot be ended", self.task.job_id)
         self._finish(ended(Result.STOPPED, "", 0.0))
+        self._context.answer.close()
 
     async def _abort(self) -> None:
         self._stopping.set()
+        self._context.answer.close()
+
+
+def _consumer(runner: Runner) -> Consumer:
+    assert runner.consumer is not None  # noqa: S101 - only a command has none
+    return runner.consumer
+
+
+def _from_any_thread(
+    loop: asyncio.AbstractEventLoop, call: Callable[..., None], *arguments: Any
+) -> None:
+    try:
+        loop.call_soon_threadsafe(call, *arguments)
+    except RuntimeError:  # the loop is closed; the consumer outlived its node
+        log.debug("nobody listens to a job any more")
+
+
+def _set(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

@@ -6,9 +6,25 @@ Every ``now`` and every ``*_at`` without another word is in steady seconds (``of
 """
 
 from offload.work.jobs.ids import ID_LENGTH, digest, is_id, is_sha256, new_id
+from offload.work.jobs.properties import as_map, merged
+from offload.work.jobs.queries import UNREADABLE, WORDS, Condition, Query, conditions_as_text, query
 from offload.work.jobs.reading import Fields
 from offload.work.jobs.records import Attempt, Held, Job, Options, RetryRule
-from offload.work.jobs.rules import came, conclude, decide, due, ended, queued_again
+from offload.work.jobs.rules import (
+    AGEING_S,
+    came,
+    conclude,
+    decide,
+    due,
+    ended,
+    limits_of,
+    moved,
+    queued_again,
+    requeued,
+    stopped,
+    time_over,
+    turn,
+)
 from offload.work.jobs.states import (
     FINAL,
     HURTS,
@@ -21,15 +37,20 @@ from offload.work.jobs.states import (
     State,
     after,
 )
+from offload.work.jobs.wishes import duration, moment, wished
 from offload.work.jobs.work import FileEntry, Outcome, Spec, file_entries
 
 __all__ = [
+    "AGEING_S",
     "FINAL",
     "HURTS",
     "ID_LENGTH",
     "TRANSITIONS",
     "UNDER_WAY",
+    "UNREADABLE",
+    "WORDS",
     "Attempt",
+    "Condition",
     "Delivery",
     "Event",
     "Fields",
@@ -39,20 +60,34 @@ __all__ = [
     "Job",
     "Options",
     "Outcome",
+    "Query",
     "Result",
     "RetryRule",
     "Spec",
     "State",
     "after",
+    "as_map",
     "came",
     "conclude",
+    "conditions_as_text",
     "decide",
     "digest",
     "due",
+    "duration",
     "ended",
     "file_entries",
     "is_id",
     "is_sha256",
+    "limits_of",
+    "merged",
+    "moment",
+    "moved",
     "new_id",
+    "query",
     "queued_again",
+    "requeued",
+    "stopped",
+    "time_over",
+    "turn",
+    "wished",
 ]

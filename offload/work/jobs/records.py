@@ -30,6 +30,16 @@ class Job:
         outputs: Where its output files were placed, in the order of the outcome's files.
         policy: Placement policy, or "" for the topic's or the default.
         reason: Why it is where it is, in one sentence.
+        properties: What its consumers have kept, as a JSON object, or "".
+        order_by: Jobs with the same value run one after the other; "": in no order.
+        lane: What it is lined up in: its ``order_by`` value, its ORDERED queue, or "".
+        behind: Others of its lane, added earlier, have not ended yet.
+        waits_since: Since when it stands in line: when it was added, or its start time.
+        expires_at: Not started by then, it expires; 0: never.
+        deadline_at: Not finished by then, it expires; 0: never.
+        run_at: The wall-clock time of which ``not_before`` is the steady one, or 0.
+        overdue: It is being stopped because its time is over, not by a person.
+        again_of: Id of the finished job that it repeats (C042), or "".
     """
 
     id: str
@@ -62,6 +72,16 @@ class Job:
     created_at: float = 0.0
     started_at: float = 0.0
     finished_at: float = 0.0
+    properties: str = ""
+    order_by: str = ""
+    lane: str = ""
+    behind: bool = False
+    waits_since: float = 0.0
+    expires_at: float = 0.0
+    deadline_at: float = 0.0
+    run_at: float = 0.0
+    overdue: bool = False
+    again_of: str = ""
 
     @property
     def finished(self) -> bool:
@@ -76,7 +96,10 @@ class Options:
 
     Attributes:
         priority: Higher runs first, within its topic's queue at the origin.
-        key: Submit key: the same key with the same content is the same job.
+        key: Submit key; ``if_key`` says what becomes of a job whose key is taken.
+        if_key: ``same``: the same key with the same content is the same job, ended or not, and
+            other content a conflict. The others let one job per key live: ``existing``: it stays,
+            whatever its content; ``replace``: it is stopped; ``refuse``: this one is not added.
         policy: Placement policy; "": the topic's or the default.
         into: Folder for the output files; "": ``results/<job>`` in the data directory.
         if_exists: What to do about files there: ``keep-both``, ``overwrite`` or ``refuse``.
@@ -84,6 +107,10 @@ class Options:
         timeout_s: Longest run of one attempt, in seconds; None: the topic's.
         retries: Failed attempts after which one more follows; None: the queue's; -1: endless.
         run_after_s: Seconds to wait before it may start.
+        order_by: Jobs with the same value run one after the other, in the order of adding.
+        expires_in_s: Not started by then, it expires; None: never.
+        deadline_in_s: Not finished by then, it is stopped and expires; None: never.
+        run_at: When it may start, in seconds of the wall clock; None: now.
     """
 
     priority: int = 0
@@ -95,6 +122,11 @@ class Options:
     timeout_s: float | None = None
     retries: int | None = None
     run_after_s: float = 0.0
+    order_by: str = ""
+    expires_in_s: float | None = None
+    deadline_in_s: float | None = None
+    run_at: float | None = None
+    if_key: str = "same"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +141,8 @@ class Held:
         refused: Why, if it was refused (TOMB); the same answer is given again.
         outcome: What came of it (DONE).
         at: When the state was last changed (steady seconds).
+        retry_count: Failed attempts before this one.
+        properties: What earlier attempts have kept, as a JSON object, or "".
     """
 
     store_id: str
@@ -122,6 +156,8 @@ class Held:
     refused: str = ""
     outcome: Outcome | None = None
     at: float = 0.0
+    retry_count: int = 0
+    properties: str = ""
 
 
 @dataclass(frozen=True, slots=True)

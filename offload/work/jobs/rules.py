@@ -1,10 +1,22 @@
 """What becomes of a job by an outcome. Pure: ``now`` is an argument."""
 
 from dataclasses import replace
+from typing import Final
 
+from offload.work.jobs.properties import merged
 from offload.work.jobs.records import Job, RetryRule
-from offload.work.jobs.states import UNDER_WAY, Delivery, Event, Result, State, after
+from offload.work.jobs.states import (
+    TAKEN_BACK,
+    UNDER_WAY,
+    Delivery,
+    Event,
+    Result,
+    State,
+    after,
+)
 from offload.work.jobs.work import Outcome
+
+AGEING_S: Final = 600.0  # of waiting, which count as much as one step of priority
 
 
 def decide(job: Job, outcome: Outcome, rule: RetryRule, now: float) -> Job:
@@ -13,7 +25,8 @@ def decide(job: Job, outcome: Outcome, rule: RetryRule, now: float) -> Job:
 
     The attempt is over: what follows of it is fenced off (DESIGN §5, OUTCOME).
     """
-    job = replace(job, fence=job.attempt + 1, reason=outcome.reason)
+    kept = merged(job.properties, outcome.properties)
+    job = replace(job, fence=job.attempt + 1, reason=outcome.reason, properties=kept)
     if outcome.result is Result.REFUSED:  # by who has it already: not at once again
         return queued_again(job, now, rule.delay_s(1))
     match outcome.result:
@@ -55,8 +68,6 @@ def came(job: Job | None, sender: str, attempt: int, outcome: Outcome) -> bool:
     """
     if job is None or job.finished or job.placing or attempt < job.fence:
         return False
-    if attempt > job.attempt:  # ours is a restored backup: the attempt is of our lost future
-        return outcome.conclusive
     if (attempt, sender) not in job.given:
         return False
     return outcome.conclusive or (attempt == job.attempt and job.worker == sender)
@@ -84,11 +95,102 @@ def queued_again(job: Job, now: float, delay_s: float) -> Job:
     return replace(job, state=state, worker="", not_before=now + delay_s if delay_s > 0 else 0.0)
 
 
+def requeued(job: Job, now: float) -> Job | str:
+    """
+    Return ``job`` as a person lets it go again now, or why that cannot be.
+
+    Of one that had ended, failures, crashes and time limits are forgotten; late outcomes of its
+    former attempts are fenced off.
+    """
+    if job.state is State.QUEUED:
+        if job.not_before <= now:
+            return f"job {job.id} waits for nothing but a place to run"
+        return replace(job, not_before=0.0, run_at=0.0)
+    if job.state not in TAKEN_BACK:
+        return f"job {job.id} is {job.state}; only one that failed or waits can go again"
+    if job.delivery is Delivery.AT_MOST_ONCE and job.attempt:
+        return f"job {job.id} must not be started twice; a retry makes a new one"
+    return replace(
+        job,
+        state=after(job.state, Event.REQUEUE),
+        fence=job.attempt + 1,
+        given=(),
+        worker="",
+        failures=0,
+        crashes=0,
+        lapses=0,
+        not_before=0.0,
+        run_at=0.0,
+        expires_at=0.0,
+        deadline_at=0.0,
+        overdue=False,
+        behind=bool(job.lane),  # the store lets the first of its lane to the front
+        waits_since=now,
+        started_at=0.0,
+        started_wall=0.0,
+        finished_at=0.0,
+        finished_wall=0.0,
+        reason="",
+    )
+
+
 def ended(job: Job, event: Event, now: float) -> Job:
-    """Return ``job`` in the final state that ``event`` leads to."""
+    """Return ``job`` in the final state that ``event`` leads to; one that is overdue expires."""
+    if event is Event.STOP and job.overdue:
+        event = Event.EXPIRE
     return replace(job, state=after(job.state, event), stopping=False, finished_at=now)
 
 
 def due(job: Job, now: float) -> bool:
     """Say whether ``job`` waits for nothing but a place to run."""
-    return job.state is State.QUEUED and job.not_before <= now
+    waits = job.state is State.QUEUED and job.not_before <= now and not job.behind
+    return waits and not time_over(job, now)
+
+
+def stopped(job: Job, now: float, why: str) -> Job | None:
+    """
+    Stop ``job``: raise the fence above the attempt, so that no outcome of it can be applied.
+
+    None if it is too late: it is finished, or its output files are being put in place.
+    """
+    if job.finished or job.placing:
+        return None
+    job = replace(job, fence=job.attempt + 1, reason=why)
+    if job.state is State.QUEUED:
+        return ended(job, Event.STOP, now)
+    return replace(job, stopping=True)
+
+
+def time_over(job: Job, now: float) -> str:
+    """Return by which of its limits the time of ``job`` is over, or ""."""
+    if 0 < job.deadline_at <= now:
+        return "not finished by its deadline"
+    idle = job.state is not State.ACTIVE and not job.started_at
+    return "not started in time" if idle and 0 < job.expires_at <= now else ""
+
+
+def limits_of(job: Job) -> list[float]:
+    """Return when the time of ``job`` will be over."""
+    return [at for at in (job.expires_at, job.deadline_at) if at]
+
+
+def moved(job: Job, now: float, offset_s: float) -> Job | None:
+    """
+    Return a job that waits for a time of the wall clock as it waits now; None: as before.
+
+    ``offset_s`` is how far the wall clock is ahead of the steady one.
+    """
+    if job.state is not State.QUEUED or not job.run_at or job.attempt:
+        return None
+    at = max(now, job.run_at - offset_s)
+    return None if at == job.not_before else replace(job, not_before=at, waits_since=at)
+
+
+def turn(job: Job) -> tuple[float, int]:
+    """
+    Return what jobs that wait are sorted by, the first to run first.
+
+    Waiting raises a job as a higher priority does, so that none starves; since all that wait grow
+    older alike, the order of two of them never changes.
+    """
+    return job.waits_since - AGEING_S * job.priority, job.seq

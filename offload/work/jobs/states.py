@@ -24,7 +24,19 @@ State = StrEnum(
 )
 Event = StrEnum(
     "Event",
-    ["ASSIGN", "START", "RETURN", "SUCCEED", "GIVE_UP", "FAIL", "STOP", "EXPIRE", "DROP", "LOSE"],
+    [
+        "ASSIGN",
+        "START",
+        "RETURN",
+        "SUCCEED",
+        "GIVE_UP",
+        "FAIL",
+        "STOP",
+        "EXPIRE",
+        "DROP",
+        "LOSE",
+        "REQUEUE",
+    ],
 )
 Result = StrEnum(
     "Result",
@@ -51,6 +63,7 @@ class HeldState(StrEnum):
 
 HURTS: Final = frozenset({Result.FAILED, Result.CRASHED, Result.TIMED_OUT})  # elsewhere, rather
 _LIVE: Final = (State.QUEUED, State.ASSIGNED, State.ACTIVE)
+TAKEN_BACK: Final = (State.GIVEN_UP, State.ERROR, State.STOPPED, State.EXPIRED, State.DROPPED)
 TRANSITIONS: Final[Mapping[tuple[State, Event], State]] = {
     (State.QUEUED, Event.ASSIGN): State.ASSIGNED,
     (State.ASSIGNED, Event.START): State.ACTIVE,
@@ -66,9 +79,11 @@ TRANSITIONS: Final[Mapping[tuple[State, Event], State]] = {
     **{(state, Event.DROP): State.DROPPED for state in _LIVE},
     (State.ASSIGNED, Event.LOSE): State.LOST,
     (State.ACTIVE, Event.LOSE): State.LOST,
+    # A person takes an end back; of nothing else does anything follow an end.
+    **{(state, Event.REQUEUE): State.QUEUED for state in TAKEN_BACK},
 }
 UNDER_WAY: Final = (State.ASSIGNED, State.ACTIVE)
-FINAL: Final = frozenset(State) - {state for state, _ in TRANSITIONS}
+FINAL: Final = frozenset(State) - {s for s, event in TRANSITIONS if event is not Event.REQUEUE}
 
 
 def after(state: State, event: Event) -> State:

@@ -89,6 +89,7 @@ class Outcome:
         final: The consumer said: never again (a FAILED that is not to be retried).
         retry_after_s: The consumer's own wish for the delay before the next try, or None.
         run_s: Seconds that the consumer ran.
+        properties: What it has kept in this attempt, as a JSON object (null takes away), or "".
     """
 
     result: Result
@@ -101,6 +102,7 @@ class Outcome:
     final: bool = False
     retry_after_s: float | None = None
     run_s: float = 0.0
+    properties: str = ""
 
     @property
     def conclusive(self) -> bool:
@@ -112,8 +114,10 @@ class Outcome:
         return self.files if self.value_blob is None else (*self.files, self.value_blob)
 
     def to_wire(self) -> dict[str, Any]:
-        """Return plain values, for the store and the wire."""
+        """Return plain values, for the store and the wire; properties only if there are any."""
+        kept = {"properties": self.properties} if self.properties else {}
         return {
+            **kept,
             "result": self.result.value,
             "value": self.value,
             "value_blob": None if self.value_blob is None else self.value_blob.to_wire(),
@@ -143,6 +147,7 @@ class Outcome:
             final=fields.take("final", bool),
             retry_after_s=None if retry_after_s is None else float(retry_after_s),
             run_s=float(fields.take("run_s", (int, float))),
+            properties=fields.take("properties", (str, type(None))) or "",
         )
 
 

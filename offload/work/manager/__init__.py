@@ -8,6 +8,7 @@ inside the store's transaction; what has changed is published after the commit.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,17 +16,14 @@ from typing import Any, Final, TypeVar
 
 from offload.blobs import Blobs
 from offload.clock import Clock
-from offload.errors import BlobMissing, DiskFull, Refused, UnsafeName
+from offload.errors import BlobMismatch, BlobMissing, DiskFull, Refused, StoreFault, UnsafeName
 from offload.events import Bus
 from offload.payload import Encoded
 from offload.tasks import Tasks
 from offload.work.executors import Executors, News
 from offload.work.jobs import (
-    FINAL,
-    UNDER_WAY,
     Attempt,
     Delivery,
-    Event,
     Job,
     Options,
     Outcome,
@@ -34,10 +32,25 @@ from offload.work.jobs import (
     State,
     came,
     conclude,
-    ended,
+    stopped,
 )
 from offload.work.manager import outputs
-from offload.work.manager.facts import JobChanged, JobNews, JobQueued, RunEnded, SlotFree
+from offload.work.manager.control import Control
+from offload.work.manager.facts import (
+    GateMoved,
+    JobAdded,
+    JobAltered,
+    JobChanged,
+    JobEvent,
+    JobNews,
+    JobQueued,
+    JobRemoved,
+    JobStopping,
+    RunEnded,
+    SlotFree,
+)
+from offload.work.manager.gates import Gates
+from offload.work.manager.hearing import Hearing
 from offload.work.manager.intake import Intake
 from offload.work.manager.runs import Runs, Work
 from offload.work.queues import QueueRule
@@ -45,9 +58,15 @@ from offload.work.store import Rule, Step, Store
 
 __all__ = [
     "Arrived",
+    "GateMoved",
+    "JobAdded",
+    "JobAltered",
     "JobChanged",
+    "JobEvent",
     "JobNews",
     "JobQueued",
+    "JobRemoved",
+    "JobStopping",
     "Manager",
     "RunEnded",
     "SlotFree",
@@ -55,7 +74,8 @@ __all__ = [
 ]
 log = logging.getLogger(__name__)
 R = TypeVar("R")
-NEWS_EVERY_S: Final = 0.05
+_Fact = JobChanged | JobStopping | JobAltered
+LINES_KEPT: Final = 1_000
 DISK_FULL_EVERY_S: Final = 5.0
 
 
@@ -84,6 +104,7 @@ class Manager:
         queue_of: Callable[[str], QueueRule],
         work_folder: Path,
         results_folder: Path,
+        lines_of: Callable[[str], int] = lambda _topic: LINES_KEPT,
     ) -> None:
         self._store = store
         self._blobs = blobs
@@ -94,11 +115,14 @@ class Manager:
         self._results = results_folder
         self._intake = Intake(blobs, clock, queue_of)
         self._tasks = Tasks()
-        self._news: dict[str, list[tuple[float, str, str]]] = {}
+        self.control = Control(store, bus, clock, self._intake, self.change)
+        self._hearing = Hearing(store, bus, self._tasks, self.change, lines_of)
         self._live: set[str] = set()
         self._placing: set[str] = set()  # whose output files are being put in place just now
         self._handing_back = False
-        self.runs = Runs(executors, blobs, clock, queue_of, work_folder)
+        self.gates = Gates(store, bus)
+        self.runs = Runs(executors, blobs, clock, queue_of, work_folder, self.gates.is_open)
+        bus.listen(GateMoved, lambda _: self.runs.look_again())
 
     # --- taking in -------------------------------------------------------------------------
 
@@ -108,15 +132,16 @@ class Manager:
 
         Raises:
             InvalidTopic, UsageError, PayloadError, UnsafeName: If it cannot be; nothing is stored.
-            Conflict: If its key is taken by a job with other content.
+            Conflict, KeyTaken: If its key is taken; see ``Options.if_key``.
             DiskFull: If there is no room; nothing is stored.
         """
         job, spec = await self._intake.make(topic, encoded, options)
         try:
-            stored = await self._store.insert(job, spec, encoded.fields)
+            stored = await self._insert(job, spec, encoded, options.if_key)
         finally:
             self._intake.release(spec)
         if stored.id == job.id:
+            self._bus.publish(JobAdded(stored))
             self._bus.publish(JobQueued(stored))
         return stored
 
@@ -135,23 +160,13 @@ class Manager:
             stored = await self._store.insert(again, spec, fields)
         finally:
             self._intake.release(spec)
+        self._bus.publish(JobAdded(stored))
         self._bus.publish(JobQueued(stored))
         return stored
 
-    async def drop(self, job_id: str) -> bool:
-        """Drop a job that waits, or delete a finished one; False: it is under way."""
-        now = self._clock.now()
-
-        def rule(job: Job) -> Step[State]:
-            if job.state is not State.QUEUED:
-                return Step(job.state)
-            dropped = replace(ended(job, Event.DROP, now), reason="removed by a person")
-            return Step(job.state, keep=dropped)
-
-        [was] = await self.change([(job_id, rule)])
-        if was in FINAL:
-            await self._store.remove(job_id)
-        return was not in UNDER_WAY
+    def rule(self, topic: str) -> QueueRule:
+        """Return the rules of the queue that takes ``topic``."""
+        return self._queue_of(topic)
 
     # --- changing --------------------------------------------------------------------------
 
@@ -165,10 +180,10 @@ class Manager:
         noted = [(job_id, partial(_noting, rule, wall)) for job_id, rule in rules]
         answers: list[R | None] = []
         for pair in await self._store.change(noted):
-            answer, changed = pair if pair is not None else (None, None)
+            answer, changed = pair if pair is not None else (None, ())
             answers.append(answer)
-            if changed is not None:
-                self._publish(changed)
+            for fact in changed:
+                self._publish(fact)
         return answers
 
     async def record(self, arrived: Sequence[Arrived]) -> None:
@@ -201,12 +216,12 @@ class Manager:
         return bool(self._live)
 
     def hear(self, job_id: str, items: Sequence[tuple[float, str, str]]) -> None:
-        """Keep lines of news of an own job (wall, kind, text), and publish them."""
-        if not self._news:
-            self._tasks.start(self._keep_news())
-        self._news.setdefault(job_id, []).extend(items)
-        for wall, kind, text in items:
-            self._bus.publish(JobNews(job_id, wall, kind, text))
+        """Keep what an own job says (wall, kind, text), and publish it."""
+        self._hearing.hear(job_id, items)
+
+    async def heard(self) -> None:
+        """Return when all that own jobs have said until now is kept."""
+        await self._hearing.flush()
 
     async def recover(self) -> None:
         """At start: carry the placing of output files, begun before a crash, to its end."""
@@ -231,16 +246,34 @@ class Manager:
                 self.runs.stop(job.id, job.attempt)
 
     async def close(self) -> None:
-        """Stop all that runs in the background."""
+        """Stop all that runs in the background; what jobs have said is kept."""
         await self._tasks.close()
+        with suppress(StoreFault):
+            await self._hearing.flush()
 
     # --- inside ----------------------------------------------------------------------------
+
+    async def _insert(self, job: Job, spec: Spec, encoded: Encoded, if_key: str) -> Job:
+        """Store a job, or find the one that has its key; tell of one that it replaces."""
+        if not job.key or if_key == "same":
+            return await self._store.insert(job, spec, encoded.fields)
+
+        now, why = self._clock.now(), f"replaced by job {job.id}, which has its key"
+
+        def oust(other: Job) -> Step[None]:
+            return Step(None, keep=stopped(other, now, why))
+
+        rule: Rule[Any] = partial(_noting, oust, self._clock.wall())
+        stored, answer = await self._store.insert_alone(job, spec, encoded.fields, if_key, rule)
+        for fact in answer[1] if answer else ():
+            self._publish(fact)
+        return stored
 
     def _begin(self, key: tuple[str, str], job: Job, spec: Spec) -> None:
         self._tasks.start(self._run(key, job, spec))
 
     async def _run(self, key: tuple[str, str], job: Job, spec: Spec) -> None:
-        work = Work(key[0], job.id, job.attempt, job.failures, spec)
+        work = Work(key[0], job.id, job.attempt, job.failures, spec, job.properties)
         self._live.add(job.id)
         try:
             outcome = await self.runs.perform(work, partial(self._hear_one, job.id))
@@ -249,7 +282,11 @@ class Manager:
         if self._handing_back and outcome.result is Result.STOPPED:
             outcome = _handed_back(job)
         arrived = Arrived(job.id, self._own_id, job.attempt, outcome)
-        await self._insist(job.id, partial(self.record, [arrived]))
+        try:
+            await self._insist(job.id, partial(self.record, [arrived]))
+        except BlobMismatch as error:  # the disk has changed what the consumer wrote
+            damaged = Outcome(Result.FAILED, reason=f"an output file was damaged: {error}")
+            await self._insist(job.id, partial(self.record, [replace(arrived, outcome=damaged)]))
         self._live.discard(job.id)
         self._bus.publish(RunEnded(job.id))
 
@@ -266,12 +303,6 @@ class Manager:
 
     def _hear_one(self, job_id: str, news: News) -> None:
         self.hear(job_id, [(news.wall, news.kind, news.text)])
-
-    async def _keep_news(self) -> None:
-        await asyncio.sleep(NEWS_EVERY_S)
-        waiting, self._news = self._news, {}
-        for job_id, lines in waiting.items():
-            await self._store.add_news(job_id, lines)
 
     def _conclude(self, arrived: Arrived, placed: tuple[str, ...], job: Job) -> Step[None]:
         """Apply the rule to the job as it is; its output files are placed already, if any."""
@@ -346,22 +377,27 @@ class Manager:
 
         await self.change([(arrived.job_id, give_up)])
 
-    def _publish(self, changed: JobChanged) -> None:
-        if changed.job.state is not changed.was:
-            self._bus.publish(changed)
-            if changed.job.state is State.QUEUED:
-                self._bus.publish(JobQueued(changed.job))
+    def _publish(self, fact: _Fact) -> None:
+        self._bus.publish(fact)
+        if isinstance(fact, JobChanged) and fact.job.state is State.QUEUED:
+            self._bus.publish(JobQueued(fact.job))
 
 
-def _noting(rule: Rule[Any], wall: float, job: Job) -> Step[tuple[Any, JobChanged | None]]:
+def _noting(rule: Rule[Any], wall: float, job: Job) -> Step[tuple[Any, tuple[_Fact, ...]]]:
     """Put ``rule`` to ``job``, stamp what it keeps for people, and note what changed."""
     step = rule(job)
     keep = step.keep
     if keep is None:
-        return Step((step.answer, None))
+        return Step((step.answer, ()))
     if keep.finished and not keep.finished_wall:
         keep = replace(keep, finished_wall=wall)
-    changed = JobChanged(keep, job.state)
+    changed: tuple[_Fact, ...] = ()
+    if keep.state is not job.state:
+        changed = (JobChanged(keep, job.state, step.attempt),)
+    elif keep.stopping and not job.stopping:
+        changed = (JobStopping(keep),)
+    elif keep != job:
+        changed = (JobAltered(keep),)
     return Step((step.answer, changed), keep, step.attempt, step.outcome, step.placing)
 
 

@@ -1,8 +1,9 @@
 """What the manager tells the house: the events on the bus about own jobs."""
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
-from offload.work.jobs import Job, State
+from offload.work.jobs import Attempt, Job, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,16 +14,45 @@ class JobQueued:
 
 
 @dataclass(frozen=True, slots=True)
+class JobAdded:
+    """A new job is on disk; what follows of it, ``JobQueued`` first, comes after this."""
+
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
 class JobChanged:
-    """A job is no longer in the state ``was``; this is on disk."""
+    """A job is no longer in the state ``was``; this is on disk, with the attempt that ended."""
 
     job: Job
     was: State
+    attempt: Attempt | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobAltered:
+    """Something else of a job than its state is another: its priority, its time, a wish to stop."""
+
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
+class JobRemoved:
+    """A job that had ended, or could not be read, is deleted for good by a person."""
+
+    job_id: str
+    topic: str
+    wall: float
 
 
 @dataclass(frozen=True, slots=True)
 class JobNews:
-    """A line of a job's log (``kind`` "log"), or of its progress ("progress", JSON text)."""
+    """
+    What a job says while it runs.
+
+    ``kind`` is "log" (a line), "progress" (JSON text), "partial" (a value ahead of the result:
+    ``app.partial_value``) or "properties" (JSON text: what it keeps).
+    """
 
     job_id: str
     wall: float
@@ -42,3 +72,18 @@ class RunEnded:
     """What came of an attempt that ran here is recorded."""
 
     job_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobStopping:
+    """A job under way is to be stopped: no outcome of its attempt counts any more."""
+
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
+class GateMoved:
+    """Queues were suspended or resumed, processing was disabled or enabled, or rules changed."""
+
+
+JobEvent: TypeAlias = JobAdded | JobChanged | JobStopping | JobAltered | JobNews | JobRemoved

@@ -18,6 +18,7 @@ from offload.work.manager.runs import file_entry
 from offload.work.queues import QueueRule
 
 PAYLOAD_LIMIT: Final = 256 * 1024
+_IF_KEY: Final = ("same", "existing", "replace", "refuse")
 _IF_EXISTS: Final = ("keep-both", "overwrite", "refuse")
 
 
@@ -40,7 +41,8 @@ class Intake:
             DiskFull: If there is no room for the files.
         """
         check_topic(topic)
-        delivery = _checked(options)
+        delivery = self._delivery(topic, options)
+        _check_folder(options.into)
         put = partial(_taken_in, self._blobs)
         entries = [await asyncio.to_thread(put, file) for file in encoded.files]
         payload: bytes | None = encoded.data
@@ -49,7 +51,10 @@ class Intake:
         else:
             sha256 = digest(encoded.data)
         size = len(encoded.data)
-        spec = Spec(topic, payload, sha256, size, tuple(entries), delivery, options.timeout_s)
+        timeout_s = (
+            self._queue_of(topic).timeout_s if options.timeout_s is None else options.timeout_s
+        )
+        spec = Spec(topic, payload, sha256, size, tuple(entries), delivery, timeout_s)
         for blob in _blobs(spec):
             self._blobs.pin(blob)
         return self._job(topic, delivery, options), spec
@@ -61,18 +66,28 @@ class Intake:
         Raises:
             Refused: If a file of it is no longer here.
         """
-        for blob in _blobs(spec):
-            if not self._blobs.has(blob):
-                raise Refused(f"job {job.id}: its input files are no longer kept")
-        for blob in _blobs(spec):
-            self._blobs.pin(blob)
+        self.hold(job.id, spec)
         fields: Mapping[str, str | int | float] = {}
         if spec.payload is not None:
             files = [File(entry.name) for entry in spec.files]
             fields = encode(decode(spec.payload, files)).fields
-        fresh = self._job(job.topic, job.delivery, Options())
+        fresh = self._job(job.topic, job.delivery, Options(order_by=job.order_by))
         kept = ("priority", "into", "if_exists", "policy", "retries")
-        return replace(fresh, **{name: getattr(job, name) for name in kept}), fields
+        same = {name: getattr(job, name) for name in kept}
+        return replace(fresh, again_of=job.id, **same), fields
+
+    def hold(self, job_id: str, spec: Spec) -> None:
+        """
+        Pin the blobs of a job that is to run again; ``release`` them.
+
+        Raises:
+            Refused: If a file of it is no longer here.
+        """
+        for blob in _blobs(spec):
+            if not self._blobs.has(blob):
+                raise Refused(f"job {job_id}: its input files are no longer kept")
+        for blob in _blobs(spec):
+            self._blobs.pin(blob)
 
     def release(self, spec: Spec) -> None:
         """Unpin the blobs of ``spec``: its row names them now, or never will."""
@@ -80,12 +95,12 @@ class Intake:
             self._blobs.unpin(blob)
 
     def _job(self, topic: str, delivery: Delivery, options: Options) -> Job:
-        now = self._clock.now()
+        now, rule = self._clock.now(), self._queue_of(topic)
         job = Job(
             id=new_id(),
             topic=topic,
-            queue=self._queue_of(topic).name,
-            priority=options.priority,
+            queue=rule.name,
+            priority=options.priority or rule.priority,
             delivery=delivery,
             into=str(Path(options.into).absolute()) if options.into else "",
             if_exists=options.if_exists,
@@ -94,13 +109,34 @@ class Intake:
             retries=options.retries,
             created_wall=self._clock.wall(),
             created_at=now,
+            order_by=options.order_by,
+            lane=rule.lane(options.order_by),
+            waits_since=now,
+            expires_at=now + options.expires_in_s if options.expires_in_s else 0.0,
+            deadline_at=now + options.deadline_in_s if options.deadline_in_s else 0.0,
         )
-        return replace(job, not_before=now + options.run_after_s) if options.run_after_s else job
+        wait_s, run_at = options.run_after_s, 0.0
+        if options.run_at is not None and options.run_at > self._clock.wall():
+            wait_s, run_at = options.run_at - self._clock.wall(), options.run_at
+        if not wait_s:
+            return job
+        at = now + wait_s
+        return replace(job, not_before=at, waits_since=at, run_at=run_at)
+
+    def _delivery(self, topic: str, options: Options) -> Delivery:
+        """Return how often it may be started: what runs in order is never in two places at once."""
+        delivery = _checked(options)
+        in_order = self._queue_of(topic).lane(options.order_by)
+        return Delivery.EXCLUSIVE if in_order and delivery is Delivery.AT_LEAST_ONCE else delivery
 
 
 def _checked(options: Options) -> Delivery:
     if options.if_exists not in _IF_EXISTS:
         raise UsageError(f"if_exists: must be one of {', '.join(_IF_EXISTS)}")
+    if options.if_key not in _IF_KEY:
+        raise UsageError(f"if_key: must be one of {', '.join(_IF_KEY)}")
+    if options.if_key != _IF_KEY[0] and not options.key:
+        raise UsageError("if_key: needs a key")
     if options.retries is not None and options.retries < -1:
         raise UsageError("retries: must be ≥ -1")
     if options.timeout_s is not None and not options.timeout_s > 0:
@@ -109,10 +145,40 @@ def _checked(options: Options) -> Delivery:
         raise UsageError("priority: must fit into 32 bits")
     if not 0 <= options.run_after_s < float("inf"):
         raise UsageError("run_after: must be ≥ 0")
+    _check_limits(options)
     try:
         return Delivery(options.delivery or Delivery.AT_LEAST_ONCE)
     except ValueError:
         raise UsageError(f"delivery: must be one of {', '.join(Delivery)}") from None
+
+
+def _check_limits(options: Options) -> None:
+    for name, limit_s in (
+        ("expires_in", options.expires_in_s),
+        ("deadline_in", options.deadline_in_s),
+    ):
+        if limit_s is None:
+            continue
+        if not 0 < limit_s < float("inf"):
+            raise UsageError(f"{name}: must be above 0")
+        if limit_s <= options.run_after_s:
+            raise UsageError(f"{name}: is over before it may start (run_after)")
+    if options.run_at is not None:
+        if options.run_after_s:
+            raise UsageError("run_at: give this or run_after, not both")
+        if not 0 <= options.run_at < float("inf"):
+            raise UsageError("run_at: is no moment")
+
+
+def _check_folder(into: str) -> None:
+    """Refuse a folder for output files that cannot be made or written: now, not after the run."""
+    if not into:
+        return
+    nearest = Path(into).absolute()
+    while not os.path.lexists(nearest):
+        nearest = nearest.parent
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        raise UsageError(f"into: {into} cannot be written ({nearest} is no writable folder)")
 
 
 def _taken_in(blobs: Blobs, file: File) -> FileEntry:

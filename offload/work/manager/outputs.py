@@ -44,21 +44,20 @@ def stage(blobs: Blobs, entries: Sequence[FileEntry], into: Path, if_exists: str
     """
     Copy the blobs of ``entries`` into the folder ``into`` under temporary names that hold ``tag``.
 
+    Of several files with one name the later ones get the next free names, whatever ``if_exists``.
+
     Raises:
-        Refused: If ``if_exists`` is "refuse" and one of the names is taken.
+        Refused: If ``if_exists`` is "refuse" and a name is taken, or a folder is in the way.
         UnsafeName: If a name could lead out of the folder.
         DiskFull: If there is no room.
         OSError: If the folder cannot be made or written; what was staged is removed.
     """
+    into.mkdir(parents=True, exist_ok=True)
     moves: list[tuple[str, str]] = []
     try:
-        into.mkdir(parents=True, exist_ok=True)
         for index, entry in enumerate(entries):
-            target = into / check_name(entry.name)
-            if if_exists == "refuse" and os.path.lexists(target):
-                raise Refused(f"output {target} exists")
-            if if_exists == "keep-both":
-                target = _free(target, {move[1] for move in moves})
+            taken = {target for _, target in moves}
+            target = _target(into / check_name(entry.name), if_exists, taken)
             staged = into / f".offload-{tag}-{index}.part"
             staged.unlink(missing_ok=True)
             moves.append((str(staged), str(target)))
@@ -77,41 +76,59 @@ def carry_out(plan: Plan) -> tuple[str, ...]:
     Rename all that is staged; return where the files are. What was renamed before stays.
 
     Raises:
-        Refused: If "refuse" is asked and a name was taken meanwhile; none of ours is left then.
         DiskFull: If there is no room for the names; what is left to be done can be done later.
-        OSError: For other trouble; none of ours is left then.
+        Refused: If a name was taken meanwhile that must not be.
+        OSError: For other trouble. In these two cases nothing of ours is left, and what was there
+            before is there again.
     """
-    placed: list[str] = []
-    for staged, target in plan.moves:
-        if not os.path.lexists(staged):  # renamed before a crash
-            placed.append(target)
-            continue
-        try:
-            placed.append(_move(Path(staged), Path(target), plan.if_exists))
-        except OSError as error:
-            if error.errno in _FULL:
-                raise DiskFull from error
-            for path in placed:
-                Path(path).unlink(missing_ok=True)
-            discard(plan)
-            if isinstance(error, FileExistsError):
-                raise Refused(f"output {target} exists") from None
-            raise
+    placed: list[tuple[str, str]] = []
+    try:
+        for staged, target in plan.moves:
+            if not os.path.lexists(staged):  # renamed before a crash
+                placed.append((staged, target))
+            else:
+                placed.append((staged, _move(Path(staged), Path(target), plan.if_exists)))
+    except OSError as error:
+        if error.errno in _FULL:
+            raise DiskFull from error
+        for staged, path in placed:
+            _take_back(staged, path)
+        discard(plan)
+        if isinstance(error, FileExistsError | IsADirectoryError):
+            raise Refused(f"output {error.filename} exists") from None
+        raise
+    for staged, _ in plan.moves:
+        _former(staged).unlink(missing_ok=True)
     for folder in {Path(target).parent for _, target in plan.moves}:
         _sync(folder)
-    return tuple(placed)
+    return tuple(path for _, path in placed)
 
 
 def discard(plan: Plan) -> None:
     """Remove what is staged."""
     for staged, _ in plan.moves:
-        with suppress(OSError):
-            Path(staged).unlink(missing_ok=True)
+        for path in (Path(staged), _former(staged)):
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+
+
+def _target(wanted: Path, if_exists: str, taken: set[str]) -> Path:
+    """Return the name that a file is to get; raise ``Refused``."""
+    if if_exists == "refuse" and os.path.lexists(wanted):
+        raise Refused(f"output {wanted} exists")
+    if if_exists == "overwrite" and wanted.is_dir() and not wanted.is_symlink():
+        raise Refused(f"output {wanted} is a folder")
+    if if_exists == "keep-both" or str(wanted) in taken:
+        return _free(wanted, taken)
+    return wanted
 
 
 def _move(staged: Path, target: Path, if_exists: str) -> str:
     """Give ``staged`` its name, or with "keep-both" the next free one; return it."""
     if if_exists == "overwrite":
+        if target.is_dir() and not target.is_symlink():
+            raise IsADirectoryError(errno.EISDIR, "is a folder", str(target))
+        _keep_former(target, _former(str(staged)))
         staged.replace(target)
         return str(target)
     while True:
@@ -120,16 +137,40 @@ def _move(staged: Path, target: Path, if_exists: str) -> str:
         except FileExistsError:
             if not target.samefile(staged):  # else a crash came between link and unlink
                 if if_exists == "refuse":
-                    raise
+                    raise FileExistsError(errno.EEXIST, "exists", str(target)) from None
                 target = _free(target, set())
                 continue
         except OSError:  # a file system without hard links
             if os.path.lexists(target):
-                raise FileExistsError(target) from None
+                raise FileExistsError(errno.EEXIST, "exists", str(target)) from None
             staged.rename(target)
             return str(target)
         staged.unlink()
         return str(target)
+
+
+def _former(staged: str) -> Path:
+    """Return where the file is kept that a staged one replaces, until all are in place."""
+    return Path(staged).with_suffix(".former")
+
+
+def _keep_former(target: Path, former: Path) -> None:
+    if not os.path.lexists(target) or os.path.lexists(former):
+        return
+    try:
+        os.link(target, former, follow_symlinks=False)
+    except OSError:  # a file system without hard links
+        target.rename(former)
+
+
+def _take_back(staged: str, placed: str) -> None:
+    """Undo one rename: what was there before is there again, or nothing."""
+    former = _former(staged)
+    with suppress(OSError):
+        if os.path.lexists(former):
+            former.replace(placed)
+        else:
+            Path(placed).unlink(missing_ok=True)
 
 
 def _free(target: Path, taken: set[str]) -> Path:

@@ -13,10 +13,11 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from offload.blobs import Blobs, check_name
+from offload.blobs import Blobs, check_name, safe_name
 from offload.clock import Clock
 from offload.errors import BlobMissing, DiskFull, OffloadError, UnsafeName
 from offload.payload import File
+from offload.ticks import ticks_s
 from offload.work.executors import Executors, News, Ran, Task
 from offload.work.jobs import FileEntry, Outcome, Result, Spec
 from offload.work.queues import Line, QueueRule
@@ -32,6 +33,8 @@ class Work:
     Attributes:
         store_id: Store id of the origin; with ``job_id`` the job's name on the wire.
         retry_count: Failed attempts before this one.
+        properties: What earlier attempts have kept, as a JSON object, or "".
+        lease_until: Until when it may run unless that is renewed (steady seconds); None: for ever.
     """
 
     store_id: str
@@ -39,6 +42,8 @@ class Work:
     attempt: int
     retry_count: int
     spec: Spec
+    properties: str = ""
+    lease_until: float | None = None
 
 
 class Runs:
@@ -51,12 +56,16 @@ class Runs:
         clock: Clock,
         queue_of: Callable[[str], QueueRule],
         folder: Path,
+        is_open: Callable[[str], bool] = lambda _queue: True,
     ) -> None:
         self._executors = executors
         self._blobs = blobs
         self._clock = clock
         self._queue_of = queue_of
         self._folder = folder
+        self._is_open = is_open
+        self._entered: dict[tuple[str, str], str] = {}  # in which line; topics may change theirs
+        self._topics: dict[str, str] = {}  # queue -> one of its topics
         self._lines: dict[str, Line[tuple[str, str]]] = {}
         self._places: dict[str, int] = {}
         self._unwanted: set[tuple[str, int]] = set()
@@ -67,8 +76,9 @@ class Runs:
         return self._queue_of(topic).name
 
     def places(self, topic: str) -> int:
-        """Return how many attempts may run at once in the queue of ``topic``."""
-        return self._queue_of(topic).max_parallel
+        """Return how many attempts may run at once in the queue of ``topic``; 0: it is closed."""
+        rule = self._queue_of(topic)
+        return rule.max_parallel if self._is_open(rule.name) else 0
 
     def free(self, topic: str) -> int:
         """Return how many jobs of ``topic`` could start now; below 0: so many are lined up."""
@@ -91,11 +101,6 @@ class Runs:
         """Return the measured run times by topic."""
         return dict(self._mean_s)
 
-    def mean_in(self, queue: str) -> float | None:
-        """Return the longest measured run time of the topics in ``queue``."""
-        times = [s for topic, s in self._mean_s.items() if self.queue_name(topic) == queue]
-        return max(times, default=None)
-
     def places_in(self, queue: str) -> int:
         """Return how many attempts may run at once in ``queue``, as far as it is in use."""
         return self._places.get(queue, 0)
@@ -112,20 +117,40 @@ class Runs:
         self, key: tuple[str, str], topic: str, owner: str, begin: Callable[[], None]
     ) -> None:
         """Call ``begin`` as soon as the queue of ``topic`` has a place for ``key``."""
-        rule = self._queue_of(topic)
-        self._places[rule.name] = rule.max_parallel
-        self._lines.setdefault(rule.name, Line()).enter(key, owner, begin, rule.max_parallel)
+        queue = self.queue_name(topic)
+        self._entered[key], self._topics[queue] = queue, topic
+        line = self._lines.setdefault(queue, Line())
+        line.enter(key, owner, begin, self._open_places(queue))
 
     def leave(self, key: tuple[str, str], topic: str) -> str:
         """Free the place of ``key``, or take it out of the line; return the queue's name."""
-        rule = self._queue_of(topic)
-        self._lines.setdefault(rule.name, Line()).leave(key, rule.max_parallel)
-        return rule.name
+        queue = self._entered.pop(key, None)
+        if queue is None:
+            return self.queue_name(topic)
+        self._lines[queue].leave(key, self._open_places(queue))
+        return queue
+
+    def look_again(self) -> None:
+        """Rules have changed, or queues were opened: let in who may begin now."""
+        for queue, line in self._lines.items():
+            line.let_in(self._open_places(queue))
+
+    def _open_places(self, queue: str) -> int:
+        """Return how many may run in ``queue``; one that is no more keeps its last limit."""
+        rule = self._queue_of(self._topics[queue])
+        if rule.name == queue:
+            self._places[queue] = rule.max_parallel
+        places = self._places.setdefault(queue, 1)
+        return places if self._is_open(queue) else 0
 
     def stop(self, job_id: str, attempt: int, *, at_once: bool = False) -> None:
         """Ask an attempt to stop, and make it after its grace; one that is yet to begin won't."""
         if not self._executors.stop(job_id, attempt, at_once=at_once):
             self._unwanted.add((job_id, attempt))
+
+    def renew(self, job_id: str, attempt: int, until: float) -> None:
+        """Allow an attempt that has a lease to run until ``until`` (steady seconds)."""
+        self._executors.renew(job_id, attempt, self._ticks_s(until))
 
     async def perform(self, work: Work, news: Callable[[News], None]) -> Outcome:
         """Run one attempt to its end, whatever end; inputs must be among the blobs by now."""
@@ -164,7 +189,14 @@ class Runs:
             files=files,
             folder=folder,
             timeout_s=spec.timeout_s,
+            properties=work.properties,
+            lease_until_s=None if work.lease_until is None else self._ticks_s(work.lease_until),
         )
+
+    def _ticks_s(self, until: float) -> float:
+        """Return ``until`` by the clock that processes share: rather too early than too late."""
+        ticks = ticks_s()
+        return ticks + until - self._clock.now()
 
     def _materialise(self, entries: tuple[FileEntry, ...], folder: Path) -> tuple[File, ...]:
         """Lay the input files under their own names; twins of a name get a folder each."""
@@ -193,7 +225,11 @@ class Runs:
 
 def file_entry(blobs: Blobs, file: File) -> FileEntry:
     """Put ``file`` among the blobs (blocking); raise ``UnsafeName``, ``OSError``, ``DiskFull``."""
-    name = check_name(file.name)
+    try:
+        name = check_name(file.name)
+    except UnsafeName as error:
+        remedy = f"{error.reason}; give it another: File(path, name={safe_name(file.name)!r})"
+        raise UnsafeName(error.name, remedy) from None
     executable = bool(file.path.stat().st_mode & 0o100)
     sha256, size = blobs.put(file.path)
     return FileEntry(name, sha256, size, executable)

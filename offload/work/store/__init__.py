@@ -7,6 +7,21 @@ thread with a connection of its own, from what is committed.
 """
 
 from offload.work.store.face import Store
+from offload.work.store.schedules import KeptSchedule
+from offload.work.store.search import Ended, Found, Unreadable
 from offload.work.store.steps import HeldRule, HeldStep, Key, Rule, Step
+from offload.work.store.waiting import Backlog
 
-__all__ = ["HeldRule", "HeldStep", "Key", "Rule", "Step", "Store"]
+__all__ = [
+    "Backlog",
+    "Ended",
+    "Found",
+    "HeldRule",
+    "HeldStep",
+    "KeptSchedule",
+    "Key",
+    "Rule",
+    "Step",
+    "Store",
+    "Unreadable",
+]

@@ -5,14 +5,14 @@ Each decides first, on what it looked up, and changes the ledger only when nothi
 more: so an operation that raises has changed nothing, whatever else shares its transaction.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from offload.clock import Mark
-from offload.errors import Conflict, DiskFull
+from offload.errors import Conflict, DiskFull, KeyTaken
 from offload.work.jobs import FINAL, Held, HeldState, Job, Spec
 from offload.work.store import rows, schema
-from offload.work.store.ledger import Ledger
+from offload.work.store.ledger import NEWS_LIMIT, Ledger
 from offload.work.store.steps import HeldRule, HeldStep, Key, R, Rule, Step
 
 # By name: a state that this version does not know is never taken for a finished one.
@@ -40,6 +40,36 @@ def insert(ledger: Ledger, job: Job, spec: Spec, found: Mapping[str, str | int |
     if ledger.full:
         raise DiskFull
     return ledger.add(job, rows.spec_row(spec), found)
+
+
+def insert_alone(
+    ledger: Ledger,
+    job: Job,
+    spec: Spec,
+    found: Mapping[str, str | int | float],
+    if_key: str,
+    oust: Rule[R],
+) -> tuple[Job, R | None]:
+    """
+    Add ``job`` as the only one of its key that lives; see ``Options.if_key``.
+
+    Raises:
+        KeyTaken: If another lives, and is not to be replaced.
+        DiskFull: If there is no room for new work.
+    """
+    twin = ledger.jobs([job.id]).get(job.id) or ledger.live_job_with_key(job.key)
+    if twin is not None and (twin.id == job.id or if_key == "existing"):
+        return twin, None
+    if twin is not None and if_key == "refuse":
+        raise KeyTaken(job.key, twin.id)
+    if ledger.full:
+        raise DiskFull
+    answer = None
+    if twin is not None:
+        step = oust(twin)
+        answer = step.answer
+        _take(ledger, twin, step, b"")
+    return ledger.add(job, rows.spec_row(spec), found), answer
 
 
 def change(ledger: Ledger, changes: Sequence[tuple[str, Rule[R]]]) -> list[R | None]:
@@ -112,16 +142,26 @@ def remove(ledger: Ledger, job_id: str) -> None:
         ledger.remove([row[0]])
 
 
+def live_with_key(ledger: Ledger, key: str) -> Job | None:
+    """Return the job of this key that has not ended."""
+    return ledger.live_job_with_key(key)
+
+
 def remove_held(ledger: Ledger, keys: Sequence[Key]) -> None:
     """Remove rows of others' jobs."""
     ledger.remove_held(keys)
 
 
-def add_news(ledger: Ledger, job_id: str, lines: Sequence[tuple[float, str, str]]) -> None:
+def add_news(
+    ledger: Ledger,
+    job_id: str,
+    lines: Sequence[tuple[float, str, str]],
+    limit_of: Callable[[str], int] | None,
+) -> None:
     """Add ``(wall, kind, text)`` lines to what a job has told; nothing if it is not there."""
     job = ledger.jobs([job_id]).get(job_id)
     if job is not None and lines:
-        ledger.add_news(job.seq, lines)
+        ledger.add_news(job.seq, lines, NEWS_LIMIT if limit_of is None else limit_of(job.topic))
 
 
 def keep_mark(ledger: Ledger, mark: Mark) -> None:
@@ -129,14 +169,21 @@ def keep_mark(ledger: Ledger, mark: Mark) -> None:
     schema.keep_meta(ledger.cursor, "mark", schema.mark_text(mark))
 
 
-def purge(
-    ledger: Ledger,
-    tomb_older_than: float,
-    finished_older_than: float,
-    finished_beyond: int,
-    limit: int,
-) -> int:
-    """Remove what is old, ``limit`` rows of a kind at most; return how many went."""
+def line_up_anew(ledger: Ledger, place_of: Callable[[str, str], tuple[str, str]]) -> int:
+    """Put what has not ended into the queues and lanes of changed rules; return how many."""
+    return ledger.line_up_anew(place_of)
+
+
+def keep_note(ledger: Ledger, name: str, text: str) -> None:
+    """Keep a note for the next start; "" removes it."""
+    if text:
+        schema.keep_meta(ledger.cursor, f"note:{name}", text)
+    else:
+        ledger.cursor.execute("DELETE FROM meta WHERE name = ?", (f"note:{name}",))
+
+
+def purge(ledger: Ledger, tomb_older_than: float, limit: int) -> int:
+    """Remove TOMBs that are old, ``limit`` at most; return how many went."""
     ledger.flush()
     # The TOMB of an at-most-once attempt stays until its origin has answered ``drop``.
     tombs: list[Key] = ledger.cursor.execute(
@@ -145,15 +192,16 @@ def purge(
         (tomb_older_than, limit),
     ).fetchall()
     ledger.remove_held(tombs)
-    old = ledger.cursor.execute(
-        f"SELECT seq FROM jobs WHERE {_FINISHED} AND finished_at < ? LIMIT ?",  # noqa: S608 - names of our own
-        (finished_older_than, limit),
+    return len(tombs)
+
+
+def forget(ledger: Ledger, seqs: Sequence[int]) -> int:
+    """Remove jobs that have ended, by their place in the order; return how many went."""
+    ledger.flush()
+    places = ", ".join("?" * len(seqs))
+    found = ledger.cursor.execute(
+        f"SELECT seq FROM jobs WHERE seq IN ({places}) AND {_FINISHED}",  # noqa: S608
+        tuple(seqs),
     ).fetchall()
-    ledger.remove([seq for (seq,) in old])
-    surplus = ledger.cursor.execute(
-        f"SELECT seq FROM jobs WHERE {_FINISHED}"  # noqa: S608 - names of our own
-        " ORDER BY seq DESC LIMIT ? OFFSET ?",
-        (limit, finished_beyond),
-    ).fetchall()
-    ledger.remove([seq for (seq,) in surplus])
-    return len(tombs) + len(old) + len(surplus)
+    ledger.remove([seq for (seq,) in found])
+    return len(found)

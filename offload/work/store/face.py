@@ -10,13 +10,16 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 from offload.clock import Mark
 from offload.errors import DiskFull, StoreFault
 from offload.topics import check_pattern
-from offload.work.jobs import Attempt, Held, HeldState, Job, Outcome, Spec, State
-from offload.work.store import changes, schema
+from offload.work.jobs import Attempt, Held, HeldState, Job, Outcome, Query, Spec, State
+from offload.work.store import changes, schedules, schema
 from offload.work.store.desk import Desk
 from offload.work.store.ledger import Ledger
 from offload.work.store.reads import Reader, Reads
 from offload.work.store.reserve import Reserve
+from offload.work.store.schedules import KeptSchedule
+from offload.work.store.search import Ended, Found, Register, Unreadable
 from offload.work.store.steps import HeldRule, Key, R, Rule
+from offload.work.store.waiting import Backlog
 from offload.work.store.writer import Writer
 
 T = TypeVar("T")
@@ -36,20 +39,25 @@ class Store:
         store_id: Random, made with the file; it tells a wiped or restored store from the old one.
         boot: The number of this start.
         mark: The last reading of the clock that was kept before this start.
+        notes: What was noted before this start, by name (``keep_note``).
         on_fault: Called on the loop, once, when the store can no longer be trusted.
     """
 
     def __init__(self, connection: sqlite3.Connection, path: Path | None) -> None:
         self.store_id, self.boot, self.mark = schema.start(connection)
+        self.notes = schema.notes(connection)
         self.on_fault: Callable[[StoreFault], None] | None = None
         self._told = False
         reserve = None if path is None else Reserve(path.parent)
         self._writer = Writer(connection, reserve, self._faulted)
+        self._path = path
+        self._register = Register()
         self._reader: Desk[Reads] | None = None  # None: in memory, where the writer reads too
+        self._finder: Desk[Reads] | None = None  # opened when something is first searched for
         if path is None:
-            self._reads = Reads(connection)
+            self._reads = Reads(connection, self._register)
         else:
-            self._reader = Desk("store-reader", Reader(schema.open_reader(path), self._read_error))
+            self._reader = self._open_reader("store-reader", path)
         self._desk: Desk[Ledger] = Desk("store-writer", self._writer)
 
     @classmethod
@@ -98,7 +106,8 @@ class Store:
     @property
     def waiting(self) -> int:
         """How many calls are not answered yet."""
-        return self._desk.waiting + (self._reader.waiting if self._reader is not None else 0)
+        desks = (self._desk, self._reader, self._finder)
+        return sum(desk.waiting for desk in desks if desk is not None)
 
     @property
     def commits(self) -> int:
@@ -107,8 +116,9 @@ class Store:
 
     async def close(self) -> None:
         """Return when all that was asked is on the disk and the file is closed."""
-        if self._reader is not None:
-            await self._reader.close()  # first: a reader keeps the log from being emptied
+        for reader in (self._finder, self._reader):
+            if reader is not None:
+                await reader.close()  # first: a reader keeps the log from being emptied
         await self._desk.close()
 
     # --- writing ---------------------------------------------------------------------------
@@ -131,6 +141,25 @@ class Store:
         """
         return await self._write(changes.insert, job, spec, fields or {})
 
+    async def insert_alone(
+        self,
+        job: Job,
+        spec: Spec,
+        fields: Mapping[str, str | int | float],
+        if_key: str,
+        oust: Rule[R],
+    ) -> tuple[Job, R | None]:
+        """
+        Add a job as the only one of its key that lives (``Options.if_key``); raise ``KeyTaken``.
+
+        The rule ``oust`` decides about the one that it replaces, and its answer is returned too.
+        """
+        return await self._write(changes.insert_alone, job, spec, fields, if_key, oust)
+
+    async def line_up_anew(self, place_of: Callable[[str, str], tuple[str, str]]) -> int:
+        """Put what has not ended where ``place_of`` (topic, order_by) says: queue and lane."""
+        return await self._write(changes.line_up_anew, place_of)
+
     async def change(self, steps: Sequence[tuple[str, Rule[R]]]) -> list[R | None]:
         """
         Let rules decide about own jobs, all in one transaction: all is kept, or nothing.
@@ -148,43 +177,65 @@ class Store:
         """Remove an own job for good, with all that is known of it, also an unreadable one."""
         await self._write(changes.remove, job_id)
 
+    async def live_with_key(self, key: str) -> Job | None:
+        """Return the own job of this key that has not ended."""
+        return await self._write(changes.live_with_key, key)
+
     async def remove_held(self, keys: Sequence[Key]) -> None:
         """Remove others' jobs for good."""
         await self._write(changes.remove_held, keys)
 
-    async def add_news(self, job_id: str, lines: Sequence[tuple[float, str, str]]) -> None:
-        """Add ``(wall, kind, text)`` lines to what a job has told; the last 1 000 are kept."""
-        await self._write(changes.add_news, job_id, lines)
+    async def add_news(
+        self,
+        job_id: str,
+        lines: Sequence[tuple[float, str, str]],
+        limit_of: Callable[[str], int] | None = None,
+    ) -> None:
+        """
+        Add ``(wall, kind, text)`` lines to what a job has told.
+
+        The last 1 000 are kept, or as many as ``limit_of`` says of its topic (in another thread).
+        """
+        await self._write(changes.add_news, job_id, lines, limit_of)
+
+    async def put_schedule(self, kept: KeptSchedule) -> None:
+        """Keep a schedule, in place of the one with its id."""
+        await self._write(schedules.put_schedule, kept)
+
+    async def mark_schedule(
+        self, schedule_id: str, fired: float, fired_by: str, *, asked: bool, owed: float
+    ) -> None:
+        """Keep up to when its firings are settled, and by whom."""
+        await self._write(schedules.mark_schedule, schedule_id, fired, fired_by, asked, owed)
+
+    async def remove_schedule(self, schedule_id: str) -> None:
+        """Remove a schedule for good."""
+        await self._write(schedules.remove_schedule, schedule_id)
+
+    async def keep_note(self, name: str, text: str) -> None:
+        """Keep a note for the next start, in place of the one of that name; "" removes it."""
+        await self._write(changes.keep_note, name, text)
 
     async def keep_mark(self, mark: Mark) -> None:
         """Keep a reading of the clock for the next start."""
         await self._write(changes.keep_mark, mark)
 
-    async def purge(
-        self,
-        *,
-        tomb_older_than: float,
-        finished_older_than: float = 0.0,
-        finished_beyond: int | None = None,
-    ) -> int:
+    async def purge(self, *, tomb_older_than: float) -> int:
         """
-        Remove what is old, and return how many jobs went.
+        Remove TOMBs kept before a moment (steady seconds), and return how many went.
 
-        Args:
-            tomb_older_than: TOMBs kept before this go (steady seconds), except those of
-                at-most-once attempts, which go by ``remove_held``.
-            finished_older_than: Own jobs that ended before this go (steady seconds).
-            finished_beyond: All but so many of the own jobs that ended last-added go.
+        Those of at-most-once attempts stay; they go by ``remove_held``.
         """
-        beyond = 2**62 if finished_beyond is None else finished_beyond
         gone = 0
         while True:
-            some = await self._write(
-                changes.purge, tomb_older_than, finished_older_than, beyond, PURGE_ROWS
-            )
+            some = await self._write(changes.purge, tomb_older_than, PURGE_ROWS)
             gone += some
             if some < PURGE_ROWS:
                 return gone
+
+    async def forget(self, seqs: Sequence[int]) -> int:
+        """Remove those own jobs for good that have ended, and return how many went."""
+        return await self._write(changes.forget, seqs) if seqs else 0
 
     # --- asking ----------------------------------------------------------------------------
 
@@ -230,6 +281,19 @@ class Store:
         """
         return await self._ask(Reads.news, job_id, after)
 
+    async def search(
+        self, query: Query, limit: int = 100, before_seq: int | None = None
+    ) -> list[Found]:
+        """
+        Return what the query finds, the newest first, also what cannot be read.
+
+        Args:
+            query: Which jobs are meant.
+            limit: So many at most.
+            before_seq: Only jobs older than the one with this ``seq``: the next page.
+        """
+        return await self._look(Reads.find, query, limit, before_seq)
+
     async def find(
         self,
         *,
@@ -238,16 +302,32 @@ class Store:
         limit: int = 100,
         before_seq: int | None = None,
     ) -> list[Job]:
+        """Return readable jobs in these states (none: in any) and of this pattern, newest first."""
+        query = Query(frozenset(states), topic=check_pattern(topic))
+        found = await self.search(query, limit, before_seq)
+        return [job for job in found if isinstance(job, Job)]
+
+    async def count(self, query: Query) -> int:
+        """Return how many jobs the query finds."""
+        return await self._look(Reads.count, query)
+
+    async def live_counts(self) -> list[tuple[str, str, str, int]]:
+        """Return ``(queue, topic, state, jobs)`` of all that has not ended."""
+        return await self._look(Reads.live_counts)
+
+    async def ended(
+        self, state: State, before_at: float, after: tuple[float, int], limit: int
+    ) -> list[Ended]:
         """
-        Return jobs, the newest first.
+        Return a page of the history, the oldest first.
 
         Args:
-            states: Only jobs in one of these; by default in any.
-            topic: Only jobs whose topic matches this pattern.
+            state: Only jobs that ended in this state.
+            before_at: Only those that ended before (steady seconds).
+            after: ``(finished_at, seq)`` of the last one of the page before.
             limit: So many at most.
-            before_seq: Only jobs older than the one with this ``seq``: the next page.
         """
-        return await self._ask(Reads.find, states, check_pattern(topic), limit, before_seq)
+        return await self._look(Reads.ended, state, before_at, after, limit)
 
     async def counts(self) -> dict[State, int]:
         """Return how many jobs are in each state that has any."""
@@ -286,9 +366,39 @@ class Store:
         """
         return await self._ask(Reads.live_blobs)
 
+    async def backlog(self) -> list[Backlog]:
+        """Return how many jobs wait and since when, topic by topic."""
+        return await self._ask(Reads.backlog)
+
+    async def waiting_jobs(
+        self, topic: str, limit: int, after_seq: int = 0
+    ) -> list[tuple[int, str]]:
+        """Return ``(seq, id)`` of the topic's jobs that wait, the oldest first, page by page."""
+        return await self._ask(Reads.waiting, topic, after_seq, limit)
+
+    async def overdue(self, now: float, limit: int) -> list[str]:
+        """Return the ids of jobs that should have started or ended by now, and are let be."""
+        return await self._ask(Reads.overdue, now, limit)
+
+    async def next_limit_at(self) -> float | None:
+        """Return when the next job is to have started or ended (steady seconds)."""
+        return await self._ask(Reads.next_limit_at)
+
+    async def timed(self) -> list[str]:
+        """Return the ids of jobs that wait for a time of the wall clock, and never ran."""
+        return await self._ask(Reads.timed)
+
+    async def schedules(self) -> list[KeptSchedule]:
+        """Return all schedules."""
+        return await self._ask(Reads.schedules)
+
     async def unreadable(self) -> list[str]:
         """Return the ids of the own jobs that were found unreadable since the start."""
         return await self._ask(Reads.unreadable)
+
+    async def unreadable_job(self, job_id: str) -> Unreadable | None:
+        """Return what is known of an own job if it cannot be read, or None."""
+        return await self._ask(Reads.unreadable_job, job_id)
 
     async def check(self) -> str:
         """Return ``"ok"``, or what SQLite finds wrong with the file."""
@@ -313,6 +423,20 @@ class Store:
         if self._reader is not None:
             return self._reader.ask(ask)
         return self._desk.ask(partial(_ask_in_writer, self._reads, ask))
+
+    def _look(
+        self, question: Callable[Concatenate[Reads, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> "Future[T]":
+        """Ask what may take a while: in a thread of its own, so that claiming need not wait."""
+        if self._path is None:
+            return self._ask(question, *args, **kwargs)
+        if self._finder is None:
+            self._finder = self._open_reader("store-finder", self._path)
+        return self._finder.ask(lambda reads: question(reads, *args, **kwargs))
+
+    def _open_reader(self, name: str, path: Path) -> Desk[Reads]:
+        reader = Reader(schema.open_reader(path), self._read_error, self._register)
+        return Desk(name, reader)
 
     def _read_error(self, error: sqlite3.Error) -> Exception:
         if not schema.is_fault(error):

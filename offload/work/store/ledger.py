@@ -8,8 +8,8 @@ or written once stays true until a roll-back. An operation that fails before it 
 
 import sqlite3
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from offload.errors import Malformed
@@ -21,15 +21,27 @@ CACHED_JOBS: Final = 8_192
 CACHED_VALUE_BYTES: Final = 4_096  # an outcome with a larger value is read again when asked for
 NEWS_LIMIT: Final = 1_000  # lines per job; the oldest go
 NEWS_SLACK: Final = 100  # more than that are cut at a time
-NEWS_TEXT_LIMIT: Final = 8_000
+NEWS_TEXT_LIMIT: Final = 24_000  # a partial result is never longer
 
 # What never changes stays out of the update, and so do its indexes.
-_FIXED: Final = frozenset({"seq", "id", "topic", "delivery", "key", "created_wall", "created_at"})
+_FIXED: Final = frozenset(
+    {"seq", "id", "topic", "delivery", "key", "created_wall", "created_at", "again_of"}
+)
 _JOBS: Final = rows.select(rows.JOB_FIELDS, "jobs") + " WHERE id IN"
 _HELD: Final = rows.select(rows.HELD_FIELDS, "held") + " WHERE (store_id, job_id) IN"
 _BY_KEY: Final = rows.select(rows.JOB_FIELDS, "jobs") + ' WHERE "key" = ? AND "key" != \'\''
+_NEWEST: Final = " ORDER BY seq DESC LIMIT 1"
 _SPEC_FIELDS: Final = ("seq", "envelope", "payload", "blobs")
 _HELD_KEY: Final = ("store_id", "job_id")
+_LIVE: Final = "state IN ('queued', 'assigned', 'active')"
+_IN_LANE: Final = f"SELECT 1 FROM jobs WHERE lane = ? AND lane != '' AND {_LIVE} LIMIT 1"  # noqa: S608
+_FRONT: Final = (
+    f"SELECT 1 FROM jobs WHERE lane = ? AND lane != '' AND behind = 0 AND {_LIVE} LIMIT 1"  # noqa: S608
+)
+_NEXT_IN_LANE: Final = (
+    f"SELECT seq, id FROM jobs WHERE lane = ? AND lane != '' AND behind = 1 AND {_LIVE}"  # noqa: S608
+    " ORDER BY seq LIMIT 1"
+)
 _OF_JOB: Final = ("jobs", "specs", "fields", "outcomes", "attempts", "placing", "news")
 
 
@@ -51,6 +63,7 @@ class _Pending:
     placing: dict[int, rows.Row | None] = field(default_factory=dict)
     news: list[rows.Row] = field(default_factory=list)
     cuts: dict[int, int] = field(default_factory=dict)  # seq -> last line that goes
+    lanes: set[str] = field(default_factory=set)  # in which a job has ended
     held: dict[Key, Held] = field(default_factory=dict)
     held_specs: dict[Key, rows.Row] = field(default_factory=dict)
     tombs: set[Key] = field(default_factory=set)
@@ -79,7 +92,7 @@ class _Statements:
         )
         self.find_jobs = bulk.Lookup(_JOBS)
         self.find_held = bulk.Lookup(_HELD, 2)
-        self.find_removed = bulk.Lookup("SELECT id, state FROM jobs WHERE seq IN")
+        self.find_removed = bulk.Lookup("SELECT id, state, lane FROM jobs WHERE seq IN")
         self.remove = [
             bulk.Lookup(f"DELETE FROM {table} WHERE seq IN")  # noqa: S608 - names of our own
             for table in _OF_JOB
@@ -109,6 +122,7 @@ class Ledger:
         self._jobs: dict[str, Job] = {}
         self._held: dict[Key, Held] = {}
         self._last_news: dict[int, int] = {}
+        self._lanes: dict[str, None] = {}  # in which some job has not ended, as far as known
         self._tally: Counter[State] = Counter()
         for text, count in self.cursor.execute("SELECT state, count(*) FROM jobs GROUP BY state"):
             state = rows.read_state(text)
@@ -153,7 +167,14 @@ class Ledger:
         """Return the job that was added under ``key``."""
         if key in self._pending.keys:
             self.flush()
-        row = self.cursor.execute(_BY_KEY, (key,)).fetchone()
+        row = self.cursor.execute(_BY_KEY + _NEWEST, (key,)).fetchone()
+        return None if row is None else rows.read_job(row)
+
+    def live_job_with_key(self, key: str) -> Job | None:
+        """Return the job that was added under ``key``, and has not ended nor is to be stopped."""
+        self.flush()
+        still = f" AND stopping = 0 AND {_LIVE}"
+        row = self.cursor.execute(_BY_KEY + still + _NEWEST, (key,)).fetchone()
         return None if row is None else rows.read_job(row)
 
     def spec(self, seq: int) -> Spec:
@@ -172,13 +193,15 @@ class Ledger:
         """Add a job at the end of the order, and return it with its place."""
         seq = self._last_seq + 1
         job = rows.with_seq(job, seq)
+        if job.lane:
+            job = self._lined_up(job)
+        field_rows = rows.field_rows(seq, found)  # may refuse: before anything is changed
         pending = self._pending
         pending.new[job.id] = job
         if job.key:
             pending.keys.add(job.key)
         pending.specs.append((seq, *spec_row))
-        if found:
-            pending.fields += rows.field_rows(seq, found)
+        pending.fields += field_rows
         self._last_seq = seq
         self._jobs[job.id] = job
         self._tally[job.state] += 1
@@ -186,6 +209,8 @@ class Ledger:
 
     def keep(self, before: Job, job: Job) -> None:
         """Keep ``job`` in place of ``before``."""
+        if job.lane and before.state in FINAL and job.state not in FINAL:
+            job = self._lined_up(replace(job, behind=False))
         pending = self._pending
         (pending.new if job.id in pending.new else pending.changed)[job.id] = job
         self._jobs[job.id] = job
@@ -194,6 +219,9 @@ class Ledger:
             self._tally[job.state] += 1
         if before.placing and not job.placing:
             pending.placing[job.seq] = None
+        if job.lane and (job.state in FINAL or before.state in FINAL):
+            pending.lanes.add(job.lane)
+            self._lanes.pop(job.lane, None)
 
     def record(self, seq: int, attempt: Attempt) -> None:
         """Add a line to the job's history of attempts."""
@@ -219,8 +247,12 @@ class Ledger:
             self._pending.tombs.discard(key)
             self._pending.held_specs[key] = (*key, *spec_row)
 
-    def add_news(self, seq: int, lines: Sequence[tuple[float, str, str]]) -> None:
-        """Add lines to what the job has told, and let the oldest go when there are too many."""
+    def add_news(
+        self, seq: int, lines: Sequence[tuple[float, str, str]], limit: int = NEWS_LIMIT
+    ) -> None:
+        """Add lines to what the job has told; the oldest go when there are more than ``limit``."""
+        if limit == 0:
+            return
         last = self._last_news.get(seq)
         if last is None:
             self.flush()
@@ -231,20 +263,24 @@ class Ledger:
             self._pending.news.append((seq, number, wall, kind, text[:NEWS_TEXT_LIMIT]))
         after = last + len(lines)
         self._last_news[seq] = after
-        if after > NEWS_LIMIT and after // NEWS_SLACK != last // NEWS_SLACK:
-            self._pending.cuts[seq] = after - NEWS_LIMIT
+        slack = max(1, min(NEWS_SLACK, limit // 10))
+        if after > limit and after // slack != last // slack:
+            self._pending.cuts[seq] = after - limit
 
     def remove(self, seqs: Sequence[int]) -> None:
         """Remove jobs for good, readable or not."""
         self.flush()
         keys = [(seq,) for seq in seqs]
-        for job_id, text in self._text.find_removed.run(self.cursor, keys):
+        lanes = set()
+        for job_id, text, lane in self._text.find_removed.run(self.cursor, keys):
+            lanes.add(lane)
             self._jobs.pop(job_id, None)
             state = rows.read_state(text)
             if state is not None:
                 self._tally[state] -= 1
         for statement in self._text.remove:
             statement.run(self.cursor, keys)
+        self._advance(lanes - {""})
         for seq in seqs:
             self._last_news.pop(seq, None)
 
@@ -271,7 +307,7 @@ class Ledger:
         """Note that all that was written is on the disk."""
         self.counts = dict(self._tally)
         self._kept_seq = self._last_seq
-        for cache in (self._jobs, self._held, self._last_news):
+        for cache in (self._jobs, self._held, self._last_news, self._lanes):
             _shorten(cache)
 
     def rolled_back(self) -> None:
@@ -280,8 +316,71 @@ class Ledger:
         self._jobs.clear()
         self._held.clear()
         self._last_news.clear()
+        self._lanes.clear()
         self._tally = Counter(self.counts)
         self._last_seq = self._kept_seq
+
+    def line_up_anew(self, place_of: Callable[[str, str], tuple[str, str]]) -> int:
+        """Put what has not ended into the queues and lanes of changed rules; return how many."""
+        self.flush()
+        changed: list[tuple[str, str, int]] = []
+        lanes: set[str] = set()
+        found = self.cursor.execute(
+            f"SELECT seq, topic, order_by, queue, lane FROM jobs WHERE {_LIVE}"  # noqa: S608
+        )
+        for seq, topic, order_by, queue, lane in found:
+            place = place_of(topic, order_by)
+            if place != (queue, lane):
+                changed.append((*place, seq))
+                lanes.update((lane, place[1]))
+        if not changed:
+            return 0
+        self.cursor.executemany("UPDATE jobs SET queue = ?, lane = ? WHERE seq = ?", changed)
+        for lane in lanes:
+            self._settle(lane)
+        self._jobs.clear()
+        self._lanes.clear()
+        return len(changed)
+
+    def _settle(self, lane: str) -> None:
+        """Let one job of a lane be in front: who is under way, was begun, or came first."""
+        if not lane:
+            self.cursor.execute(f"UPDATE jobs SET behind = 0 WHERE {_LIVE} AND lane = ''")  # noqa: S608
+            return
+        in_lane = f"lane = ? AND lane != '' AND {_LIVE}"
+        first = self.cursor.execute(
+            f"SELECT seq, state FROM jobs WHERE {in_lane}"  # noqa: S608
+            " ORDER BY state = 'queued', attempt = 0, seq LIMIT 1",
+            (lane,),
+        ).fetchone()
+        if first is None:
+            return
+        seq, state = first
+        front = seq if state == State.QUEUED else 0
+        self.cursor.execute(
+            f"UPDATE jobs SET behind = (state = 'queued' AND seq != ?) WHERE {in_lane}",  # noqa: S608
+            (front, lane),
+        )
+
+    def _lined_up(self, job: Job) -> Job:
+        """Return a new job at the end of its lane."""
+        if job.lane not in self._lanes:
+            self.flush()
+            found = self.cursor.execute(_IN_LANE, (job.lane,)).fetchone()
+            self._lanes[job.lane] = None
+            return replace(job, behind=job.behind or found is not None)
+        return replace(job, behind=True)
+
+    def _advance(self, lanes: Collection[str]) -> None:
+        """Let the next one of each lane to the front, unless somebody is there."""
+        for lane in lanes:
+            self._lanes.pop(lane, None)
+            if self.cursor.execute(_FRONT, (lane,)).fetchone() is None:
+                following = self.cursor.execute(_NEXT_IN_LANE, (lane,)).fetchone()
+                if following is not None:
+                    seq, job_id = following
+                    self.cursor.execute("UPDATE jobs SET behind = 0 WHERE seq = ?", (seq,))
+                    self._jobs.pop(job_id, None)
 
     def _write_jobs(self, pending: _Pending) -> None:
         text, cursor = self._text, self.cursor
@@ -294,6 +393,7 @@ class Ledger:
         for job_id, job in (*pending.new.items(), *pending.changed.items()):
             if job.state in FINAL:
                 self._jobs.pop(job_id, None)  # hardly anybody asks for it again
+        self._advance(pending.lanes)
         text.outcomes.run(cursor, list(pending.outcomes.values()))
         text.attempts.run(cursor, pending.attempts)
         if pending.placing:

@@ -4,8 +4,6 @@ The questions that the store answers. Each is one or two statements that an inde
 A row that this version cannot read is left out, noted once in the log, and kept (CONFORMANCE C012).
 """
 
-import heapq
-import logging
 import sqlite3
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final, TypeVar
@@ -17,37 +15,42 @@ from offload.work.jobs import (
     HeldState,
     Job,
     Outcome,
+    Query,
     Spec,
     State,
     is_id,
 )
-from offload.work.store import bulk, rows
+from offload.work.store import bulk, rows, schedules, search, waiting
 from offload.work.store.steps import Key
 
-log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _JOB: Final = rows.select(rows.JOB_FIELDS, "jobs")
 _HELD: Final = rows.select(rows.HELD_FIELDS, "held")
 _ATTEMPT: Final = rows.select(rows.ATTEMPT_FIELDS, "attempts")
 # Without the hint SQLite walks through all that is queued.
-_READY: Final = "jobs INDEXED BY jobs_ready WHERE state = 'queued' AND not_before <= 0"
-_WAITING: Final = "jobs INDEXED BY jobs_waiting WHERE state = 'queued' AND not_before > 0"
+_READY: Final = (
+    "jobs INDEXED BY jobs_ready WHERE state = 'queued' AND not_before <= 0 AND behind = 0"
+)
+_WAITING: Final = (
+    "jobs INDEXED BY jobs_waiting WHERE state = 'queued' AND not_before > 0 AND behind = 0"
+)
+_TURN: Final = "waits_since - 600.0 * priority"  # as the indexes have it: jobs.AGEING_S
 
 JOB_BY_ID: Final = f"{_JOB} WHERE id = ?"
 DUE: Final = f"""
     {_JOB} WHERE seq IN (
         SELECT seq FROM (
-            SELECT seq, priority FROM (
-                SELECT seq, priority FROM {_READY} AND topic = :topic
-                ORDER BY priority DESC, seq LIMIT :limit
+            SELECT seq, turn FROM (
+                SELECT seq, {_TURN} AS turn FROM {_READY} AND topic = :topic
+                ORDER BY {_TURN}, seq LIMIT :limit
             )
             UNION ALL
-            SELECT seq, priority FROM {_WAITING} AND topic = :topic AND not_before <= :now
+            SELECT seq, {_TURN} FROM {_WAITING} AND topic = :topic AND not_before <= :now
         )
-        ORDER BY priority DESC, seq LIMIT :limit
+        ORDER BY turn, seq LIMIT :limit
     )
-    ORDER BY priority DESC, seq
+    ORDER BY {_TURN}, seq
 """  # noqa: S608 - put together of the constants above
 # From each topic straight to the next one, however many jobs it has.
 QUEUED_TOPICS: Final = f"""
@@ -73,7 +76,8 @@ QUEUED_TOPICS: Final = f"""
 """  # noqa: S608 - put together of the constants above
 NEXT_DUE: Final = (
     "SELECT not_before FROM jobs INDEXED BY jobs_next"
-    " WHERE state = 'queued' AND not_before > 0 AND not_before > ? ORDER BY not_before LIMIT 1"
+    " WHERE state = 'queued' AND not_before > 0 AND behind = 0 AND not_before > ?"
+    " ORDER BY not_before LIMIT 1"
 )
 ASSIGNED: Final = f"{_JOB} WHERE state IN ('assigned', 'active') ORDER BY seq"
 # What a run, a placing or an acknowledgement still needs, and large values as long as their job.
@@ -95,9 +99,11 @@ LARGE_VALUES: Final = "SELECT value_blob FROM outcomes WHERE value_blob IS NOT N
 class Reads:
     """The questions, on one connection, in one thread."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, register: search.Register | None = None
+    ) -> None:
         self._connection = connection
-        self._unreadable: set[str] = set()
+        self._unreadable = search.Register() if register is None else register
         self._specs = bulk.Lookup(
             "SELECT id, envelope, payload FROM jobs LEFT JOIN specs USING (seq) WHERE id IN"
         )
@@ -168,26 +174,23 @@ class Reads:
 
     # --- many jobs -------------------------------------------------------------------------
 
-    def find(
-        self, states: Collection[State], topic: str, limit: int, before_seq: int | None
-    ) -> list[Job]:
-        """Return jobs, the newest first."""
-        condition, values = pattern_condition(topic)
-        if before_seq is not None:
-            condition, values = f"{condition} AND seq < ?", (*values, before_seq)
-        end = f"{condition} ORDER BY seq DESC LIMIT ?"
-        if not states:
-            return self._jobs(self._connection.execute(f"{_JOB} WHERE {end}", (*values, limit)))
-        # One walk along the index per state, not one through all jobs of all states.
-        walks = [
-            self._jobs(
-                self._connection.execute(
-                    f"{_JOB} WHERE state = ? AND {end}", (state.value, *values, limit)
-                )
-            )
-            for state in states
-        ]
-        return list(heapq.merge(*walks, key=lambda job: -job.seq))[:limit]
+    def find(self, query: Query, limit: int, before_seq: int | None) -> list[search.Found]:
+        """Return what the query finds, the newest first."""
+        return search.search(self._connection, self._unreadable, query, limit, before_seq)
+
+    def count(self, query: Query) -> int:
+        """Return how many jobs the query finds."""
+        return search.count(self._connection, self._unreadable, query)
+
+    def live_counts(self) -> list[tuple[str, str, str, int]]:
+        """Return ``(queue, topic, state, jobs)`` of all that has not ended."""
+        return search.live_counts(self._connection)
+
+    def ended(
+        self, state: State, before_at: float, after: tuple[float, int], limit: int
+    ) -> list[search.Ended]:
+        """Return jobs that ended so before a moment, the oldest first."""
+        return search.ended(self._connection, state, before_at, after, limit)
 
     def queued_topics(self, now: float) -> list[str]:
         """Return the topics that have a job which waits for nothing but a place."""
@@ -247,9 +250,37 @@ class Reads:
         digests.update(digest for (digest,) in self._connection.execute(LARGE_VALUES))
         return digests
 
+    def backlog(self) -> list[waiting.Backlog]:
+        """Return what waits, topic by topic."""
+        return waiting.backlog(self._connection)
+
+    def waiting(self, topic: str, after_seq: int, limit: int) -> list[tuple[int, str]]:
+        """Return ``(seq, id)`` of the topic's jobs that wait, the oldest first."""
+        return waiting.waiting(self._connection, topic, after_seq, limit)
+
+    def overdue(self, now: float, limit: int) -> list[str]:
+        """Return the ids of jobs whose time is over, and that nobody stops yet."""
+        return waiting.overdue(self._connection, now, limit)
+
+    def next_limit_at(self) -> float | None:
+        """Return when the next job's time is over."""
+        return waiting.next_limit_at(self._connection)
+
+    def timed(self) -> list[str]:
+        """Return the ids of jobs that wait for a time of the wall clock."""
+        return waiting.timed(self._connection)
+
+    def schedules(self) -> list[schedules.KeptSchedule]:
+        """Return all schedules."""
+        return schedules.all_schedules(self._connection)
+
     def unreadable(self) -> list[str]:
         """Return the ids of the jobs that were found unreadable so far."""
-        return sorted(filter(is_id, self._unreadable))
+        return self._unreadable.ids()
+
+    def unreadable_job(self, job_id: str) -> search.Unreadable | None:
+        """Return what is known of a job that cannot be read."""
+        return search.unreadable(self._connection, self._unreadable, job_id)
 
     def check(self) -> str:
         """Return ``"ok"``, or what SQLite finds wrong with the file."""
@@ -266,32 +297,20 @@ class Reads:
         try:
             return read(*values)
         except Malformed as error:
-            if name not in self._unreadable:
-                self._unreadable.add(name)
-                log.warning("job %s is kept, but cannot be read: %s", name or "?", error)
+            self._unreadable.note(name, error.reason)
             return None
-
-
-def pattern_condition(pattern: str) -> tuple[str, tuple[Any, ...]]:
-    """Return the condition by which the topic of a job matches ``pattern``, and its values."""
-    if pattern == "**":
-        return "1", ()
-    if pattern == "*":
-        return "topic NOT GLOB '*/*'", ()
-    if pattern.endswith("/**"):
-        return "topic GLOB ?", (pattern[:-1],)
-    if pattern.endswith("/*"):
-        return "topic GLOB ? AND topic NOT GLOB ?", (pattern, pattern + "/*")
-    return "topic = ?", (pattern,)
 
 
 class Reader:
     """What the reading desk's thread works with."""
 
     def __init__(
-        self, connection: sqlite3.Connection, on_error: Callable[[sqlite3.Error], Exception]
+        self,
+        connection: sqlite3.Connection,
+        on_error: Callable[[sqlite3.Error], Exception],
+        register: search.Register | None = None,
     ) -> None:
-        self.reads = Reads(connection)
+        self.reads = Reads(connection, register)
         self._connection = connection
         self._on_error = on_error
 

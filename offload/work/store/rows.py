@@ -28,9 +28,10 @@ _RESULTS: Final[Mapping[str, Result]] = {result.value: result for result in Resu
 
 _job_values = attrgetter(*JOB_FIELDS)
 _held_values = attrgetter(*HELD_FIELDS)
-_SEQ, _STATE, _GIVEN, _STOPPING, _DELIVERY, _OUTPUTS = map(
-    JOB_FIELDS.index, ("seq", "state", "given", "stopping", "delivery", "outputs")
+_SEQ, _STATE, _GIVEN, _DELIVERY, _OUTPUTS = map(
+    JOB_FIELDS.index, ("seq", "state", "given", "delivery", "outputs")
 )
+_FLAGS: Final = tuple(map(JOB_FIELDS.index, ("stopping", "behind", "overdue")))
 _HELD_STATE, _HELD_DELIVERY, _HELD_OUTCOME = map(
     HELD_FIELDS.index, ("state", "delivery", "outcome")
 )
@@ -70,7 +71,8 @@ def read_job(row: Row) -> Job:
     values = list(row)
     values[_STATE] = _choice(_STATES, row[_STATE])
     values[_DELIVERY] = _choice(_DELIVERIES, row[_DELIVERY])
-    values[_STOPPING] = bool(row[_STOPPING])
+    for flag in _FLAGS:
+        values[flag] = bool(row[flag])
     given, outputs = row[_GIVEN], row[_OUTPUTS]
     values[_GIVEN] = _read_given(given) if given else ()
     values[_OUTPUTS] = _read_texts(outputs) if outputs else ()

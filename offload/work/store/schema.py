@@ -163,8 +163,78 @@ _TABLES: Final = (
     ) STRICT
     """,
 )
+_SCHEDULES: Final = (
+    """
+    CREATE TABLE schedules (
+        id TEXT PRIMARY KEY,
+        record BLOB NOT NULL,
+        declared INTEGER NOT NULL,
+        fired REAL NOT NULL,
+        fired_by TEXT NOT NULL,
+        asked INTEGER NOT NULL,
+        owed REAL NOT NULL
+    ) STRICT, WITHOUT ROWID
+    """,
+)
+_PROPERTIES: Final = (
+    "ALTER TABLE jobs ADD COLUMN properties TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE held ADD COLUMN retry_count INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE held ADD COLUMN properties TEXT NOT NULL DEFAULT ''",
+)
+_LIVE: Final = "state IN ('queued', 'assigned', 'active')"
+# What is behind in its lane is in no index of those that may start. A step of priority counts as
+# much as jobs.AGEING_S of waiting, so the order never changes while they wait.
+_ORDER: Final = (
+    "ALTER TABLE jobs ADD COLUMN order_by TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE jobs ADD COLUMN lane TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE jobs ADD COLUMN behind INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE jobs ADD COLUMN waits_since REAL NOT NULL DEFAULT 0",
+    "ALTER TABLE jobs ADD COLUMN expires_at REAL NOT NULL DEFAULT 0",
+    "ALTER TABLE jobs ADD COLUMN deadline_at REAL NOT NULL DEFAULT 0",
+    "ALTER TABLE jobs ADD COLUMN run_at REAL NOT NULL DEFAULT 0",
+    "ALTER TABLE jobs ADD COLUMN overdue INTEGER NOT NULL DEFAULT 0",
+    "UPDATE jobs SET waits_since = max(created_at, not_before * (attempt = 0))",
+    "DROP INDEX jobs_ready",
+    """
+    CREATE INDEX jobs_ready ON jobs (topic, (waits_since - 600.0 * priority), seq)
+    WHERE state = 'queued' AND not_before <= 0 AND behind = 0
+    """,
+    "DROP INDEX jobs_waiting",
+    """
+    CREATE INDEX jobs_waiting ON jobs (topic, not_before, (waits_since - 600.0 * priority), seq)
+    WHERE state = 'queued' AND not_before > 0 AND behind = 0
+    """,
+    "DROP INDEX jobs_next",
+    """
+    CREATE INDEX jobs_next ON jobs (not_before)
+    WHERE state = 'queued' AND not_before > 0 AND behind = 0
+    """,
+    f"CREATE INDEX jobs_lane ON jobs (lane, behind, seq) WHERE lane != '' AND {_LIVE}",
+    "CREATE INDEX jobs_behind ON jobs (topic) WHERE state = 'queued' AND behind = 1",
+    """
+    CREATE INDEX jobs_expiring ON jobs (expires_at)
+    WHERE expires_at > 0 AND started_at = 0 AND state IN ('queued', 'assigned')
+    """,
+    f"CREATE INDEX jobs_deadline ON jobs (deadline_at) WHERE deadline_at > 0 AND {_LIVE}",
+    "CREATE INDEX jobs_run_at ON jobs (run_at) WHERE run_at > 0 AND state = 'queued'",
+    "DROP INDEX jobs_key",
+    'CREATE INDEX jobs_key ON jobs ("key", seq) WHERE "key" != \'\'',
+)
+_HISTORY: Final = (
+    "ALTER TABLE jobs ADD COLUMN again_of TEXT NOT NULL DEFAULT ''",
+    """
+    CREATE INDEX jobs_ended ON jobs (state, finished_at)
+    WHERE state NOT IN ('queued', 'assigned', 'active')
+    """,
+)
 # The n-th entry takes a file from version n to n + 1. Published ones are never edited.
-MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_TABLES,)
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
+    _TABLES,
+    _SCHEDULES,
+    _PROPERTIES,
+    _ORDER,
+    _HISTORY,
+)
 FILE_NAME: Final = "store.db"
 OLDEST_SQLITE: Final = (3, 37, 0)  # STRICT tables
 BUSY_TIMEOUT_MS: Final = 5_000
@@ -293,6 +363,12 @@ def start(connection: sqlite3.Connection) -> tuple[str, int, Mark | None]:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
     return store_id, boot, read_mark(meta.get("mark"))
+
+
+def notes(connection: sqlite3.Connection) -> dict[str, str]:
+    """Return what is noted for the next start, by name."""
+    found = connection.execute("SELECT name, value FROM meta WHERE name GLOB 'note:*'")
+    return {name.removeprefix("note:"): value for name, value in found}
 
 
 def keep_meta(target: sqlite3.Connection | sqlite3.Cursor, name: str, value: str) -> None:

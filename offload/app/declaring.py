@@ -1,108 +1,25 @@
-"""
-What users import to declare which jobs their program can run.
-
-An ``App`` is a list of consumers: functions, each with the pattern of the topics it takes. The
-module costs little to import, because every child process imports it.
-"""
+"""Declaring consumers: what is checked before anything runs, and who runs a topic."""
 
 import difflib
-import importlib
 import inspect
-import json
 import re
 import sys
-import traceback
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from importlib.machinery import SourceFileLoader
-from importlib.util import find_spec, module_from_spec, spec_from_loader
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import ModuleType
-from typing import Any, Final, Literal, TypeGuard, TypeVar, get_args
+from typing import Any, Final, Literal, TypeVar, get_args
 
+from offload.app.context import Context
 from offload.durations import seconds
-from offload.errors import AppError, ConsumerError, UsageError
+from offload.errors import ConsumerError, UsageError
+from offload.sizes import size_bytes
 from offload.topics import check_pattern, matches, specificity
 
 # The name under which the user's file is imported: what it does only as ``__main__`` is not done.
 MAIN: Final = "__offload_main__"
-_LOADING: Final = "__offload_loading__"  # an attribute of that module while it is imported
 Isolate = Literal["coroutine", "thread", "process"]
 DELIVERIES: Final = ("at-least-once", "exclusive", "at-most-once")
 _F = TypeVar("_F", bound=Callable[..., Any])
-
-
-class Retry(Exception):
-    """
-    Raised by a consumer: this attempt failed, another may succeed.
-
-    Args:
-        reason: One sentence for a person.
-        after: When to try again, such as ``"30s"`` or seconds; by default the queue decides.
-    """
-
-    def __init__(self, reason: str = "", *, after: str | float | None = None) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.after_s = None if after is None else seconds(after)
-
-    def __str__(self) -> str:
-        return self.reason
-
-
-class Cancel(Exception):
-    """Raised by a consumer: this job can never succeed; it is not tried again."""
-
-
-class Context:
-    """
-    What a consumer learns of its job, and may say about it: ask with a parameter of this type.
-
-    Attributes:
-        job_id: Id of the job.
-        attempt: Number of the attempt: rises with every start of the job anywhere, so that an
-            effect outside can be fenced by it.
-        retry_count: How often it has failed before.
-        topic: Its topic.
-        folder: A private folder of this attempt, made when it is asked for: the input files are
-            there, outputs may be.
-    """
-
-    __slots__ = ("_folder", "_say", "_stopping", "attempt", "job_id", "retry_count", "topic")
-
-    def __init__(
-        self,
-        *,
-        job_id: str,
-        attempt: int,
-        retry_count: int,
-        topic: str,
-        folder: Path,
-        say: Callable[[str, str], None],
-        stopping: Callable[[], bool],
-    ) -> None:
-        self.job_id, self.attempt, self.retry_count = job_id, attempt, retry_count
-        self.topic, self._folder = topic, folder
-        self._say, self._stopping = say, stopping
-
-    @property
-    def folder(self) -> Path:
-        """A private folder, there from now on."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        return self._folder
-
-    @property
-    def stopping(self) -> bool:
-        """Whether the job was asked to stop: whoever returns soon is not killed."""
-        return self._stopping()
-
-    def log(self, text: object) -> None:
-        """Add a line to the job's log, which travels to where the job was added."""
-        self._say("log", str(text))
-
-    def progress(self, done: float, total: float | None = None, text: str = "") -> None:
-        """Say how far the job is; call it as often as you like, only some of it travels."""
-        self._say("progress", json.dumps({"done": done, "total": total, "text": text}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +52,15 @@ class Consumer:
     home: Home | None
     qualname: str
     takes_context: bool
+    memory_bytes: int | None = None
+
+    def isolated(self, isolate: Isolate) -> "Consumer":
+        """Return it with another isolation; raise ``ConsumerError`` if it cannot have that."""
+        if isolate == self.isolate:
+            return self
+        _isolation(self.function, self.qualname, isolate)
+        home = _home(self.function, self.qualname) if isolate == "process" else None
+        return replace(self, isolate=isolate, home=home)
 
 
 class App:
@@ -142,6 +68,7 @@ class App:
 
     def __init__(self) -> None:
         self._consumers: list[Consumer] = []
+        self._listeners: list[Callable[[], None]] = []
 
     def consumer(
         self,
@@ -152,6 +79,7 @@ class App:
         ranking: int = 0,
         give_up_on: tuple[type[BaseException], ...] = (),
         delivery: str | None = None,
+        memory: str | int | None = None,
     ) -> Callable[[_F], _F]:
         """
         Declare the decorated function as a consumer; the function stays as it is.
@@ -165,6 +93,8 @@ class App:
             ranking: Of several consumers for a topic the highest runs it, then the most specific.
             give_up_on: Exceptions after which another try is pointless.
             delivery: ``at-least-once``, ``exclusive`` or ``at-most-once``.
+            memory: What its process and those it starts may use together, such as ``"2GiB"``;
+                then the attempt is ended.
 
         Raises:
             InvalidTopic: If ``pattern`` is none.
@@ -187,8 +117,10 @@ class App:
                     _home(function, name) if kind == "process" else None,
                     name,
                     _takes_context(function, name),
+                    _memory_bytes(name, kind, memory),
                 )
             )
+            self._tell()
             return function
 
         return declare
@@ -201,6 +133,12 @@ class App:
     def remove(self, function: Callable[..., Any]) -> None:
         """Take ``function`` out, with every topic it was declared for."""
         self._consumers = [c for c in self._consumers if c.function is not function]
+        self._tell()
+
+    def listen(self, changed: Callable[[], None]) -> Callable[[], None]:
+        """Call ``changed`` when a consumer was added or removed; return how to stop that."""
+        self._listeners.append(changed)
+        return lambda: self._listeners.remove(changed)
 
     def find(self, topic: str) -> Consumer | None:
         """Return who runs ``topic``: highest ranking, then most specific, then first declared."""
@@ -221,6 +159,10 @@ class App:
             raise UsageError(f"{name} takes {patterns[0]!r}, which is no topic; name the topic")
         return exact[0]
 
+    def _tell(self) -> None:
+        for changed in tuple(self._listeners):
+            changed()
+
 
 # --- what may be declared ----------------------------------------------------------------------
 
@@ -235,7 +177,8 @@ def _isolation(function: Any, name: str, isolate: str | None) -> Isolate:
     if chosen not in get_args(Isolate):
         near = difflib.get_close_matches(str(chosen), get_args(Isolate), n=1, cutoff=0.4)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ConsumerError(name, f"isolate={chosen!r} is none of {_list(get_args(Isolate))}{hint}")
+        known = listed(get_args(Isolate))
+        raise ConsumerError(name, f"isolate={chosen!r} is none of {known}{hint}")
     if is_async and chosen != "coroutine":
         raise ConsumerError(
             name, f"is async and runs on the event loop; write def for isolate={chosen!r}"
@@ -292,6 +235,17 @@ def _timeout_s(name: str, timeout: str | float | None) -> float | None:
     return timeout_s
 
 
+def _memory_bytes(name: str, isolate: Isolate, memory: str | int | None) -> int | None:
+    if memory is None:
+        return None
+    if isolate != "process":
+        raise ConsumerError(name, "memory: only a process can be held to it; use isolate='process'")
+    try:
+        return size_bytes(memory)
+    except ValueError as error:
+        raise ConsumerError(name, f"memory: {error}") from None
+
+
 def _exceptions(name: str, kinds: Any) -> tuple[type[BaseException], ...]:
     several = kinds if isinstance(kinds, tuple) else (kinds,)
     for kind in several:
@@ -302,7 +256,7 @@ def _exceptions(name: str, kinds: Any) -> tuple[type[BaseException], ...]:
 
 def _delivery(name: str, delivery: str | None) -> str | None:
     if delivery is not None and delivery not in DELIVERIES:
-        raise ConsumerError(name, f"delivery={delivery!r} is none of {_list(DELIVERIES)}")
+        raise ConsumerError(name, f"delivery={delivery!r} is none of {listed(DELIVERIES)}")
     return delivery
 
 
@@ -313,7 +267,7 @@ def _takes_context(function: Any, name: str) -> bool:
         return False
     asking = [p.name for p in parameters if is_context(p.annotation)]
     if len(asking) > 1:
-        raise ConsumerError(name, f"asks for the Context twice: {_list(asking)}")
+        raise ConsumerError(name, f"asks for the Context twice: {listed(asking)}")
     return bool(asking)
 
 
@@ -324,122 +278,6 @@ def is_context(annotation: Any) -> bool:
     return annotation is Context or Context in get_args(annotation)
 
 
-def _list(names: Any) -> str:
+def listed(names: Any) -> str:
+    """Return ``names`` as they are shown to a person."""
     return ", ".join(map(repr, names))
-
-
-# --- finding the app of a program --------------------------------------------------------------
-
-
-def load_app(source: str) -> App:
-    """
-    Import the program ``source`` and return its ``App``.
-
-    Args:
-        source: ``app.py``, ``package.module``, or either with ``:name`` if it has several Apps.
-
-    Raises:
-        AppError: In one sentence: it is not there, does not import, or declares no single App.
-    """
-    where, _, name = source.rpartition(":")
-    if not where:
-        where, name = source, ""
-    module = _load(where)
-    apps = {key: value for key, value in vars(module).items() if is_app(value)}
-    if name:
-        if name not in apps:
-            raise AppError(where, f"has no App named {name!r}")
-        return apps[name]
-    if not apps:
-        raise AppError(source, "declares no App; write: app = App()")
-    if len({id(app) for app in apps.values()}) > 1:
-        raise AppError(source, f"has several Apps: {_list(apps)}; say which: {where}:{min(apps)}")
-    return next(iter(apps.values()))
-
-
-def loading() -> bool:
-    """Say whether a program is being imported for its App: what it starts then is not meant."""
-    return hasattr(sys.modules.get(MAIN), _LOADING)
-
-
-def load_home(home: Home) -> ModuleType:
-    """Import where a consumer was declared; raise ``AppError`` if that fails."""
-    if home.kind == "module" and home.file and not _findable(home.where):
-        return _load(home.file)
-    return _load(home.where)
-
-
-def is_app(value: Any) -> TypeGuard[App]:
-    """Say whether ``value`` is an ``App``, without asking objects that only pretend to be one."""
-    return issubclass(type(value), App)
-
-
-def apps_known(module: ModuleType) -> Iterator[App]:
-    """Yield the Apps in ``module``, then those in all others that are loaded."""
-    for place in (module, *list(sys.modules.values())):
-        for value in list(getattr(place, "__dict__", {}).values()):
-            if is_app(value):
-                yield value
-
-
-def _findable(module: str) -> bool:
-    try:
-        return find_spec(module) is not None
-    except ModuleNotFoundError:  # one of its packages
-        return False
-
-
-def _load(where: str) -> ModuleType:
-    path = Path(where)
-    is_file = where.endswith(".py") or "/" in where or path.is_file()
-    if is_file and not path.is_file():
-        raise AppError(where, "is a directory" if path.is_dir() else "no such file")
-    try:
-        return _import_file(path.absolute()) if is_file else _import_module(where)
-    except (AppError, KeyboardInterrupt):
-        raise
-    except BaseException as error:  # whatever the user's program does while it is imported
-        raise AppError(where, _trouble(where, error)) from error
-
-
-def _import_file(path: Path) -> ModuleType:
-    """Import the file as ``python FILE`` would, but for its name."""
-    if str(path.parent) not in sys.path:
-        sys.path.insert(0, str(path.parent))
-    loader = SourceFileLoader(MAIN, str(path))
-    spec = spec_from_loader(MAIN, loader)
-    assert spec is not None  # noqa: S101 - a loader of source files always has one
-    module = module_from_spec(spec)
-    sys.modules[MAIN] = module
-    setattr(module, _LOADING, True)
-    loader.exec_module(module)
-    delattr(module, _LOADING)
-    return module
-
-
-def _import_module(name: str) -> ModuleType:
-    """Import the module as ``python -m NAME`` would."""
-    if not all(part.isidentifier() for part in name.split(".")):
-        raise AppError(name, "is neither a file nor a module; write app.py or package.module")
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    return importlib.import_module(name)
-
-
-def _trouble(where: str, error: BaseException) -> str:
-    """Say in one sentence why ``where`` does not import."""
-    words = " ".join(str(error).split())
-    if isinstance(error, SyntaxError):
-        at = f" in {Path(error.filename or where).name}, line {error.lineno}" * bool(error.lineno)
-        return f"syntax error{at}: {error.msg}"
-    if isinstance(error, ModuleNotFoundError) and f"{where}.".startswith(f"{error.name}."):
-        return "no such module"
-    if isinstance(error, OSError) and error.filename == str(Path(where).absolute()):
-        return f"cannot be read: {error.strerror}"
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if f.filename == str(Path(where).absolute())]
-    user = own or [f for f in frames if not f.filename.startswith("<") and f.filename != __file__]
-    at = f"line {user[-1].lineno}: " if user else ""
-    if isinstance(error, SystemExit):
-        return f"{at}ends the program (sys.exit) while it is imported"
-    return f"{at}{type(error).__name__}: {words}".rstrip(": ")

@@ -1,0 +1,88 @@
+"""``offload statistics`` and ``offload events``: what is measured of jobs, and what happens."""
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from offload.cli.terminal import (
+    SHORT_JOB,
+    ConfigOption,
+    DataDirOption,
+    JsonOption,
+    age,
+    ask,
+    clock_time,
+    printable,
+    say,
+    say_json,
+    table,
+)
+from offload.client import Client
+
+
+def statistics(
+    reset: Annotated[bool, typer.Option("--reset", help="Count anew from now on.")] = False,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Show what was counted and measured, by queue and by topic."""
+
+    async def work(client: Client) -> dict[str, Any]:
+        if reset:
+            await client.reset_statistics()
+        return await client.statistics()
+
+    found = ask(data_dir, config, work)
+    if as_json:
+        say_json(found)
+        return
+    lines = [
+        ("all", found["total"]),
+        *((f"queue {name}", line) for name, line in found["queues"].items()),
+        *(found["topics"].items()),
+    ]
+    columns = ("", "WAIT", "RUN", "DONE", "RETRIED", "ELSE", "DONE/MIN", "WAITING", "PROCESSING")
+    table((*columns, "LAST"), [_row(name, line) for name, line in lines])
+    say()
+    say("WAITING and PROCESSING: seconds, average / p50 / p95 / p99, of what succeeded")
+
+
+def events(
+    topic: Annotated[str, typer.Argument(metavar="PATTERN", help="Topic or pattern.")] = "**",
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Tell what happens to jobs from now on, until interrupted; with --json a line each."""
+
+    async def work(client: Client) -> None:
+        async for event in client.events(topic):
+            say(json.dumps(event, ensure_ascii=False) if as_json else _told(event))
+
+    ask(data_dir, config, work)
+
+
+def _row(name: str, line: dict[str, Any]) -> tuple[str, ...]:
+    numbers = ("queued", "active", "finished", "failed", "cancelled")
+    return (
+        name,
+        *(str(line[number]) for number in numbers),
+        f"{line['ended_per_s'] * 60:.0f}",
+        _spread(line["waiting"]),
+        _spread(line["processing"]),
+        age(line["last_finished"]) or "never",
+    )
+
+
+def _spread(spread: dict[str, float]) -> str:
+    return " / ".join(f"{value:.3g}" for value in spread.values())
+
+
+def _told(event: dict[str, Any]) -> str:
+    what = event["kind"] if event["kind"] != "state" else event["state"]
+    more = event.get("text") or event.get("reason") or ""
+    where = event.get("topic") or ""
+    parts = (clock_time(event["wall"]), event["id"][:SHORT_JOB], where, what, printable(more))
+    return "  ".join(filter(None, parts))

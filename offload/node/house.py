@@ -1,0 +1,322 @@
+"""
+The rooms of one instance: built, opened upward, closed downward.
+
+The work wing and the peers wing are built apart; the rooms above join them, and the faces above
+those answer for all. No rule lives here.
+"""
+
+import asyncio
+import logging
+import os
+from contextlib import AsyncExitStack, suppress
+from typing import Any
+
+from offload.app import App
+from offload.blobs import Blobs
+from offload.config import DEFAULT_PORT
+from offload.datadir import DataDir
+from offload.distributor import Distributor
+from offload.errors import StoreFault
+from offload.events import Bus
+from offload.feed import Feed
+from offload.finder import Finder
+from offload.history import History
+from offload.housekeeping import Housekeeping
+from offload.job import Desk
+from offload.node.rules import Rules
+from offload.parts import Parts
+from offload.payload import Encoded
+from offload.peers.identity import Identity
+from offload.peers.membership import Membership
+from offload.peers.topology import Announcement, Topology
+from offload.peers.transport import VERSIONS, Hello
+from offload.queueing import Queueing
+from offload.report import Report
+from offload.scheduler import Book, Scheduler, declared, local_zone
+from offload.statistics import Statistics
+from offload.version import VERSION
+from offload.work.executors import Executors
+from offload.work.jobs import Job, Options
+from offload.work.manager import GateMoved, Manager
+
+log = logging.getLogger(__name__)
+
+
+class House:
+    """
+    One instance's rooms, each under its own name once ``open`` has built it.
+
+    Attributes:
+        id: The instance id.
+        fault: Fails when the store can no longer be trusted.
+        running: The rooms' background work.
+    """
+
+    def __init__(
+        self, rules: Rules, app: App | None, data_dir: DataDir, parts: Parts, bus: Bus
+    ) -> None:
+        self._rules = rules
+        self._app = app
+        self._data_dir = data_dir
+        self._parts = parts
+        self._bus = bus
+        self._exit = AsyncExitStack()
+        self.name = rules.config.node.name
+        self.id = ""
+        self.running: list[asyncio.Task[Any]] = []
+
+    async def open(self) -> None:
+        """Build all rooms and start them; what was opened is closed again if that fails."""
+        try:
+            await self._open()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Close what is open, the last one first."""
+        await self._exit.aclose()
+
+    async def add(self, topic: str, encoded: Encoded, options: Options) -> Job:
+        """Store a job, with the topic's rules where the submitter says nothing."""
+        runner = self.executors.consumer(topic)
+        return await self.manager.add(topic, encoded, self._rules.completed(topic, options, runner))
+
+    async def follow_rules(self) -> None:
+        """Let every room follow the configuration as it is now."""
+        self.executors.govern(self._rules.topic_rules())
+        await self.store.line_up_anew(self._rules.place_of)
+        self._announce()
+        self._bus.publish(GateMoved())
+
+    # --- building ----------------------------------------------------------------------------
+
+    async def _open(self) -> None:
+        self._data_dir.lock()
+        self._exit.callback(self._data_dir.unlock)
+        self.id = (await asyncio.to_thread(Identity.load, self._data_dir.identity)).id
+        await self._build_work()
+        await self._build_peers()
+        self._join()
+        self._build_faces()
+        await self.distributor.recover()
+        self._start()
+        self._data_dir.write_run(
+            {
+                "pid": os.getpid(),
+                "boot": self.store.boot,
+                "id": self.id,
+                "port": self.transport.port,
+                "socket": str(self._data_dir.socket),
+            }
+        )
+
+    async def _build_work(self) -> None:
+        """The work wing: a store, blobs, executors, and the manager above them."""
+        place, rules = self._data_dir, self._rules
+        self._loop = asyncio.get_running_loop()
+        self.fault: asyncio.Future[None] = self._loop.create_future()
+        self.store = await asyncio.to_thread(self._parts.store, place.store)
+        self._exit.push_async_callback(self.store.close)
+        self.store.on_fault = self._store_failed
+        self.clock = self._parts.clock(self.store.mark)
+        self._opened_at = self.clock.now()
+        self.blobs = Blobs(place.blobs)
+        self.executors = Executors(
+            self._app, run_file=place.children_file, rules=rules.topic_rules()
+        )
+        await self.executors.open()
+        self._exit.push_async_callback(self.executors.close)
+        await self.store.line_up_anew(rules.place_of)
+        self.manager = Manager(
+            store=self.store,
+            blobs=self.blobs,
+            executors=self.executors,
+            bus=self._bus,
+            clock=self.clock,
+            own_id=self.id,
+            queue_of=rules.queue_of,
+            work_folder=place.work,
+            results_folder=place.results,
+            lines_of=rules.lines_of,
+        )
+        self._exit.push_async_callback(self.manager.close)
+        self.book = Book(self.store, self.clock.wall, local_zone())
+        await self.book.open(declared(rules.config.schedules, self.clock.wall()))
+
+    async def _build_peers(self) -> None:
+        """The peers wing: links, who is there, who else may be."""
+        node, timing = self._rules.config.node, self._rules.config.timing
+        self._handlers: dict[str, Any] = {}
+        self.transport = self._parts.network(
+            hello=self._hello,
+            handlers=self._handlers,
+            blobs=self.blobs,
+            bus=self._bus,
+            listen=node.listen,
+            port=node.port,
+            port_hint=self._port_hint(),
+        )
+        await self.transport.open()
+        self._exit.push_async_callback(self.transport.close)
+        self._data_dir.port_file.write_text(f"{self.transport.port}\n", "ascii")
+        own = Announcement(
+            self.id,
+            self.name,
+            self.store.boot,
+            capabilities=self._rules.capabilities(self.executors.patterns()),
+            properties={**node.properties, **node.labels},
+            version=VERSION,
+        )
+        topology = Topology(
+            own, self.clock.now(), heartbeat_s=timing.heartbeat_s, lease_s=timing.lease_s
+        )
+        self.membership = Membership(
+            topology,
+            self.transport,
+            self._bus,
+            self.clock,
+            heartbeat_s=timing.heartbeat_s,
+            event_delay_s=timing.event_delay_s,
+        )
+        settings = self._rules.discovery(self._data_dir.peers_file)
+        self.discovery = self._parts.discovery(
+            self.membership, self.transport, self._bus, self.clock, settings
+        )
+
+    def _join(self) -> None:
+        """The rooms that join the wings."""
+        lease_s = self._rules.config.timing.lease_s
+        self.distributor = Distributor(
+            manager=self.manager,
+            store=self.store,
+            blobs=self.blobs,
+            network=self.transport,
+            bus=self._bus,
+            clock=self.clock,
+            own_id=self.id,
+            lease_s=lease_s,
+            view=lambda: self.membership.view,
+            linked=lambda peer: peer in self.transport.peers(),
+            takes=self._takes,
+            policy_of=self._rules.policy_of,
+            retry_of=self._rules.retry_of,
+        )
+        self.scheduler = Scheduler(
+            book=self.book,
+            links=self.transport,
+            bus=self._bus,
+            clock=self.clock,
+            own_id=self.id,
+            view=lambda: self.membership.view,
+            add=self.add,
+            lease_s=lease_s,
+        )
+        self.membership.set_load(self.distributor.load_for)
+        for room in (self.membership, self.distributor, self.scheduler):
+            self._handlers.update(room.handlers())
+        if self._app is not None:
+            self._exit.callback(self._app.listen(self._app_changed))
+
+    def _build_faces(self) -> None:
+        """What answers questions, and what keeps order."""
+        self.report = Report(
+            data_dir=self._data_dir,
+            store=self.store,
+            blobs=self.blobs,
+            manager=self.manager,
+            distributor=self.distributor,
+            view=lambda: self.membership.view,
+            links=self.transport.peers,
+            facts=self._facts,
+        )
+        self.feed = Feed(self._bus, self.store)
+        self.statistics = Statistics(self._bus, self.clock, self.store)
+        self.finder = Finder(self.store, self.distributor, self.report, self.clock, self.id)
+        self.desk = Desk(
+            self.store,
+            self.blobs,
+            self._bus,
+            stop=self.distributor.stop,
+            describe=self.report.job,
+        )
+        self.queueing = Queueing(
+            self.store,
+            self.manager,
+            self.clock.now,
+            lambda: self._rules.config,
+            self.statistics.as_json,
+        )
+        history = History(self.store, self.clock, self._rules.retention, self._rules.keeps)
+        self.housekeeping = Housekeeping(self.store, self.blobs, self.clock, history)
+
+    def _start(self) -> None:
+        """Start what runs in the background; it ends in the opposite order."""
+        for room in (
+            self.housekeeping,
+            self.transport,
+            self.membership,
+            self.discovery,
+            self.distributor,
+            self.scheduler,
+        ):
+            task = self._loop.create_task(room.run())
+            task.add_done_callback(_room_ended)
+            self.running.append(task)
+            self._exit.push_async_callback(_end, task)
+
+    # --- what the rooms ask ------------------------------------------------------------------
+
+    def _takes(self, topic: str) -> bool:
+        return self._rules.allows(topic) and self.executors.consumer(topic) is not None
+
+    def _hello(self) -> Hello:
+        return Hello(
+            versions=VERSIONS,
+            id=self.id,
+            name=self.name,
+            store_id=self.store.store_id,
+            boot=self.store.boot,
+            realm=self._rules.config.node.realm,
+            port=self.transport.port,
+            uptime_s=self.clock.now() - self._opened_at,
+        )
+
+    def _facts(self) -> dict[str, Any]:
+        node = self._rules.config.node
+        return {
+            "id": self.id,
+            "name": self.name,
+            "version": VERSION,
+            "port": self.transport.port,
+            "realm": node.realm,
+            "insecure": node.insecure,
+        }
+
+    def _port_hint(self) -> int:
+        with suppress(OSError, ValueError):
+            return int(self._data_dir.port_file.read_text("ascii"))
+        return DEFAULT_PORT
+
+    def _app_changed(self) -> None:
+        """Tell everybody what can be run here now, whichever thread has changed the app."""
+        self._loop.call_soon_threadsafe(self._announce)
+
+    def _announce(self) -> None:
+        patterns = self.executors.patterns()
+        self.membership.announce(capabilities=self._rules.capabilities(patterns))
+
+    def _store_failed(self, fault: StoreFault) -> None:
+        if not self.fault.done():
+            self.fault.set_exception(fault)
+
+
+async def _end(task: asyncio.Task[Any]) -> None:
+    """End a room; what it failed with was told when it did."""
+    task.cancel()
+    await asyncio.wait([task])
+
+
+def _room_ended(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.critical("a room of this instance failed: %s", error, exc_info=error)

@@ -1,0 +1,137 @@
+"""What the configuration and the app rule, as the values that the rooms are given."""
+
+import math
+import os
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+from offload.config import Config, TopicConfig, queue_of, topic_config
+from offload.durations import rate
+from offload.history import Retention
+from offload.peers.discovery import Settings
+from offload.peers.topology import Capability
+from offload.placement import Policy
+from offload.work.executors import Command, Runner, TopicRule
+from offload.work.jobs import Options, RetryRule, State
+from offload.work.queues import QueueRule, QueueType, delays
+
+TOPICS_REMEMBERED: Final = 4096
+
+
+class Rules:
+    """
+    The configuration in force, put as the rooms understand it.
+
+    Args:
+        config: What rules at first; ``follow`` puts another in its place.
+
+    Attributes:
+        queue_of: The queue that takes a topic, and its rules.
+        policy_of: Where jobs of a topic go if they do not say.
+        lines_of: How many lines of a topic's jobs are kept.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.queue_of = lru_cache(TOPICS_REMEMBERED)(self._queue_rule)
+        self.policy_of = lru_cache(TOPICS_REMEMBERED)(self._policy_rule)
+        self.lines_of = lru_cache(TOPICS_REMEMBERED)(self._lines)
+
+    def follow(self, config: Config) -> None:
+        """Let ``config`` rule from now on."""
+        self.config = config
+        for known in (self.queue_of, self.policy_of, self.lines_of):
+            known.cache_clear()
+
+    def retry_of(self, topic: str) -> RetryRule:
+        """Return when failed jobs of ``topic`` run again."""
+        return self.queue_of(topic).retry
+
+    def completed(self, topic: str, options: Options, runner: Runner | None) -> Options:
+        """Return ``options`` with what the topic says where the submitter says nothing."""
+        ruled = topic_config(self.config, topic)
+        return replace(
+            options,
+            delivery=options.delivery or ruled.delivery or (runner.delivery if runner else None),
+            timeout_s=ruled.timeout_s if options.timeout_s is None else options.timeout_s,
+        )
+
+    def allows(self, topic: str) -> bool:
+        """Say whether ``topic`` may run here (C064)."""
+        return self.config.capabilities.allows(topic)
+
+    def capabilities(self, patterns: Iterable[str]) -> tuple[Capability, ...]:
+        """Return what is announced of consumers with these patterns."""
+        allowed = sorted({pattern for pattern in patterns if self.allows(pattern)})
+        return tuple(Capability(p, queue_of(self.config, p.replace("*", "x"))[0]) for p in allowed)
+
+    def topic_rules(self) -> dict[str, TopicRule]:
+        """Return what the ``[topics]`` tables say of running."""
+        return {pattern: _topic_rule(rules) for pattern, rules in self.config.topics.items()}
+
+    def place_of(self, topic: str, order_by: str) -> tuple[str, str]:
+        """Return queue and lane of a job."""
+        rule = self.queue_of(topic)
+        return rule.name, rule.lane(order_by)
+
+    def keeps(self, topic: str) -> bool:
+        """Say whether succeeded jobs of ``topic`` stay in the history."""
+        return queue_of(self.config, topic)[1].keep
+
+    def retention(self) -> Retention:
+        """Return how long the history goes back."""
+        history = self.config.history
+        by_state = {State(name): _days_s(days) for name, days in history.states.items()}
+        return Retention(_days_s(history.days), by_state, history.succeeded_s, history.count)
+
+    def discovery(self, memory: Path) -> Settings:
+        """Return how others are found; ``memory`` is the file of former days' peers."""
+        node, discovery = self.config.node, self.config.discovery
+        return Settings(
+            realm=node.realm,
+            listen=node.listen,
+            mdns=discovery.mdns,
+            interfaces=discovery.interfaces,
+            peers=discovery.peers,
+            advertise=node.advertise,
+            memory=memory,
+        )
+
+    def _queue_rule(self, topic: str) -> QueueRule:
+        name, rules = queue_of(self.config, topic)
+        retry = RetryRule(
+            rules.retries,
+            delays(rules.retry_delay_s, rules.retry_delay_max_s, rules.backoff),
+            rules.max_crashes,
+        )
+        return QueueRule(
+            name,
+            rules.slots(os.cpu_count() or 1),
+            retry,
+            QueueType(rules.type),
+            rules.prefer_creator,
+            rules.priority,
+            rules.timeout_s,
+            None if rules.rate is None else rate(rules.rate),
+            rules.rate_per == "key",
+        )
+
+    def _policy_rule(self, topic: str) -> Policy:
+        return Policy(topic_config(self.config, topic).policy or self.config.offloading.policy)
+
+    def _lines(self, topic: str) -> int:
+        return topic_config(self.config, topic).log_lines
+
+
+def _topic_rule(rules: TopicConfig) -> TopicRule:
+    command = None
+    if rules.command is not None:
+        command = Command(rules.command, rules.give_up_exit_codes)
+    return TopicRule(rules.isolate, rules.timeout_s, rules.memory_bytes, command)
+
+
+def _days_s(days: float) -> float:
+    return days * 86_400.0 if days else math.inf

@@ -1,0 +1,133 @@
+"""What a person may do to a job: drop it, delete it, let it run again, change its priority."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final
+
+from offload.clock import Clock
+from offload.errors import JobNotFound, KeyTaken, Refused, UsageError
+from offload.events import Bus
+from offload.work.jobs import FINAL, UNDER_WAY, Event, Job, State, ended, requeued
+from offload.work.manager.facts import JobQueued, JobRemoved
+from offload.work.manager.intake import Intake
+from offload.work.store import Rule, Step, Store
+
+REMOVED: Final = "removed by a person"
+
+
+class Control:
+    """
+    A person's hand on the jobs that were added here.
+
+    Args:
+        store: Where they are.
+        bus: Where it is told.
+        clock: The time.
+        intake: Knows whether the input files of a job are still here.
+        change: How rules are put to jobs.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        bus: Bus,
+        clock: Clock,
+        intake: Intake,
+        change: Callable[[Sequence[tuple[str, Rule[Any]]]], Awaitable[list[Any]]],
+    ) -> None:
+        self._store = store
+        self._bus = bus
+        self._clock = clock
+        self._intake = intake
+        self._change = change
+
+    async def drop(self, job_id: str) -> bool:
+        """
+        Drop a job that waits (C003), or delete one that has ended or cannot be read (C012).
+
+        Returns:
+            Whether that was done; False: it is under way.
+        """
+        broken = await self._store.unreadable_job(job_id)
+        if broken is not None:
+            await self._delete(job_id, broken.topic)
+            return True
+        now = self._clock.now()
+        [found] = await self._change([(job_id, partial(_dropped, now))])
+        if found is None:
+            return False
+        state, topic = found
+        if state in FINAL:
+            await self._delete(job_id, topic)
+        return state not in UNDER_WAY
+
+    async def requeue(self, job_id: str) -> Job:
+        """
+        Let a job go again now, under its id: one that waits for a retry or a time, or has failed.
+
+        Its failures and crashes are forgotten if it had ended, and so are its time limits.
+
+        Raises:
+            JobNotFound: If it is not there, or cannot be read.
+            KeyTaken: If another of its key has not ended.
+            Refused: If it is under way, due already, has succeeded or was never to start twice,
+                or its input files are no longer here.
+        """
+        job, spec = await self._store.job(job_id), await self._store.spec(job_id)
+        if job is None or spec is None:
+            raise JobNotFound(job_id)
+        twin = await self._store.live_with_key(job.key) if job.key else None
+        if twin is not None and twin.id != job_id:
+            raise KeyTaken(job.key, twin.id)
+        self._intake.hold(job_id, spec)
+        try:
+            return await self._altered(job_id, requeued)
+        finally:
+            self._intake.release(spec)
+
+    async def set_priority(self, job_id: str, priority: int) -> Job:
+        """
+        Give a job that waits another priority; higher runs first.
+
+        Raises:
+            UsageError: If the number is too large.
+            JobNotFound: If it is not there.
+            Refused: If it does not wait.
+        """
+        if not -(2**31) <= priority < 2**31:
+            raise UsageError("priority: must fit into 32 bits")
+
+        def decide(job: Job, _now: float) -> Job | str:
+            if job.state is not State.QUEUED:
+                return f"job {job.id} is {job.state}; only one that waits has a priority to change"
+            return replace(job, priority=priority)
+
+        return await self._altered(job_id, decide)
+
+    async def _altered(self, job_id: str, decide: Callable[[Job, float], Job | str]) -> Job:
+        """Put a decision to the job: what it is to be, or why that cannot be."""
+        now = self._clock.now()
+
+        def rule(job: Job) -> Step[Job | str]:
+            decided = decide(job, now)
+            return Step(decided, keep=decided if isinstance(decided, Job) else None)
+
+        [decided] = await self._change([(job_id, rule)])
+        if decided is None:
+            raise JobNotFound(job_id)
+        if isinstance(decided, str):
+            raise Refused(decided)
+        self._bus.publish(JobQueued(decided))
+        return decided  # type: ignore[no-any-return]
+
+    async def _delete(self, job_id: str, topic: str) -> None:
+        await self._store.remove(job_id)
+        self._bus.publish(JobRemoved(job_id, topic, self._clock.wall()))
+
+
+def _dropped(now: float, job: Job) -> Step[tuple[State, str]]:
+    was = job.state, job.topic
+    if job.state is not State.QUEUED:
+        return Step(was)
+    return Step(was, keep=replace(ended(job, Event.DROP, now), reason=REMOVED))

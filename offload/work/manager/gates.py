@@ -1,0 +1,56 @@
+"""Which queues are open here: suspended ones, and an instance that processes nothing."""
+
+from typing import Final
+
+from offload.events import Bus
+from offload.work.manager.facts import GateMoved
+from offload.work.store import Store
+
+_SUSPENDED: Final = "suspended:"
+_DISABLED: Final = "disabled"
+
+
+class Gates:
+    """
+    What people have closed; it stays so over restarts, until they open it (C018).
+
+    Attributes:
+        suspended: The names of the suspended queues. No job added here that belongs to one is
+            started, and none of it starts here.
+        processing: Whether jobs start here at all (C015).
+    """
+
+    def __init__(self, store: Store, bus: Bus) -> None:
+        self._store = store
+        self._bus = bus
+        names = (name for name in store.notes if name.startswith(_SUSPENDED))
+        self.suspended = {name.removeprefix(_SUSPENDED) for name in names}
+        self.processing = _DISABLED not in store.notes
+
+    def is_open(self, queue: str) -> bool:
+        """Say whether jobs in ``queue`` may start here."""
+        return self.processing and queue not in self.suspended
+
+    def closed(self, queue: str) -> str:
+        """Say why jobs in ``queue`` may not start here; "" if they may."""
+        if not self.processing:
+            return "processing is disabled"
+        return f"its queue {queue} is suspended" if queue in self.suspended else ""
+
+    async def suspend(self, queue: str) -> None:
+        """Let no more jobs of ``queue`` start; those that run go on."""
+        await self._store.keep_note(_SUSPENDED + queue, "yes")
+        self.suspended.add(queue)
+        self._bus.publish(GateMoved())
+
+    async def resume(self, queue: str) -> None:
+        """Let the jobs of ``queue`` start again."""
+        await self._store.keep_note(_SUSPENDED + queue, "")
+        self.suspended.discard(queue)
+        self._bus.publish(GateMoved())
+
+    async def set_processing(self, *, enabled: bool) -> None:
+        """Let jobs start on this instance, or none; those that run go on."""
+        await self._store.keep_note(_DISABLED, "" if enabled else "yes")
+        self.processing = enabled
+        self._bus.publish(GateMoved())

@@ -1,0 +1,416 @@
+"""Schedules of one instance: what they make, how they last, what of them was missed."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from offload import File, Node
+from offload.errors import (
+    ConfigError,
+    InvalidTopic,
+    PayloadError,
+    Refused,
+    ScheduleNotFound,
+    UsageError,
+)
+from offload.testing import Lan
+from offload.work.jobs import Job, Options
+
+
+async def node_with(lan: Lan, count: Any, **config: Any) -> Node:
+    return await lan.node(count.app, name="ada", **config)
+
+
+def wall(lan: Lan) -> datetime:
+    return datetime.fromtimestamp(lan.clock.wall(), UTC)
+
+
+@pytest.fixture
+async def ada(lan: Lan, count: Any) -> Node:
+    """Stands at 22:13:20 on a Tuesday, and runs what it makes."""
+    return await node_with(lan, count)
+
+
+class TestASchedule:
+    async def test_makes_a_job_each_time(self, lan: Lan, ada: Node, count: Any) -> None:
+        await ada.schedule("count/it", cron="*/5 * * * *", word="tick")
+        await lan.clock.advance(99)  # 22:14:59
+        assert count.ran == []
+        await lan.clock.advance(1)
+        assert count.ran == ["tick"]
+        await lan.clock.advance(600)
+        assert count.ran == ["tick"] * 3
+
+    async def test_is_told_with_its_next_five_firings(self, ada: Node) -> None:
+        made = await ada.schedule("count/it", weekly=(3, "19:12"), zone="Europe/Berlin")
+        assert await ada.schedules() == [made]
+        assert await ada.schedule_info(made["id"][:5]) == made
+        assert made["next"] == [
+            f"2023-{day}T19:12:00+01:00" for day in ("11-15", "11-22", "11-29", "12-06", "12-13")
+        ]
+        assert (made["when"], made["zone"]) == ("weekly wed 19:12", "Europe/Berlin")
+        assert (made["state"], made["scope"], made["misfire"]) == ("active", "instance", "once")
+        assert (made["last"], made["fires"], made["fires_name"]) == (None, ada.id, "ada")
+
+    async def test_goes_by_what_is_said_in_three_ways_and_once_each(self, ada: Node) -> None:
+        """C009."""
+        ids = [
+            (await ada.schedule("count/it", **when))["id"]
+            for when in (
+                {"hourly": 5},
+                {"daily": "10:05"},
+                {"weekly": "wed 19:12"},
+                {"weekly": (3, "19:12")},
+            )
+        ]
+        assert ids[2] == ids[3]
+        left = []
+        for schedule_id in ids[:3]:
+            left.append(len(await ada.schedules()))
+            await ada.remove_schedule(schedule_id)
+        assert (left, await ada.schedules()) == ([3, 2, 1], [])
+
+    async def test_of_one_moment_fires_and_is_gone(self, lan: Lan, ada: Node, count: Any) -> None:
+        """C010."""
+        await ada.schedule("count/it", at=wall(lan) + timedelta(seconds=3))
+        await lan.clock.advance(2.9)
+        assert (count.ran, len(await ada.schedules())) == ([], 1)
+        await lan.clock.advance(0.2)
+        assert (count.ran, await ada.schedules()) == ([""], [])
+        await lan.clock.advance(60)
+        assert count.ran == [""]
+
+    async def test_passes_options_and_arguments_on(self, lan: Lan, ada: Node) -> None:
+        options = ada.options(priority=7, retries=2)
+        await options.schedule("nobody/takes", "first", hourly=14, b=2, a=1)
+        await lan.clock.advance(60)
+        [job] = await ada.jobs()
+        assert (job["priority"], job["topic"], job["state"]) == (7, "nobody/takes", "queued")
+
+    async def test_reads_a_file_at_each_firing(
+        self, lan: Lan, ada: Node, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        path = tmp_path / "list.txt"
+        path.write_text("one")
+        await ada.schedule("nobody/takes", File(path), every="10s")
+        await lan.clock.advance(10)
+        path.unlink()
+        await lan.clock.advance(10)
+        assert len(await ada.jobs()) == 1
+        [schedule] = await ada.schedules()
+        assert "list.txt: cannot be read" in schedule["trouble"]
+        path.write_text("two")
+        await lan.clock.advance(10)
+        assert (len(await ada.jobs()), (await ada.schedules())[0]["trouble"]) == (2, "")
+
+
+class TestTheSameScheduleAgain:
+    """C043."""
+
+    async def test_is_one(self, ada: Node) -> None:
+        one = await ada.schedule("count/it", daily="10:05", a=1, b=[2])
+        again = await ada.schedule("count/it", b=[2], a=1, daily="10:05:00")
+        assert again["id"] == one["id"]
+        assert len(await ada.schedules()) == 1
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            {"daily": "10:06", "a": 1},
+            {"daily": "10:05", "a": 2},
+            {"daily": "10:05"},
+            {"daily": "10:05", "a": 1, "zone": "Asia/Tokyo"},
+            {"daily": "10:05", "a": 1, "scope": "topology"},
+        ],
+        ids=str,
+    )
+    async def test_with_a_difference_is_another(self, ada: Node, other: dict[str, Any]) -> None:
+        await ada.schedule("count/it", daily="10:05", a=1)
+        await ada.schedule("count/it", **other)
+        assert len(await ada.schedules()) == 2
+
+    async def test_with_another_policy_has_that_one_from_now_on(self, ada: Node) -> None:
+        one = await ada.schedule("count/it", daily="10:05")
+        await ada.suspend_schedule(one["id"])
+        two = await ada.schedule("count/it", daily="10:05", misfire="all")
+        assert (two["id"], two["misfire"], two["state"]) == (one["id"], "all", "suspended")
+
+    async def test_neither_waits_longer_nor_fires_twice(
+        self, lan: Lan, ada: Node, count: Any
+    ) -> None:
+        for _ in range(10):
+            await ada.schedule("count/it", every="10s")
+            await lan.clock.advance(6)
+        assert len(count.ran) == 6
+
+
+class TestWhatCannotBeScheduled:
+    @pytest.mark.parametrize(
+        ("when", "reason"),
+        [
+            ({}, "exactly one of"),
+            ({"daily": "10:05", "hourly": 5}, "exactly one of"),
+            ({"cron": "61 * * * *"}, "^cron: '61"),
+            ({"daily": "10:05", "zone": "Mars"}, "no time zone"),
+            ({"daily": "10:05", "misfire": "maybe"}, "^misfire: must be one of skip, once, all"),
+            ({"daily": "10:05", "scope": "all"}, "^scope: must be one of"),
+            ({"daily": "10:05", "word": "x" * 70_000}, "limited to 65536 bytes"),
+            ({"daily": "10:05", "scope": "topology", "f": File("x")}, "^files: is not for"),
+        ],
+        ids=str,
+    )
+    async def test_is_refused_with_the_reason(
+        self, ada: Node, when: dict[str, Any], reason: str
+    ) -> None:
+        with pytest.raises(UsageError, match=reason):
+            await ada.schedule("count/it", **when)
+        assert await ada.schedules() == []
+
+    async def test_is_refused_as_a_job_would_be(self, ada: Node) -> None:
+        with pytest.raises(InvalidTopic):
+            await ada.schedule("count//it", daily="10:05")
+        with pytest.raises(PayloadError, match=r"payload\.word"):
+            await ada.schedule("count/it", daily="10:05", word=object())
+        for options in ({"policy": "best"}, {"delivery": "twice"}, {"key": "k"}):
+            with pytest.raises(UsageError, match=next(iter(options))):
+                await ada.options(**options).schedule("count/it", daily="10:05")
+
+    async def test_is_what_has_passed(self, ada: Node) -> None:
+        with pytest.raises(Refused, match="has passed already"):
+            await ada.schedule("count/it", at="2020-01-01")
+
+    async def test_is_not_found_by_a_wrong_id(self, ada: Node) -> None:
+        await ada.schedule("count/it", daily="10:05")
+        for prefix in ("", "zzzzzz"):
+            with pytest.raises(ScheduleNotFound):
+                await ada.remove_schedule(prefix)
+        for hour in range(40):
+            await ada.schedule("count/it", hourly=hour)
+        letters = [made["id"][0] for made in await ada.schedules()]
+        with pytest.raises(UsageError, match="more than one schedule"):
+            await ada.schedule_info(max(letters, key=letters.count))
+
+
+class TestASuspendedSchedule:
+    async def test_fires_no_more_until_it_is_resumed(self, lan: Lan, ada: Node, count: Any) -> None:
+        made = await ada.schedule("count/it", every="10s")
+        assert (await ada.suspend_schedule(made["id"]))["state"] == "suspended"
+        assert (await ada.schedules())[0]["next"] == []
+        await lan.clock.advance(100)
+        assert count.ran == []
+        assert len((await ada.resume_schedule(made["id"]))["next"]) == 5
+        await lan.clock.advance(5)
+        assert count.ran == [], "what came while it was suspended was not missed"
+        await lan.clock.advance(5)
+        assert count.ran == [""]
+
+    async def test_stays_so_over_a_restart(self, lan: Lan, ada: Node, count: Any) -> None:
+        made = await ada.schedule("count/it", every="10s")
+        await ada.suspend_schedule(made["id"])
+        ada = await lan.restart(ada)
+        await lan.clock.advance(30)
+        assert (count.ran, (await ada.schedules())[0]["state"]) == ([], "suspended")
+
+
+class TestOverARestart:
+    async def test_it_goes_on(self, lan: Lan, ada: Node, count: Any) -> None:
+        made = await ada.schedule("count/it", daily="22:14", word="nightly")
+        before = await ada.schedules()
+        ada = await lan.restart(ada)
+        assert await ada.schedules() == before == [made]
+        await lan.clock.advance(60)
+        assert count.ran == ["nightly"]
+        await lan.restart(ada)
+        await lan.clock.advance(60)
+        assert count.ran == ["nightly"]
+
+    async def test_one_that_was_removed_does_not_come_back(self, lan: Lan, ada: Node) -> None:
+        made = await ada.schedule("count/it", daily="10:05")
+        await ada.remove_schedule(made["id"])
+        assert await (await lan.restart(ada)).schedules() == []
+
+    @pytest.mark.parametrize(("misfire", "made_up"), [("skip", 0), ("once", 1), ("all", 6)])
+    async def test_what_was_missed_follows_the_policy(
+        self, lan: Lan, ada: Node, count: Any, misfire: str, made_up: int
+    ) -> None:
+        """C043."""
+        await ada.schedule("count/it", every="1m", misfire=misfire)
+        await lan.crash(ada)
+        await lan.clock.advance(6 * 60 - 10)  # 22:19:10: six were due
+        await lan.restart(ada)
+        await lan.clock.advance(1)
+        assert len(count.ran) == made_up
+        await lan.clock.advance(60)
+        assert len(count.ran) == made_up + 1
+
+    async def test_a_single_moment_that_was_missed_is_made_up_for(
+        self, lan: Lan, ada: Node, count: Any
+    ) -> None:
+        await ada.schedule("count/it", at=wall(lan) + timedelta(seconds=30))
+        await lan.crash(ada)
+        await lan.clock.advance(3600)
+        ada = await lan.restart(ada)
+        await lan.clock.advance(1)
+        assert (count.ran, await ada.schedules()) == ([""], [])
+
+    async def test_a_crash_between_job_and_note_doubles_nothing(
+        self, lan: Lan, ada: Node, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await ada.schedule("nobody/takes", every="10s")
+
+        async def nothing(*_args: Any, **_named: Any) -> None:
+            await lan.clock.sleep(1e6)
+
+        monkeypatch.setattr(ada._house.store, "mark_schedule", nothing)
+        await lan.clock.advance(10)
+        assert len(await ada.jobs()) == 1
+        ada = await lan.restart(ada)
+        await lan.clock.advance(5)
+        assert len(await ada.jobs()) == 1
+        await lan.clock.advance(5)
+        assert len(await ada.jobs()) == 2
+
+    async def test_a_row_that_cannot_be_read_stays_and_stops_no_other(
+        self, lan: Lan, ada: Node, count: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """C012."""
+        bad = await ada.schedule("count/it", every="10s", word="bad")
+        await ada.schedule("count/it", every="10s", word="good")
+        [row] = [kept for kept in await ada._house.store.schedules() if kept.id == bad["id"]]
+        await ada._house.store.put_schedule(type(row)(row.id, b"\x81\xa1x\x01"))
+        ada = await lan.restart(ada)
+        await lan.clock.advance(10)
+        assert count.ran == ["good"]
+        assert "cannot be read" in caplog.text
+        assert bad["id"] in [kept.id for kept in await ada._house.store.schedules()]
+
+
+class TestTheWallClock:
+    @pytest.fixture
+    def jump(self, lan: Lan, monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+        """Move the wall clock alone."""
+        ahead_s = 0.0
+        steady = lan.clock.wall
+
+        def by(seconds: float) -> None:
+            nonlocal ahead_s
+            ahead_s += seconds
+
+        monkeypatch.setattr(lan.clock, "wall", lambda: steady() + ahead_s)
+        return by
+
+    async def test_that_jumps_ahead_misses_what_lay_between(
+        self, lan: Lan, ada: Node, count: Any, jump: Callable[[float], None]
+    ) -> None:
+        await ada.schedule("count/it", hourly=0, word="once")
+        await ada.schedule("count/it", hourly=0, word="skip", misfire="skip")
+        jump(5.2 * 3600)
+        await lan.clock.advance(6)
+        assert count.ran == ["once"]
+
+    async def test_that_is_set_back_fires_nothing_twice(
+        self, lan: Lan, ada: Node, count: Any, jump: Callable[[float], None]
+    ) -> None:
+        await ada.schedule("count/it", every="1m")
+        await lan.clock.advance(300)
+        assert len(count.ran) == 5
+        jump(-300)
+        await lan.clock.advance(300)
+        assert len(count.ran) == 5
+        await lan.clock.advance(60)
+        assert len(count.ran) == 6
+
+    async def test_that_was_far_ahead_and_is_put_right_stops_nothing(
+        self, lan: Lan, ada: Node, count: Any, jump: Callable[[float], None]
+    ) -> None:
+        jump(365 * 86_400)
+        await ada.schedule("count/it", every="1m")
+        await lan.clock.advance(60)
+        assert len(count.ran) == 1
+        jump(-365 * 86_400)
+        await lan.clock.advance(120)
+        assert len(count.ran) == 3
+
+    async def test_and_sleep_are_judged_when_the_machine_wakes(
+        self, lan: Lan, ada: Node, count: Any
+    ) -> None:
+        await ada.schedule("count/it", every="10m", word="once")
+        await ada.schedule("count/it", every="10m", word="all", misfire="all")
+        lan.clock._now += 3600.0  # nobody woke in between
+        await lan.clock.advance(1)
+        assert sorted(count.ran) == ["all"] * 6 + ["once"]
+
+
+class TestADiskThatIsFull:
+    async def test_puts_the_firing_off(
+        self, lan: Lan, ada: Node, count: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """C087."""
+        await ada.schedule("count/it", every="60s", word="late")
+        with monkeypatch.context() as full:
+
+            async def refuse(_topic: str, _encoded: object, _options: Options) -> Job:
+                raise Refused("there is no room")
+
+            full.setattr(ada._house.scheduler, "_add_job", refuse)
+            await lan.clock.advance(65)
+            assert "no room" in (await ada.schedules())[0]["trouble"]
+        await lan.clock.advance(10)
+        assert count.ran == ["late"]
+
+
+class TestAConfiguredSchedule:
+    TABLE: ClassVar = {"topic": "count/it", "every": "10s", "arguments": {"word": "table"}}
+
+    async def test_fires(self, lan: Lan, count: Any) -> None:
+        ada = await node_with(lan, count, schedules=[self.TABLE])
+        assert [s["declared"] for s in await ada.schedules()] == [True]
+        await lan.clock.advance(20)
+        assert count.ran == ["table"] * 2
+
+    async def test_declared_twice_is_one(self, lan: Lan, count: Any) -> None:
+        ada = await node_with(lan, count, schedules=[self.TABLE, self.TABLE])
+        await ada.schedule("count/it", every=10, word="table")
+        assert len(await ada.schedules()) == 1
+
+    async def test_cannot_be_removed_but_suspended(self, lan: Lan, count: Any) -> None:
+        ada = await node_with(lan, count, schedules=[self.TABLE])
+        [made] = await ada.schedules()
+        with pytest.raises(Refused, match="stands in the configuration"):
+            await ada.remove_schedule(made["id"])
+        await ada.suspend_schedule(made["id"])
+        ada = await lan.restart(ada)
+        await lan.clock.advance(20)
+        assert count.ran == []
+
+    async def test_goes_when_it_stands_there_no_more(self, lan: Lan, count: Any) -> None:
+        ada = await node_with(lan, count, schedules=[self.TABLE])
+        await ada.schedule("count/it", hourly=5)
+        ada._rules.follow(ada.config.model_copy(update={"schedules": ()}))
+        ada = await lan.restart(ada)
+        assert [s["when"] for s in await ada.schedules()] == ["hourly :05"]
+
+    async def test_of_a_moment_fires_once_over_restarts(self, lan: Lan, count: Any) -> None:
+        table = {"topic": "count/it", "at": wall(lan) + timedelta(seconds=5)}
+        ada = await node_with(lan, count, schedules=[table])
+        await lan.clock.advance(6)
+        ada = await lan.restart(ada)
+        await lan.clock.advance(6)
+        assert (count.ran, await ada.schedules()) == ([""], [])
+
+    @pytest.mark.parametrize(
+        ("change", "key"),
+        [
+            ({"arguments": {"word": "x" * 70_000}}, r"schedules\.1: .* limited"),
+            ({"scope": "topology", "into": "/tmp"}, r"schedules\.1: into"),
+        ],
+        ids=["large", "into"],
+    )
+    async def test_that_cannot_be_is_named(
+        self, lan: Lan, count: Any, change: dict[str, Any], key: str
+    ) -> None:
+        with pytest.raises(ConfigError, match=key):
+            await node_with(lan, count, schedules=[self.TABLE, self.TABLE | change])

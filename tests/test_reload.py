@@ -1,0 +1,197 @@
+"""A changed configuration is followed without a restart."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from offload import App, Node
+from offload.config import Config
+from offload.errors import ConfigError, Refused
+from offload.testing import Lan
+
+
+class Worker:
+    """A consumer whose jobs end when the test lets them."""
+
+    def __init__(self) -> None:
+        self.app = App()
+        self.order: list[int] = []
+        self.now = self.most = 0
+        self.go = asyncio.Semaphore(0)
+
+        @self.app.consumer("**", isolate="coroutine")
+        async def run(number: int) -> int:
+            self.order.append(number)
+            self.now += 1
+            self.most = max(self.most, self.now)
+            await self.go.acquire()
+            self.now -= 1
+            return number
+
+    def let_go(self, count: int) -> None:
+        for _ in range(count):
+            self.go.release()
+
+
+@pytest.fixture
+def worker() -> Worker:
+    return Worker()
+
+
+def changed(node: Node, **sections: Any) -> Config:
+    """Return the node's configuration with other tables."""
+    plain = node.config.model_dump(by_alias=True)
+    return Config.make(**{**plain, **sections})
+
+
+async def started(lan: Lan, worker: Worker, node: Node, count: int) -> list[Any]:
+    jobs = [await node.submit("a", number=n) for n in range(count)]
+    await lan.clock.advance(1)
+    return jobs
+
+
+class TestALowerLimit:
+    async def test_lets_what_runs_finish_and_starts_no_more_until_then(
+        self, lan: Lan, worker: Worker
+    ) -> None:
+        """Old and new together never exceed the limit."""
+        node = await lan.node(worker.app, queues={"main": {"max_parallel": 4}})
+        jobs = await started(lan, worker, node, 10)
+        assert worker.now == 4
+        assert (await node.reload(changed(node, queues={"main": {"max_parallel": 2}}))) == {
+            "applied": ["queues"],
+            "restart": [],
+        }
+        worker.let_go(2)
+        await lan.clock.advance(1)
+        assert worker.now == 2
+        worker.most = 0
+        worker.let_go(8)
+        await lan.until(asyncio.gather(*(job.result() for job in jobs)))
+        assert worker.most <= 2
+
+
+class TestAHigherLimit:
+    async def test_lets_more_start_at_once(self, lan: Lan, worker: Worker) -> None:
+        node = await lan.node(worker.app, queues={"main": {"max_parallel": 1}})
+        await started(lan, worker, node, 5)
+        await node.reload(changed(node, queues={"main": {"max_parallel": 3}}))
+        await lan.clock.advance(1)
+        assert worker.now == 3
+        worker.let_go(5)
+
+    async def test_is_told_to_peers(self, lan: Lan, worker: Worker) -> None:
+        origin = await lan.node()
+        node = await lan.node(worker.app, queues={"main": {"max_parallel": 1}})
+        await started(lan, worker, origin, 5)
+        await node.reload(changed(node, queues={"main": {"max_parallel": 3}}))
+        await lan.clock.advance(2)
+        assert worker.now == 3
+        worker.let_go(5)
+
+
+class TestATopicThatChangesItsQueue:
+    async def test_leaks_no_slot(self, lan: Lan, worker: Worker) -> None:
+        node = await lan.node(worker.app, queues={"main": {"max_parallel": 2}})
+        jobs = await started(lan, worker, node, 6)
+        own = {"own": {"topics": ["a"], "max_parallel": 1}}
+        await node.reload(changed(node, queues=own))
+        await lan.clock.advance(1)
+        worker.let_go(6)
+        await lan.until(asyncio.gather(*(job.result() for job in jobs)))
+        counts = (await node.status())["queues"]
+        assert {name: line["running"] for name, line in counts.items()} == {"main": 0, "own": 0}
+        assert (await node.describe(jobs[5].id))["queue"] == "own"
+
+
+class TestAQueueThatBecomesOrdered:
+    async def test_runs_what_waits_in_order_from_then_on(self, lan: Lan, worker: Worker) -> None:
+        node = await lan.node(worker.app, queues={"main": {"max_parallel": 2}})
+        jobs = await started(lan, worker, node, 8)
+        await node.reload(changed(node, queues={"main": {"type": "ordered"}}))
+        worker.let_go(1)
+        await lan.clock.advance(1)
+        assert worker.now == 1
+        worker.most = 0
+        worker.let_go(7)
+        await lan.until(asyncio.gather(*(job.result() for job in jobs)))
+        assert worker.most <= 1
+        assert worker.order == list(range(8))
+
+    async def test_and_back_runs_them_side_by_side(self, lan: Lan, worker: Worker) -> None:
+        node = await lan.node(worker.app, queues={"main": {"type": "ordered"}})
+        await started(lan, worker, node, 5)
+        assert worker.now == 1
+        await node.reload(changed(node, queues={"main": {"max_parallel": 4}}))
+        await lan.clock.advance(1)
+        assert worker.now == 4
+        worker.let_go(5)
+
+    async def test_does_so_also_over_a_restart(self, lan: Lan, worker: Worker) -> None:
+        node = await lan.node()
+        for n in range(3):
+            await node.submit("a", number=n)
+        await node.reload(changed(node, queues={"main": {"type": "ordered"}}))
+        node.app = worker.app
+        await lan.restart(node)
+        await lan.clock.advance(1)
+        assert worker.order == [0]
+        worker.let_go(3)
+        await lan.clock.advance(3)
+        assert worker.order == [0, 1, 2]
+
+
+class TestOtherSections:
+    async def test_are_followed_where_that_is_possible(self, lan: Lan, worker: Worker) -> None:
+        origin, node = await lan.node(), await lan.node(worker.app)
+        await node.reload(changed(node, capabilities={"deny": ["**"]}))
+        await lan.clock.advance(2)
+        job = await origin.submit("a", number=1)
+        await lan.clock.advance(5)
+        assert worker.order == []
+        await node.reload(changed(node, capabilities={}))
+        worker.let_go(1)
+        assert await lan.until(job.result()) == 1
+
+    async def test_wait_for_a_restart_and_are_named(self, lan: Lan) -> None:
+        node = await lan.node()
+        found = await node.reload(changed(node, timing={"lease": "30s"}))
+        assert found == {"applied": [], "restart": ["timing"]}
+        assert node.config.timing.lease_s == 15.0
+
+
+class TestAFile:
+    @pytest.fixture
+    def file(self, tmp_path: Path) -> Path:
+        return tmp_path / "offload.toml"
+
+    @pytest.fixture
+    def node(self, file: Path) -> Callable[[], Node]:
+        file.write_text(
+            '[node]\nrealm = "test-reload"\nport = 0\n[discovery]\nmdns = false\n', "utf-8"
+        )
+        return lambda: Node.from_config(file)
+
+    async def test_is_read_again(self, file: Path, node: Callable[[], Node]) -> None:
+        async with node() as opened:
+            assert await opened.reload() == {"applied": [], "restart": []}
+            file.write_text(file.read_text("utf-8") + "[queues.main]\nmax_parallel = 3\n", "utf-8")
+            assert await opened.reload() == {"applied": ["queues"], "restart": []}
+            assert (await opened.queues())[0]["max_parallel"] == 3
+
+    async def test_that_is_wrong_changes_nothing_and_names_the_key(
+        self, file: Path, node: Callable[[], Node]
+    ) -> None:
+        async with node() as opened:
+            file.write_text("[queues.heavy]\ntopics = ['a']\nretries = -2\n", "utf-8")
+            with pytest.raises(ConfigError, match=r"queues\.heavy\.retries: must be .*-1"):
+                await opened.reload()
+            assert [queue["name"] for queue in await opened.queues()] == ["main"]
+
+
+async def test_what_was_given_no_file_says_so(lan: Lan) -> None:
+    with pytest.raises(Refused, match="file"):
+        await (await lan.node()).reload()
