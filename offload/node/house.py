@@ -96,10 +96,11 @@ class House:
         self._exit.callback(self._data_dir.unlock)
         self.id = (await asyncio.to_thread(Identity.load, self._data_dir.identity)).id
         await self._build_work()
-        await self._build_peers()
+        self._build_peers()
         self._join()
         self._build_faces()
-        await self.distributor.recover()
+        await self.distributor.recover()  # before a peer can say anything
+        await self._open_links()
         self._start()
         self._data_dir.write_run(
             {
@@ -144,7 +145,7 @@ class House:
         self.book = Book(self.store, self.clock.wall, local_zone())
         await self.book.open(declared(rules.config.schedules, self.clock.wall()))
 
-    async def _build_peers(self) -> None:
+    def _build_peers(self) -> None:
         """The peers wing: links, who is there, who else may be."""
         node, timing = self._rules.config.node, self._rules.config.timing
         self._handlers: dict[str, Any] = {}
@@ -157,9 +158,6 @@ class House:
             port=node.port,
             port_hint=self._port_hint(),
         )
-        await self.transport.open()
-        self._exit.push_async_callback(self.transport.close)
-        self._data_dir.port_file.write_text(f"{self.transport.port}\n", "ascii")
         own = Announcement(
             self.id,
             self.name,
@@ -249,6 +247,11 @@ class House:
         )
         history = History(self.store, self.clock, self._rules.retention, self._rules.keeps)
         self.housekeeping = Housekeeping(self.store, self.blobs, self.clock, history)
+
+    async def _open_links(self) -> None:
+        self._exit.push_async_callback(self.transport.close)
+        await self.transport.open()
+        self._data_dir.port_file.write_text(f"{self.transport.port}\n", "ascii")
 
     def _start(self) -> None:
         """Start what runs in the background; it ends in the opposite order."""
