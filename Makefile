@@ -1,7 +1,7 @@
 # The workshop. `make demo` and `make test` set themselves up; nothing outside this folder changes.
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help demo test test-long test-all lint fmt bench clean
+.PHONY: help demo test coverage test-long test-all lint fmt bench clean
 
 VERSIONS := 3.11 3.12 3.13
 VENV := .venv
@@ -15,6 +15,7 @@ PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 help:
 	@echo "make demo       three instances on this machine share a folder of pictures"
 	@echo "make test       style, types, import contract, tests"
+	@echo "make coverage   the tests, and which lines they reach"
 	@echo "make test-long  the tests that take minutes"
 	@echo "make test-all   the tests on Python $(VERSIONS)"
 	@echo "make bench      measures, beside a peer in the same run"
@@ -25,9 +26,12 @@ demo: $(VENV)/demo.stamp
 
 # Two at a time; the lab, whose hosts need the cores, by itself.
 test: lint
-	@$(BIN)/python -m pytest -q -m "not long and not lab" -n 2 --dist loadfile --cov --cov-report=
-	@$(BIN)/python -m pytest -q -m "lab and not long" --cov --cov-append \
-		--cov-report=term:skip-covered
+	@$(BIN)/python -m pytest -q -m "not long and not lab" -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -q -m "lab and not long"
+
+coverage: $(VENV)/dev.stamp
+	@$(BIN)/python -m pytest -q -m "not long and not lab" -n 2 --dist loadfile \
+		--cov --cov-report=term:skip-covered
 
 test-long: $(VENV)/dev.stamp
 	@$(BIN)/python -m pytest -q -m long
