@@ -66,7 +66,7 @@ class NodeConfig(Section):
         listen: Addresses to be reached at.
         port: Of the link; None: 4711, or a free one that is then remembered; 0: a free one.
         advertise: Addresses (``host`` or ``host:port``) to be announced in place of the own ones.
-        labels: What jobs can ask for.
+        labels: What marks it among others; announced as its properties are.
         properties: What others see of it.
         drain_timeout_s: How long running jobs may take when it is to end.
     """
