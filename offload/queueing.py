@@ -3,7 +3,6 @@
 import os
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
@@ -135,4 +134,4 @@ def _oldest(lines: Iterable[Backlog]) -> dict[str, Any]:
 def _cleared(now: float, job: Job) -> Step[bool]:
     if job.state is not State.QUEUED:
         return Step(answer=False)
-    return Step(answer=True, keep=replace(ended(job, Event.DROP, now), reason=CLEARED))
+    return Step(answer=True, keep=ended(job, Event.DROP, now)._replace(reason=CLEARED))

@@ -6,7 +6,6 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -189,7 +188,7 @@ class Report:
         own = self._view().own.id
         job = Job(held.job_id, held.topic, "", state, attempt=held.attempt, worker=own)
         if held.outcome is not None:
-            job = replace(job, reason=held.outcome.reason)
+            job = job._replace(reason=held.outcome.reason)
         return {**self.brief(job), "origin": held.origin, "failures": held.retry_count}
 
     def instance_id(self, word: str) -> str:

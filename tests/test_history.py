@@ -42,7 +42,7 @@ class Archive:
 
     async def old(self, hours: float, state: State = State.ERROR, topic: str = "a") -> Job:
         at = self.clock.now() - hours * HOUR_S
-        job = replace(Job(new_id(), topic, "main", state), finished_at=at)
+        job = Job(new_id(), topic, "main", state)._replace(finished_at=at)
         return await self.store.insert(job, SPEC)
 
     async def left(self) -> set[str]:

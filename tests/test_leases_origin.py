@@ -26,16 +26,16 @@ EXCLUSIVE, AT_MOST_ONCE = Delivery.EXCLUSIVE, Delivery.AT_MOST_ONCE
 
 
 def queued(**changes: Any) -> Job:
-    return replace(Job("j" * 26, "a/b", "main"), **changes)
+    return Job("j" * 26, "a/b", "main")._replace(**changes)
 
 
 def given(worker: str = "w", **changes: Any) -> Job:
     """A job that ``worker`` was given as the next attempt."""
-    return replace(origin.assign(queued(), worker), **changes)
+    return origin.assign(queued(), worker)._replace(**changes)
 
 
 def active(worker: str = "w", **changes: Any) -> Job:
-    return replace(origin.started(given(worker), NOW, NOW), **changes)
+    return origin.started(given(worker), NOW, NOW)._replace(**changes)
 
 
 def moved(**changes: Any) -> Job:

@@ -8,7 +8,7 @@ the assignment is on disk, and dropped by the ``JobChanged`` that ends it.
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
@@ -414,7 +414,7 @@ class Outgoing:
             return self._ended(job, kept, Result.UNREACHABLE)
         if silent_s >= self._lost_after_s:  # at most once: it waits that long for its worker
             return self._ended(job, origin.lost(job, now), Result.UNREACHABLE)
-        kept = replace(job, reason=UNREACHABLE)
+        kept = job._replace(reason=UNREACHABLE)
         return Step(None, keep=None if kept == job else kept)
 
     def _left(self, peer: str, why: str, now: float, job: Job) -> Step[None]:

@@ -6,7 +6,6 @@ Each function takes the job as the store has it inside the transaction, and retu
 comes from afar obeys the same rule as what ran here, ``jobs.conclude``.
 """
 
-from dataclasses import replace
 from enum import StrEnum
 from typing import Final
 
@@ -45,8 +44,7 @@ def assign(job: Job, worker: str) -> Job:
     attempt = job.attempt + 1
     given = (*(pair for pair in job.given if pair[0] >= job.fence), (attempt, worker))
     state = after(job.state, Event.ASSIGN)
-    return replace(
-        job,
+    return job._replace(
         state=state,
         attempt=attempt,
         worker=worker,
@@ -60,7 +58,7 @@ def started(job: Job, now: float, wall: float) -> Job:
     """Note that the consumer of the current attempt is about to be called."""
     if job.state is not State.ASSIGNED:
         return job
-    return replace(job, state=State.ACTIVE, started_at=now, started_wall=wall, reason="")
+    return job._replace(state=State.ACTIVE, started_at=now, started_wall=wall, reason="")
 
 
 def is_current(job: Job, worker: str, attempt: int) -> bool:
@@ -74,7 +72,7 @@ def refused(job: Job, worker: str, attempt: int, reason: str, now: float) -> Job
         return None
     if job.stopping:
         return ended(job, Event.STOP, now)
-    return replace(queued_again(job, now, 0.0), fence=attempt + 1, reason=reason)
+    return queued_again(job, now, 0.0)._replace(fence=attempt + 1, reason=reason)
 
 
 def holding(job: Job | None, worker: str, attempt: int) -> Verdict:
@@ -99,7 +97,7 @@ def adopted(job: Job, worker: str, attempt: int) -> Job | None:
     """
     if job.state is not State.QUEUED or not 0 < attempt - job.attempt <= LOST_FUTURE:
         return None
-    return replace(assign(replace(job, attempt=attempt - 1), worker), reason="adopted")
+    return assign(job._replace(attempt=attempt - 1), worker)._replace(reason="adopted")
 
 
 def stop(job: Job, now: float) -> Job | None:
@@ -114,8 +112,8 @@ def stop(job: Job, now: float) -> Job | None:
 def overdue(job: Job, now: float) -> Job | None:
     """Stop a job whose time is over, so that it expires; None if there is nothing to stop."""
     why = time_over(job, now)
-    kept = stop(replace(job, overdue=True), now) if why and not job.stopping else None
-    return None if kept is None else replace(kept, reason=why)
+    kept = stop(job._replace(overdue=True), now) if why and not job.stopping else None
+    return None if kept is None else kept._replace(reason=why)
 
 
 def cancelled(job: Job, worker: str, attempt: int, now: float) -> Job | None:
@@ -151,10 +149,10 @@ def gone(job: Job, worker: str, rule: RetryRule, now: float, why: str) -> Job | 
         return ended(job, Event.STOP, now)
     if job.state is State.ACTIVE:
         crashes = job.crashes + 1
-        job = replace(job, crashes=crashes, reason=why)
+        job = job._replace(crashes=crashes, reason=why)
         if crashes >= rule.max_crashes:
-            return replace(ended(job, Event.GIVE_UP, now), fence=job.attempt + 1)
-    return replace(queued_again(job, now, 0.0), reason=why)
+            return ended(job, Event.GIVE_UP, now)._replace(fence=job.attempt + 1)
+    return queued_again(job, now, 0.0)._replace(reason=why)
 
 
 def lapsed(job: Job, attempt: int, rule: RetryRule, now: float) -> Job | None:
@@ -172,16 +170,16 @@ def lapsed(job: Job, attempt: int, rule: RetryRule, now: float) -> Job | None:
         return None
     lapses = job.lapses + 1
     fence = attempt + 1 if job.delivery is Delivery.EXCLUSIVE else job.fence
-    job = replace(job, lapses=lapses, fence=fence, reason="its worker fell silent")
+    job = job._replace(lapses=lapses, fence=fence, reason="its worker fell silent")
     if lapses >= rule.max_lapses:
-        job = replace(job, reason="no worker kept it")
+        job = job._replace(reason="no worker kept it")
         return ended(job, Event.GIVE_UP, now)
     return queued_again(job, now, rule.delay_s(lapses))
 
 
 def lost(job: Job, now: float) -> Job:
     """An at-most-once job whose fate stays unknown."""
-    return replace(ended(job, Event.LOSE, now), reason="its worker is gone; it may have run")
+    return ended(job, Event.LOSE, now)._replace(reason="its worker is gone; it may have run")
 
 
 def restarted(job: Job, own_id: str, rule: RetryRule, now: float) -> Job | None:

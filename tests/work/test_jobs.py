@@ -124,7 +124,7 @@ class TestATransition:
 def running(**more: Any) -> Job:
     """Return a job whose third attempt is under way."""
     job = Job("j", "a", "main", state=State.ACTIVE, attempt=3, fence=2, worker="w")
-    return replace(job, **{"given": ((3, "w"),), **more})
+    return job._replace(**{"given": ((3, "w"),), **more})
 
 
 def rule(**more: Any) -> RetryRule:

@@ -5,7 +5,6 @@ import errno
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -405,7 +404,7 @@ class TestACrashWhileFilesArePlaced:
 
     async def test_cannot_be_stopped_any_more(self, house: House) -> None:
         job = await house.assign(await house.add("file/two", text=""), "peer")
-        assert origin.stop(replace(job, placing=1), now=2.0) is None
+        assert origin.stop(job._replace(placing=1), now=2.0) is None
 
 
 def power(renamed: int, real: Callable[[Path], None], path: Path) -> None:

@@ -31,7 +31,7 @@ ORIGIN = "s" * 32
 
 
 def a_job(topic: str = "image/thumbnail", **more: object) -> Job:
-    return replace(Job(id=new_id(), topic=topic, queue="main"), **more)
+    return Job(id=new_id(), topic=topic, queue="main")._replace(**more)
 
 
 def a_spec(topic: str = "image/thumbnail", payload: bytes = b"\x80", **more: object) -> Spec:
@@ -46,7 +46,7 @@ def meets(event: Event) -> Callable[[Job], Step[State]]:
     """Return the rule that lets a job meet ``event``, and answers with its new state."""
 
     def rule(job: Job) -> Step[State]:
-        kept = replace(job, state=after(job.state, event))
+        kept = job._replace(state=after(job.state, event))
         return Step(kept.state, kept)
 
     return rule
@@ -185,7 +185,7 @@ class TestASubmitKey:
 class TestAnIdThatIsAddedTwice:
     async def test_with_the_same_content_is_the_same_job(self, store: Store) -> None:
         job = await store.insert(a_job(), a_spec())
-        assert await store.insert(replace(job, seq=0), a_spec()) == job
+        assert await store.insert(job._replace(seq=0), a_spec()) == job
 
     async def test_with_other_content_is_a_conflict(self, store: Store) -> None:
         job = await store.insert(a_job(), a_spec())
@@ -247,7 +247,7 @@ class TestARule:
     async def test_that_wants_text_that_is_none_fails_alone(self, store: Store) -> None:
         one, two = [await store.insert(a_job(), a_spec()) for _ in range(2)]
         failed, answer = await asyncio.gather(
-            store.change([(one.id, lambda job: Step(0, replace(job, reason="\udc80")))]),
+            store.change([(one.id, lambda job: Step(0, job._replace(reason="\udc80")))]),
             store.change([(two.id, meets(Event.ASSIGN))]),
             return_exceptions=True,
         )
@@ -262,7 +262,7 @@ class TestARule:
         def claim(seen: Job) -> Step[bool]:
             if seen.state is not State.QUEUED:
                 return Step(False)
-            return Step(True, replace(seen, state=State.ASSIGNED))
+            return Step(True, seen._replace(state=State.ASSIGNED))
 
         won = await asyncio.gather(*(store.change([(job.id, claim)]) for _ in range(20)))
         assert won.count([True]) == 1
@@ -281,11 +281,11 @@ class TestWhatBelongsToAJob:
         attempt = Attempt(2, "w" * 26, Result.SUCCEEDED, "", 100.0, 1.5)
 
         def succeed(seen: Job) -> Step[None]:
-            kept = replace(seen, state=State.SUCCEEDED, placing=2)
+            kept = seen._replace(state=State.SUCCEEDED, placing=2)
             return Step(None, kept, attempt=attempt, outcome=a_success(), placing=b"plan")
 
         await store.change([(job.id, succeed)])
-        kept = replace(job, state=State.SUCCEEDED, placing=2)
+        kept = job._replace(state=State.SUCCEEDED, placing=2)
         assert await store.outcome(job.id) == a_success()
         assert await store.attempts(job.id) == [attempt]
         assert await store.placings() == [(kept, a_success(), b"plan")]
@@ -293,7 +293,7 @@ class TestWhatBelongsToAJob:
     async def test_the_plan_goes_when_the_files_are_in_place(self, store: Store) -> None:
         job = await store.insert(a_job(state=State.SUCCEEDED, placing=1), a_spec())
         await store.change([(job.id, lambda seen: Step(0, seen, placing=b"plan"))])
-        await store.change([(job.id, lambda seen: Step(0, replace(seen, placing=0)))])
+        await store.change([(job.id, lambda seen: Step(0, seen._replace(placing=0)))])
         assert await store.placings() == []
 
     async def test_a_second_outcome_replaces_the_first(self, store: Store) -> None:

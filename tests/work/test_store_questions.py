@@ -35,7 +35,7 @@ async def store() -> AsyncIterator[Store]:
 
 
 async def added(store: Store, topic: str = "a", **more: object) -> Job:
-    return await store.insert(replace(Job(new_id(), topic, "main"), **more), SPEC)
+    return await store.insert(Job(new_id(), topic, "main")._replace(**more), SPEC)
 
 
 class TestJobsThatAreDue:
@@ -138,7 +138,7 @@ class TestBlobsThatAreNeeded:
     OUT = FileEntry("out", "e" * 64, 1)
 
     async def add(self, store: Store, spec: Spec, **more: object) -> Job:
-        return await store.insert(replace(Job(new_id(), "a", "main"), **more), spec)
+        return await store.insert(Job(new_id(), "a", "main")._replace(**more), spec)
 
     @pytest.mark.parametrize("state", list(State))
     async def test_are_the_inputs_of_live_jobs(self, store: Store, state: State) -> None:
@@ -155,7 +155,7 @@ class TestBlobsThatAreNeeded:
         outcome = Outcome(Result.SUCCEEDED, files=(self.OUT,))
         await store.change([(job.id, lambda seen: Step(0, seen, outcome=outcome, placing=b"p"))])
         assert await store.live_blobs() == {"e" * 64}
-        await store.change([(job.id, lambda seen: Step(0, replace(seen, placing=0)))])
+        await store.change([(job.id, lambda seen: Step(0, seen._replace(placing=0)))])
         assert await store.live_blobs() == set()
 
     async def test_are_large_values_as_long_as_their_job(self, store: Store) -> None:

@@ -5,7 +5,6 @@ import logging
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,7 +24,7 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 
 
 async def added(store: Store, fields: dict[str, str | float] | None = None, **more: object) -> Job:
-    return await store.insert(replace(Job(new_id(), "a", "main"), **more), SPEC, fields or {})
+    return await store.insert(Job(new_id(), "a", "main")._replace(**more), SPEC, fields or {})
 
 
 class TestACondition:

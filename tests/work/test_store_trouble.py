@@ -54,7 +54,7 @@ asyncio.run(main())
 
 
 def a_job(**more: object) -> Job:
-    return replace(Job(new_id(), "a", "main"), **more)
+    return Job(new_id(), "a", "main")._replace(**more)
 
 
 def a_spec(payload: bytes = b"\x80") -> Spec:
@@ -62,7 +62,7 @@ def a_spec(payload: bytes = b"\x80") -> Spec:
 
 
 def assigned(job: Job) -> Step[State]:
-    kept = replace(job, state=after(job.state, Event.ASSIGN))
+    kept = job._replace(state=after(job.state, Event.ASSIGN))
     return Step(kept.state, kept)
 
 

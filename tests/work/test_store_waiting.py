@@ -4,7 +4,6 @@ import asyncio
 import random
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import replace
 
 import pytest
 
@@ -24,7 +23,7 @@ async def store() -> AsyncIterator[Store]:
 
 
 async def added(store: Store, topic: str = "a", **more: object) -> Job:
-    return await store.insert(replace(Job(new_id(), topic, "main"), **more), SPEC)
+    return await store.insert(Job(new_id(), topic, "main")._replace(**more), SPEC)
 
 
 async def end(store: Store, *jobs: Job) -> None:
@@ -112,7 +111,7 @@ class TestALane:
     async def test_takes_a_job_back_at_its_end(self, store: Store) -> None:
         first, second = [await added(store, lane="x") for _ in range(2)]
         await end(store, first)
-        await store.change([(first.id, lambda job: Step(None, replace(job, state=State.QUEUED)))])
+        await store.change([(first.id, lambda job: Step(None, job._replace(state=State.QUEUED)))])
         assert await due(store) == [second.id]
         await end(store, second)
         assert await due(store) == [first.id]

@@ -1,6 +1,5 @@
 """What becomes of a job by an outcome. Pure: ``now`` is an argument."""
 
-from dataclasses import replace
 from typing import Final
 
 from offload.work.jobs.properties import merged
@@ -26,7 +25,7 @@ def decide(job: Job, outcome: Outcome, rule: RetryRule, now: float) -> Job:
     The attempt is over: what follows of it is fenced off (DESIGN §5, OUTCOME).
     """
     kept = merged(job.properties, outcome.properties)
-    job = replace(job, fence=job.attempt + 1, reason=outcome.reason, properties=kept)
+    job = job._replace(fence=job.attempt + 1, reason=outcome.reason, properties=kept)
     if outcome.result is Result.REFUSED:  # by who has it already: not at once again
         return queued_again(job, now, rule.delay_s(1))
     match outcome.result:
@@ -43,14 +42,14 @@ def decide(job: Job, outcome: Outcome, rule: RetryRule, now: float) -> Job:
         case Result.FAILED | Result.TIMED_OUT:
             return _failed(job, outcome.retry_after_s, rule, now)
         case Result.CRASHED:
-            job = replace(job, crashes=job.crashes + 1)
+            job = job._replace(crashes=job.crashes + 1)
             if job.crashes >= rule.max_crashes:
                 return ended(job, Event.GIVE_UP, now)
             return queued_again(job, now, rule.delay_s(job.crashes))
 
 
 def _failed(job: Job, retry_after_s: float | None, rule: RetryRule, now: float) -> Job:
-    job = replace(job, failures=job.failures + 1)
+    job = job._replace(failures=job.failures + 1)
     retries = rule.retries if job.retries is None else job.retries
     if 0 <= retries < job.failures:
         return ended(job, Event.GIVE_UP, now)
@@ -92,7 +91,7 @@ def conclude(
 def queued_again(job: Job, now: float, delay_s: float) -> Job:
     """Return ``job`` waiting for its next attempt, ``delay_s`` from now at the earliest."""
     state = after(job.state, Event.RETURN)
-    return replace(job, state=state, worker="", not_before=now + delay_s if delay_s > 0 else 0.0)
+    return job._replace(state=state, worker="", not_before=now + delay_s if delay_s > 0 else 0.0)
 
 
 def requeued(job: Job, now: float) -> Job | str:
@@ -105,13 +104,12 @@ def requeued(job: Job, now: float) -> Job | str:
     if job.state is State.QUEUED:
         if job.not_before <= now:
             return f"job {job.id} waits for nothing but a place to run"
-        return replace(job, not_before=0.0, run_at=0.0)
+        return job._replace(not_before=0.0, run_at=0.0)
     if job.state not in TAKEN_BACK:
         return f"job {job.id} is {job.state}; only one that failed or waits can go again"
     if job.delivery is Delivery.AT_MOST_ONCE and job.attempt:
         return f"job {job.id} must not be started twice; a retry makes a new one"
-    return replace(
-        job,
+    return job._replace(
         state=after(job.state, Event.REQUEUE),
         fence=job.attempt + 1,
         given=(),
@@ -138,7 +136,7 @@ def ended(job: Job, event: Event, now: float) -> Job:
     """Return ``job`` in the final state that ``event`` leads to; one that is overdue expires."""
     if event is Event.STOP and job.overdue:
         event = Event.EXPIRE
-    return replace(job, state=after(job.state, event), stopping=False, finished_at=now)
+    return job._replace(state=after(job.state, event), stopping=False, finished_at=now)
 
 
 def due(job: Job, now: float) -> bool:
@@ -155,10 +153,10 @@ def stopped(job: Job, now: float, why: str) -> Job | None:
     """
     if job.finished or job.placing:
         return None
-    job = replace(job, fence=job.attempt + 1, reason=why)
+    job = job._replace(fence=job.attempt + 1, reason=why)
     if job.state is State.QUEUED:
         return ended(job, Event.STOP, now)
-    return replace(job, stopping=True)
+    return job._replace(stopping=True)
 
 
 def time_over(job: Job, now: float) -> str:
@@ -183,7 +181,7 @@ def moved(job: Job, now: float, offset_s: float) -> Job | None:
     if job.state is not State.QUEUED or not job.run_at or job.attempt:
         return None
     at = max(now, job.run_at - offset_s)
-    return None if at == job.not_before else replace(job, not_before=at, waits_since=at)
+    return None if at == job.not_before else job._replace(not_before=at, waits_since=at)
 
 
 def turn(job: Job) -> tuple[float, int]:

@@ -308,7 +308,7 @@ class Manager:
         """Apply the rule to the job as it is; its output files are placed already, if any."""
         outcome, attempt = arrived.outcome, arrived.attempt
         if job.placing and placed:  # decided when the plan was committed
-            job = replace(job, placing=0, outputs=placed)
+            job = job._replace(placing=0, outputs=placed)
         rule = self._queue_of(job.topic).retry
         kept = conclude(job, arrived.sender, attempt, outcome, rule, self._clock.now())
         if kept is None:
@@ -373,7 +373,7 @@ class Manager:
         )
 
         def give_up(job: Job) -> Step[None]:
-            return self._conclude(failed, (), replace(job, placing=0))
+            return self._conclude(failed, (), job._replace(placing=0))
 
         await self.change([(arrived.job_id, give_up)])
 
@@ -390,7 +390,7 @@ def _noting(rule: Rule[Any], wall: float, job: Job) -> Step[tuple[Any, tuple[_Fa
     if keep is None:
         return Step((step.answer, ()))
     if keep.finished and not keep.finished_wall:
-        keep = replace(keep, finished_wall=wall)
+        keep = keep._replace(finished_wall=wall)
     changed: tuple[_Fact, ...] = ()
     if keep.state is not job.state:
         changed = (JobChanged(keep, job.state, step.attempt),)
@@ -405,7 +405,7 @@ def _claim_placing(arrived: Arrived, plan: outputs.Plan, job: Job) -> Step[bool]
     """Commit the plan: from here on no cancel and no other outcome can come between."""
     if not came(job, arrived.sender, arrived.attempt, arrived.outcome):
         return Step(answer=False)
-    keep = replace(job, placing=arrived.attempt)
+    keep = job._replace(placing=arrived.attempt)
     return Step(answer=True, keep=keep, outcome=arrived.outcome, placing=plan.pack())
 
 

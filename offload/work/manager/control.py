@@ -1,7 +1,6 @@
 """What a person may do to a job: drop it, delete it, let it run again, change its priority."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -101,7 +100,7 @@ class Control:
         def decide(job: Job, _now: float) -> Job | str:
             if job.state is not State.QUEUED:
                 return f"job {job.id} is {job.state}; only one that waits has a priority to change"
-            return replace(job, priority=priority)
+            return job._replace(priority=priority)
 
         return await self._altered(job_id, decide)
 
@@ -130,4 +129,4 @@ def _dropped(now: float, job: Job) -> Step[tuple[State, str]]:
     was = job.state, job.topic
     if job.state is not State.QUEUED:
         return Step(was)
-    return Step(was, keep=replace(ended(job, Event.DROP, now), reason=REMOVED))
+    return Step(was, keep=ended(job, Event.DROP, now)._replace(reason=REMOVED))

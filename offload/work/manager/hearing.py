@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -86,4 +85,4 @@ class Hearing:
 def _kept(text: str, job: Job) -> Step[None]:
     if job.finished:
         return Step(None)
-    return Step(None, keep=replace(job, properties=merged(job.properties, text)))
+    return Step(None, keep=job._replace(properties=merged(job.properties, text)))

@@ -3,7 +3,6 @@
 import asyncio
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -74,7 +73,7 @@ class Intake:
         fresh = self._job(job.topic, job.delivery, Options(order_by=job.order_by))
         kept = ("priority", "into", "if_exists", "policy", "retries")
         same = {name: getattr(job, name) for name in kept}
-        return replace(fresh, again_of=job.id, **same), fields
+        return fresh._replace(again_of=job.id, **same), fields
 
     def hold(self, job_id: str, spec: Spec) -> None:
         """
@@ -121,7 +120,7 @@ class Intake:
         if not wait_s:
             return job
         at = now + wait_s
-        return replace(job, not_before=at, waits_since=at, run_at=run_at)
+        return job._replace(not_before=at, waits_since=at, run_at=run_at)
 
     def _delivery(self, topic: str, options: Options) -> Delivery:
         """Return how often it may be started: what runs in order is never in two places at once."""

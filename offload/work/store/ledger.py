@@ -9,7 +9,7 @@ or written once stays true until a roll-back. An operation that fails before it 
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from offload.errors import Malformed
@@ -192,7 +192,7 @@ class Ledger:
     def add(self, job: Job, spec_row: rows.Row, found: Mapping[str, str | int | float]) -> Job:
         """Add a job at the end of the order, and return it with its place."""
         seq = self._last_seq + 1
-        job = rows.with_seq(job, seq)
+        job = job._replace(seq=seq)
         if job.lane:
             job = self._lined_up(job)
         field_rows = rows.field_rows(seq, found)  # may refuse: before anything is changed
@@ -210,7 +210,7 @@ class Ledger:
     def keep(self, before: Job, job: Job) -> None:
         """Keep ``job`` in place of ``before``."""
         if job.lane and before.state in FINAL and job.state not in FINAL:
-            job = self._lined_up(replace(job, behind=False))
+            job = self._lined_up(job._replace(behind=False))
         pending = self._pending
         (pending.new if job.id in pending.new else pending.changed)[job.id] = job
         self._jobs[job.id] = job
@@ -368,8 +368,8 @@ class Ledger:
             self.flush()
             found = self.cursor.execute(_IN_LANE, (job.lane,)).fetchone()
             self._lanes[job.lane] = None
-            return replace(job, behind=job.behind or found is not None)
-        return replace(job, behind=True)
+            return job._replace(behind=job.behind or found is not None)
+        return job._replace(behind=True)
 
     def _advance(self, lanes: Collection[str]) -> None:
         """Let the next one of each lane to the front, unless somebody is there."""

@@ -16,7 +16,7 @@ from offload.errors import Malformed
 from offload.work.jobs import Attempt, Delivery, Held, HeldState, Job, Outcome, Result, Spec, State
 
 Row: TypeAlias = Sequence[Any]
-JOB_FIELDS: Final = tuple(field.name for field in fields(Job))
+JOB_FIELDS: Final = Job._fields
 HELD_FIELDS: Final = tuple(field.name for field in fields(Held))
 ATTEMPT_FIELDS: Final = tuple(field.name for field in fields(Attempt))
 FIELD_TEXT_LIMIT: Final = 1_000  # characters of a searchable text; longer ones are not searched
@@ -26,10 +26,9 @@ _DELIVERIES: Final[Mapping[str, Delivery]] = {kind.value: kind for kind in Deliv
 _HELD_STATES: Final[Mapping[str, HeldState]] = {state.value: state for state in HeldState}
 _RESULTS: Final[Mapping[str, Result]] = {result.value: result for result in Result}
 
-_job_values = attrgetter(*JOB_FIELDS)
 _held_values = attrgetter(*HELD_FIELDS)
-_SEQ, _STATE, _GIVEN, _DELIVERY, _OUTPUTS = map(
-    JOB_FIELDS.index, ("seq", "state", "given", "delivery", "outputs")
+_STATE, _GIVEN, _DELIVERY, _OUTPUTS = map(
+    JOB_FIELDS.index, ("state", "given", "delivery", "outputs")
 )
 _FLAGS: Final = tuple(map(JOB_FIELDS.index, ("stopping", "behind", "overdue")))
 _HELD_STATE, _HELD_DELIVERY, _HELD_OUTCOME = map(
@@ -51,16 +50,9 @@ def select(names: Sequence[str], table: str) -> str:
 # --- own jobs ----------------------------------------------------------------------------------
 
 
-def with_seq(job: Job, seq: int) -> Job:
-    """Return ``job`` at its place in the order (``dataclasses.replace`` takes thrice as long)."""
-    values = list(_job_values(job))
-    values[_SEQ] = seq
-    return Job(*values)
-
-
 def job_row(job: Job) -> Row:
     """Return the row of ``job``."""
-    row = list(_job_values(job))
+    row: list[Any] = list(job)
     row[_GIVEN] = codec.pack(job.given) if job.given else b""
     row[_OUTPUTS] = codec.pack(job.outputs) if job.outputs else b""
     return row
@@ -76,7 +68,7 @@ def read_job(row: Row) -> Job:
     given, outputs = row[_GIVEN], row[_OUTPUTS]
     values[_GIVEN] = _read_given(given) if given else ()
     values[_OUTPUTS] = _read_texts(outputs) if outputs else ()
-    return Job(*values)
+    return Job._make(values)
 
 
 def read_state(text: str) -> State | None:
