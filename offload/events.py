@@ -21,6 +21,7 @@ class Bus:
 
     def __init__(self) -> None:
         self._listeners: list[tuple[type | tuple[type, ...], Callable[..., None]]] = []
+        self._heard_by: dict[type, tuple[Callable[..., None], ...]] = {}  # found once per class
 
     def listen(
         self, kind: type[E] | tuple[type[E], ...], listener: Callable[[E], None]
@@ -28,21 +29,27 @@ class Bus:
         """Call ``listener`` with every event of ``kind`` (or kinds); return what ends that."""
         entry = (kind, listener)
         self._listeners.append(entry)
+        self._heard_by.clear()
 
         def stop() -> None:
             with suppress(ValueError):
                 self._listeners.remove(entry)
+            self._heard_by.clear()
 
         return stop
 
     def publish(self, event: object) -> None:
         """Tell every listener of the event's class."""
-        for kind, listener in tuple(self._listeners):
-            if isinstance(event, kind):
-                try:
-                    listener(event)
-                except Exception:
-                    log.exception("a listener of %s failed", type(event).__name__)
+        kind = type(event)
+        listeners = self._heard_by.get(kind)
+        if listeners is None:
+            listeners = tuple(call for heard, call in self._listeners if issubclass(kind, heard))
+            self._heard_by[kind] = listeners
+        for listener in listeners:
+            try:
+                listener(event)
+            except Exception:
+                log.exception("a listener of %s failed", kind.__name__)
 
     async def stream(
         self, kind: type[E] | tuple[type[E], ...], *, limit: int = 10_000

@@ -7,7 +7,6 @@ asked of the store, so a reset keeps it (CONFORMANCE C040).
 
 from array import array
 from collections import Counter
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -57,16 +56,18 @@ class Spread:
 class Rate:
     """How often something happens, over the last minute."""
 
-    __slots__ = ("_at", "_counts", "_since")
+    __slots__ = ("_at", "_counts", "_since", "_until")
 
     def __init__(self, now: float) -> None:
         self._since = now
         self._at = int(now // RATE_STEP_S)
+        self._until = (self._at + 1) * RATE_STEP_S  # the end of this step
         self._counts = [0] * RATE_STEPS
 
     def add(self, now: float) -> None:
         """Count one."""
-        self._advance(now)
+        if now >= self._until:
+            self._advance(now)
         self._counts[self._at % RATE_STEPS] += 1
 
     def per_s(self, now: float) -> float:
@@ -81,6 +82,7 @@ class Rate:
         for step in range(max(self._at + 1, at - RATE_STEPS + 1), at + 1):
             self._counts[step % RATE_STEPS] = 0
         self._at = max(self._at, at)
+        self._until = (self._at + 1) * RATE_STEP_S
 
 
 class Line:
@@ -173,25 +175,28 @@ class Statistics:
         if job.state is State.ASSIGNED:
             return
         now = self._clock.now()
-        for line in self._of(job.queue, job.topic, now):
-            if job.state is State.ACTIVE:
+        lines = self._of(job.queue, job.topic, now)
+        if job.state is State.ACTIVE:
+            for line in lines:
                 line.moments["activated"] = job.started_wall
-            elif job.state is State.QUEUED:
+        elif job.state is State.QUEUED:
+            for line in lines:
                 line.failed += attempt is not None and attempt.result in HURTS
-            elif job.state in FINAL:
+        elif job.state in FINAL:
+            for line in lines:
                 line.ended[job.state] += 1
                 line.ending.add(now)
-            if job.state is State.SUCCEEDED:
-                run_s = attempt.run_s if attempt else 0.0
-                started_at = job.started_at or job.finished_at - run_s
-                line.waiting.add(max(started_at - max(job.created_at, job.not_before), 0.0))
+        if job.state is State.SUCCEEDED:
+            run_s = attempt.run_s if attempt else 0.0
+            started_at = job.started_at or job.finished_at - run_s
+            waited_s = max(started_at - max(job.created_at, job.not_before), 0.0)
+            for line in lines:
+                line.waiting.add(waited_s)
                 line.running.add(run_s)
                 line.moments["finished"] = job.finished_wall
 
-    def _of(self, queue: str, topic: str, now: float) -> Iterator[Line]:
-        yield self._total
-        yield _line(self._queues, queue, now)
-        yield _line(self._topics, topic, now)
+    def _of(self, queue: str, topic: str, now: float) -> tuple[Line, Line, Line]:
+        return self._total, _line(self._queues, queue, now), _line(self._topics, topic, now)
 
 
 def _line(lines: dict[str, Line], name: str, now: float) -> Line:

@@ -16,6 +16,7 @@ TOPIC_LIMIT: Final = 200
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]+")
 
 
+@lru_cache(maxsize=4096)
 def check_topic(topic: str) -> str:
     """Return ``topic``, or raise ``InvalidTopic`` with the reason."""
     if not topic:

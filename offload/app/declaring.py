@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar, get_args
 
@@ -19,6 +20,7 @@ from offload.topics import check_pattern, matches, specificity
 MAIN: Final = "__offload_main__"
 Isolate = Literal["coroutine", "thread", "process"]
 DELIVERIES: Final = ("at-least-once", "exclusive", "at-most-once")
+TOPICS_REMEMBERED: Final = 4096
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -68,6 +70,7 @@ class App:
 
     def __init__(self) -> None:
         self._consumers: list[Consumer] = []
+        self._found = lru_cache(TOPICS_REMEMBERED)(self._best)
         self._listeners: list[Callable[[], None]] = []
 
     def consumer(
@@ -142,11 +145,7 @@ class App:
 
     def find(self, topic: str) -> Consumer | None:
         """Return who runs ``topic``: highest ranking, then most specific, then first declared."""
-        return max(
-            (c for c in self._consumers if matches(c.pattern, topic)),
-            key=lambda c: (c.ranking, specificity(c.pattern)),
-            default=None,
-        )
+        return self._found(topic)
 
     def topic_of(self, function: Callable[..., Any]) -> str:
         """Return the topic that ``function`` stands for; raise ``UsageError`` if it is not one."""
@@ -159,7 +158,15 @@ class App:
             raise UsageError(f"{name} takes {patterns[0]!r}, which is no topic; name the topic")
         return exact[0]
 
+    def _best(self, topic: str) -> Consumer | None:
+        return max(
+            (c for c in self._consumers if matches(c.pattern, topic)),
+            key=lambda c: (c.ranking, specificity(c.pattern)),
+            default=None,
+        )
+
     def _tell(self) -> None:
+        self._found = lru_cache(TOPICS_REMEMBERED)(self._best)  # another thread may be asking
         for changed in tuple(self._listeners):
             changed()
 

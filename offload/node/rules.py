@@ -31,19 +31,19 @@ class Rules:
     Attributes:
         queue_of: The queue that takes a topic, and its rules.
         policy_of: Where jobs of a topic go if they do not say.
-        lines_of: How many lines of a topic's jobs are kept.
+        topic: The ``[topics]`` table that takes a topic.
     """
 
     def __init__(self, config: Config) -> None:
         self.config = config
         self.queue_of = lru_cache(TOPICS_REMEMBERED)(self._queue_rule)
         self.policy_of = lru_cache(TOPICS_REMEMBERED)(self._policy_rule)
-        self.lines_of = lru_cache(TOPICS_REMEMBERED)(self._lines)
+        self.topic = lru_cache(TOPICS_REMEMBERED)(self._topic)
 
     def follow(self, config: Config) -> None:
         """Let ``config`` rule from now on."""
         self.config = config
-        for known in (self.queue_of, self.policy_of, self.lines_of):
+        for known in (self.queue_of, self.policy_of, self.topic):
             known.cache_clear()
 
     def retry_of(self, topic: str) -> RetryRule:
@@ -52,12 +52,16 @@ class Rules:
 
     def completed(self, topic: str, options: Options, runner: Runner | None) -> Options:
         """Return ``options`` with what the topic says where the submitter says nothing."""
-        ruled = topic_config(self.config, topic)
-        return replace(
-            options,
-            delivery=options.delivery or ruled.delivery or (runner.delivery if runner else None),
-            timeout_s=ruled.timeout_s if options.timeout_s is None else options.timeout_s,
-        )
+        ruled = self.topic(topic)
+        delivery = options.delivery or ruled.delivery or (runner.delivery if runner else None)
+        timeout_s = ruled.timeout_s if options.timeout_s is None else options.timeout_s
+        if (delivery, timeout_s) == (options.delivery, options.timeout_s):
+            return options
+        return replace(options, delivery=delivery, timeout_s=timeout_s)
+
+    def lines_of(self, topic: str) -> int:
+        """Return how many lines of the log of a job of ``topic`` are kept."""
+        return self.topic(topic).log_lines
 
     def allows(self, topic: str) -> bool:
         """Say whether ``topic`` may run here (C064)."""
@@ -120,10 +124,10 @@ class Rules:
         )
 
     def _policy_rule(self, topic: str) -> Policy:
-        return Policy(topic_config(self.config, topic).policy or self.config.offloading.policy)
+        return Policy(self.topic(topic).policy or self.config.offloading.policy)
 
-    def _lines(self, topic: str) -> int:
-        return topic_config(self.config, topic).log_lines
+    def _topic(self, topic: str) -> TopicConfig:
+        return topic_config(self.config, topic)
 
 
 def _topic_rule(rules: TopicConfig) -> TopicRule:

@@ -6,6 +6,7 @@ import time
 from typing import Final
 
 _CROCKFORD: Final = "0123456789abcdefghjkmnpqrstvwxyz"
+_PAIRS: Final = tuple(first + second for first in _CROCKFORD for second in _CROCKFORD)
 ID_LENGTH: Final = 26
 
 
@@ -14,7 +15,7 @@ def new_id(wall_ms: int | None = None, random_bytes: bytes | None = None) -> str
     ms = time.time_ns() // 1_000_000 if wall_ms is None else wall_ms
     noise = os.urandom(10) if random_bytes is None else random_bytes
     number = (ms & (2**48 - 1)) << 80 | int.from_bytes(noise, "big")
-    return "".join(_CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5))
+    return "".join([_PAIRS[number >> shift & 1023] for shift in range(120, -1, -10)])
 
 
 def is_id(text: str) -> bool:

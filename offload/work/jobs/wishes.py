@@ -32,7 +32,7 @@ def wished(wishes: Mapping[str, Any], base: Options = _NOTHING) -> Options:
         else:
             known = ", ".join(sorted(n.removesuffix("_s") for n in _NAMES))
             raise UsageError(f"options.{name}: unknown; known are {known}")
-    return replace(base, **options)
+    return replace(base, **options) if options else base
 
 
 def duration(name: str, value: Any) -> float | None:
