@@ -413,6 +413,7 @@ class TestMessages:
         await lan.settle()
         assert (await at_rest(desk, peer), worker.runs) == (True, [1])
 
+    @pytest.mark.usefixtures("endable")
     async def test_that_answer_for_an_earlier_attempt_say_nothing_of_this_one(
         self, lan: Lan
     ) -> None:
@@ -587,6 +588,7 @@ async def no_room(steps: list[object]) -> list[object]:
     return []
 
 
+@pytest.mark.usefixtures("endable")
 class TestAnExclusiveJob:
     """Never two at once (DESIGN §5, Delivery)."""
 

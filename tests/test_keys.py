@@ -159,6 +159,7 @@ class TestJobsWithTheSameOrder:
         await results(lan, jobs)
         assert worker.begun == ["0", "0", "1", "2"]
 
+    @pytest.mark.usefixtures("endable")
     async def test_are_never_two_at_once_wherever_they_run(self, lan: Lan) -> None:
         """They imply exclusive delivery (DESIGN §5)."""
         node = await lan.node()

@@ -11,8 +11,8 @@ class TestTheOrigin:
     @pytest.fixture
     def terms(self) -> WatchedTerms:
         """Believes in attempt 1 of ``j`` since 100."""
-        terms = WatchedTerms(LEASE_S)
-        terms.renew("j", 1, now=100.0)
+        terms = WatchedTerms()
+        terms.renew("j", 1, now=100.0, lease_s=LEASE_S)
         return terms
 
     def test_waits_longer_than_the_worker_may_run(self) -> None:
@@ -30,7 +30,7 @@ class TestTheOrigin:
         assert terms.over(300.0) == []
 
     def test_begins_anew_with_every_sign(self, terms: WatchedTerms) -> None:
-        terms.renew("j", 2, now=110.0)
+        terms.renew("j", 2, now=110.0, lease_s=LEASE_S)
         assert terms.over(110.0 + watch_s(LEASE_S)) == []
         assert terms.over(111.0 + watch_s(LEASE_S)) == [("j", 2)]
 
@@ -39,8 +39,8 @@ class TestTheWorker:
     @pytest.fixture
     def terms(self) -> GrantedTerms[str]:
         """May run ``j`` for a lease from 100."""
-        terms: GrantedTerms[str] = GrantedTerms(LEASE_S)
-        terms.grant("j", sent_at=100.0)
+        terms: GrantedTerms[str] = GrantedTerms()
+        terms.grant("j", sent_at=100.0, lease_s=LEASE_S)
         return terms
 
     def test_may_run_for_a_lease_from_when_it_asked(self, terms: GrantedTerms[str]) -> None:
@@ -51,7 +51,7 @@ class TestTheWorker:
 
     def test_may_run_no_longer_by_an_old_answer(self, terms: GrantedTerms[str]) -> None:
         """C089."""
-        terms.grant("j", sent_at=50.0)
+        terms.grant("j", sent_at=50.0, lease_s=LEASE_S)
         assert terms.holds("j", 114.9)
         assert not terms.holds("j", 115.0)
 

@@ -99,6 +99,7 @@ class TestAnOrderedQueue:
         assert await all_done(lan, jobs) == ["succeeded"] * 5
         assert stage.order == [0, 0, 1, 2, 3, 4]
 
+    @pytest.mark.usefixtures("endable")
     async def test_has_one_target_and_goes_on_when_that_dies(self, lan: Lan) -> None:
         """C074, and C014: never two at once, wherever they run."""
         stages = Stage(), Stage()
@@ -118,6 +119,7 @@ class TestAnOrderedQueue:
         assert stages[1 - busy].order == [0, 1, 2, 3, 4, 5]
         assert stages[1 - busy].most == 1
 
+    @pytest.mark.usefixtures("endable")
     async def test_keeps_its_target_while_others_are_free(self, lan: Lan) -> None:
         stages = Stage(), Stage(), Stage()
         origin = await lan.node(queues=ORDERED)

@@ -55,12 +55,13 @@ class Consumer:
     qualname: str
     takes_context: bool
     memory_bytes: int | None = None
+    lease_s: float | None = None
 
     def isolated(self, isolate: Isolate) -> "Consumer":
         """Return it with another isolation; raise ``ConsumerError`` if it cannot have that."""
         if isolate == self.isolate:
             return self
-        _isolation(self.function, self.qualname, isolate)
+        _isolation(self.function, self.qualname, isolate, self.delivery)
         home = _home(self.function, self.qualname) if isolate == "process" else None
         return replace(self, isolate=isolate, home=home)
 
@@ -83,6 +84,7 @@ class App:
         give_up_on: tuple[type[BaseException], ...] = (),
         delivery: str | None = None,
         memory: str | int | None = None,
+        lease: str | float | None = None,
     ) -> Callable[[_F], _F]:
         """
         Declare the decorated function as a consumer; the function stays as it is.
@@ -95,9 +97,12 @@ class App:
             timeout: Longest run of one attempt, such as ``"2m"``; then it is ended.
             ranking: Of several consumers for a topic the highest runs it, then the most specific.
             give_up_on: Exceptions after which another try is pointless.
-            delivery: ``at-least-once``, ``exclusive`` or ``at-most-once``.
+            delivery: ``at-least-once``, ``exclusive`` (only for a process: nothing else can be
+                ended for certain) or ``at-most-once``.
             memory: What its process and those it starts may use together, such as ``"2GiB"``;
                 then the attempt is ended.
+            lease: For so long a silent worker keeps a job that was added here, if that is more
+                than ``timing.lease``.
 
         Raises:
             InvalidTopic: If ``pattern`` is none.
@@ -107,20 +112,21 @@ class App:
 
         def declare(function: _F) -> _F:
             name = getattr(function, "__qualname__", repr(function))
-            kind = _isolation(function, name, isolate)
+            kind = _isolation(function, name, isolate, _delivery(name, delivery))
             self._consumers.append(
                 Consumer(
                     pattern,
                     function,
                     kind,
-                    _timeout_s(name, timeout),
+                    _duration_s(name, "timeout", timeout),
                     ranking,
                     _exceptions(name, give_up_on),
-                    _delivery(name, delivery),
+                    delivery,
                     _home(function, name) if kind == "process" else None,
                     name,
                     _takes_context(function, name),
                     _memory_bytes(name, kind, memory),
+                    _duration_s(name, "lease", lease),
                 )
             )
             self._tell()
@@ -174,7 +180,9 @@ class App:
 # --- what may be declared ----------------------------------------------------------------------
 
 
-def _isolation(function: Any, name: str, isolate: str | None) -> Isolate:
+def _isolation(
+    function: Any, name: str, isolate: str | None, delivery: str | None = None
+) -> Isolate:
     if not callable(function):
         raise ConsumerError(name, "is no function")
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
@@ -193,6 +201,12 @@ def _isolation(function: Any, name: str, isolate: str | None) -> Isolate:
     if not is_async and chosen == "coroutine":
         raise ConsumerError(
             name, "would block the event loop; write async def, or isolate='thread'"
+        )
+    if delivery == "exclusive" and chosen != "process":
+        raise ConsumerError(
+            name,
+            f"is a {chosen}, which nobody can end for certain when its lease is over;"
+            " delivery='exclusive' needs a process: write def, without isolate",
         )
     return chosen  # type: ignore[return-value]  # it is one of the arguments of Isolate
 
@@ -230,16 +244,16 @@ def _home(function: Any, name: str) -> Home:
     )
 
 
-def _timeout_s(name: str, timeout: str | float | None) -> float | None:
-    if timeout is None:
+def _duration_s(name: str, option: str, value: str | float | None) -> float | None:
+    if value is None:
         return None
     try:
-        timeout_s = seconds(timeout)
+        value_s = seconds(value)
     except ValueError as error:
-        raise ConsumerError(name, f"timeout: {error}") from None
-    if timeout_s == 0:
-        raise ConsumerError(name, "timeout: 0 would end every attempt at once; None is no limit")
-    return timeout_s
+        raise ConsumerError(name, f"{option}: {error}") from None
+    if value_s == 0:
+        raise ConsumerError(name, f"{option}: 0 would end every attempt at once; None is no limit")
+    return value_s
 
 
 def _memory_bytes(name: str, isolate: Isolate, memory: str | int | None) -> int | None:

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Self
 
-from pydantic import BaseModel, ValidationError, field_validator
+from pydantic import BaseModel, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -134,6 +134,18 @@ class Config(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Take the arguments alone; the environment is read by ``load``."""
         return (init_settings,)
+
+    @field_validator("topics")
+    @classmethod
+    def _leases_are_only_lengthened(
+        cls, topics: Mapping[str, TopicConfig], info: ValidationInfo
+    ) -> Any:
+        timing = info.data.get("timing", TimingConfig())
+        for pattern, topic in topics.items():
+            if topic.lease_s is not None and topic.lease_s < timing.lease_s:
+                key = f"topics.{pattern}.lease"
+                raise ConfigError(key, f"must be at least timing.lease ({timing.lease_s:g} s)")
+        return topics
 
     @field_validator("queues")
     @classmethod

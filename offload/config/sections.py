@@ -154,6 +154,7 @@ class TopicConfig(Section):
     Attributes:
         timeout_s: Longest run of one attempt; ``"2m"`` in the file.
         delivery: How often a job may be started.
+        lease_s: For so long a silent worker keeps its jobs; ``timing.lease`` at least.
         policy: Where its jobs should run.
         isolate: Where its consumer runs here.
         memory_bytes: What the processes of one attempt may use together; ``"2GiB"`` in the file.
@@ -164,6 +165,7 @@ class TopicConfig(Section):
 
     timeout_s: Duration | None = Field(default=None, alias="timeout")
     delivery: DeliveryName | None = None
+    lease_s: Duration | None = Field(default=None, alias="lease")
     policy: Policy | None = None
     isolate: Literal["coroutine", "thread", "process"] | None = None
     memory_bytes: Size | None = Field(default=None, alias="memory")
@@ -177,6 +179,11 @@ class TopicConfig(Section):
             raise ValueError("isolate is for consumers; a command is a process of its own")
         if self.command is None and self.give_up_exit_codes:
             raise ValueError("give_up_exit_codes is for a command, and there is none")
+        if self.delivery == "exclusive" and self.isolate in ("coroutine", "thread"):
+            raise ValueError(
+                f"exclusive work in a {self.isolate} could not be ended with its lease;"
+                ' isolate = "process"'
+            )
         return self
 
 

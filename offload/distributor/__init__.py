@@ -24,7 +24,8 @@ from offload.peers.topology import Appeared, Fact, Gone, LoadChanged, TopologyVi
 from offload.peers.transport import LinkUp
 from offload.placement import Policy, Ranked, rank
 from offload.tasks import Tasks
-from offload.work.jobs import Held, Job, RetryRule
+from offload.work.executors import NOT_KILLABLE
+from offload.work.jobs import Delivery, Held, Job, RetryRule
 from offload.work.manager import GateMoved, JobChanged, JobQueued, Manager, RunEnded, SlotFree
 from offload.work.store import Store
 
@@ -148,7 +149,8 @@ class Distributor:
 
     def explain(self, topic: str, job: Job | None = None) -> tuple[Policy, list[Ranked]]:
         """Return who could run ``topic`` (or that job) now, best first, and why."""
-        places = self._matching.places(topic, self._clock.now())
+        delivery = job.delivery if job else Delivery.AT_LEAST_ONCE
+        places = self._matching.places(topic, self._clock.now(), delivery=delivery)
         policy = self._matching.policy(job) if job else self._matching.policy_of(topic)
         return policy, rank(policy, places.candidates)
 
@@ -216,17 +218,20 @@ class Distributor:
         self._tasks.start(self._incoming.hand_back_closed(self._manager.gates.closed))
         self._wake.set()
 
-    def _refused(self, peer: str, topic: str, reason: str) -> None:
-        log.info("%s refuses a job of topic %s: %s", peer, topic, reason)
-        self._matching.refused(peer, topic, reason)
+    def _refused(self, peer: str, job: Job, reason: str) -> None:
+        log.info("%s refuses a job of topic %s: %s", peer, job.topic, reason)
+        self._matching.refused(peer, job, reason)
 
     def _refusal(self, _peer: str, offer: Offer) -> str:
         """Say why an offer can't be taken now; "" if it can."""
         if self._matching.draining:
             return "is draining"
-        if not self._takes(offer.spec.topic):
-            return f"has no consumer for topic {offer.spec.topic}"
-        return self._manager.gates.closed(self._manager.runs.queue_name(offer.spec.topic))
+        topic, runs = offer.spec.topic, self._manager.runs
+        if not self._takes(topic):
+            return f"has no consumer for topic {topic}"
+        if offer.spec.delivery is Delivery.EXCLUSIVE and not runs.killable(topic):
+            return NOT_KILLABLE
+        return self._manager.gates.closed(runs.queue_name(topic))
 
     def _topology_changed(self, fact: Fact) -> None:
         if isinstance(fact, Gone) and fact.confirmed:

@@ -8,7 +8,7 @@ all assignments are committed together.
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
@@ -19,7 +19,7 @@ from offload.distributor.outgoing import Outgoing
 from offload.leases import origin
 from offload.peers.topology import Instance, TopologyView
 from offload.placement import Candidate, Policy, best, keeps, obstacles
-from offload.work.jobs import HURTS, Job, Spec, State, due, turn
+from offload.work.jobs import HURTS, Delivery, Job, Spec, State, due, turn
 from offload.work.manager import Manager
 from offload.work.queues import Paces, QueueRule, QueueType
 from offload.work.queues import in_turn as taking_turns
@@ -102,7 +102,7 @@ class Matching:
         self._linked = linked
         self._takes = takes
         self.policy_of = policy_of
-        self._refusals: dict[tuple[str, str], Refusal] = {}
+        self._refusals: dict[tuple[str, str, bool], Refusal] = {}  # peer, topic, exclusive work?
         self._homeless: set[str] = set()
         self._passed_over: dict[str, int] = {}
         self._targets: dict[str, str] = {}  # ordered queue -> who runs it
@@ -147,7 +147,11 @@ class Matching:
         return (await self._store.counts()).get(State.QUEUED, 0)
 
     def places(
-        self, topic: str, now: float, taken: Counter[tuple[str, str]] | None = None
+        self,
+        topic: str,
+        now: float,
+        taken: Counter[tuple[str, str]] | None = None,
+        delivery: Delivery = Delivery.AT_LEAST_ONCE,
     ) -> Places:
         """Return who could take jobs of ``topic``, with the places that each has left."""
         candidates, queues = [], {}
@@ -155,12 +159,10 @@ class Matching:
             candidate = (
                 self._here(topic, instance) if instance.own else self._there(topic, instance)
             )
-            refusal = self._refusals.get((instance.id, topic))
-            if refusal and refusal.until > now:
-                candidate.refused = refusal.reason
             candidates.append(candidate)
             queues[instance.id] = instance.queue_of(topic) or ""
         queues[self._view().own.id] = self._manager.runs.queue_name(topic)
+        self._note_refusals(candidates, topic, delivery, now)
         return Places(candidates, queues, Counter() if taken is None else taken)
 
     def policy(self, job: Job) -> Policy:
@@ -173,12 +175,12 @@ class Matching:
             return Policy.LOCAL_FIRST
         return policy
 
-    def refused(self, peer: str, topic: str, reason: str) -> None:
-        """Leave ``peer`` alone with ``topic`` for a while."""
-        now = self._clock.now()
-        last = self._refusals.get((peer, topic))
+    def refused(self, peer: str, job: Job, reason: str) -> None:
+        """Leave ``peer`` alone with such jobs for a while: it may take others of the topic."""
+        now, key = self._clock.now(), (peer, job.topic, job.delivery is Delivery.EXCLUSIVE)
+        last = self._refusals.get(key)
         pause_s = min(2 * last.pause_s, REFUSED_MOST_S) if last else REFUSED_S
-        self._refusals[peer, topic] = Refusal(reason, now + pause_s, pause_s)
+        self._refusals[key] = Refusal(reason, now + pause_s, pause_s)
 
     def trust_again(self, peer: str) -> None:
         """``peer`` has said something new of itself: its refusals count no more."""
@@ -273,6 +275,14 @@ class Matching:
             run_s=run_s,
         )
 
+    def _note_refusals(
+        self, candidates: Sequence[Candidate], topic: str, delivery: Delivery, now: float
+    ) -> None:
+        exclusive = delivery is Delivery.EXCLUSIVE
+        for candidate in candidates:
+            refusal = self._refusals.get((candidate.id, topic, exclusive))
+            candidate.refused = refusal.reason if refusal and refusal.until > now else ""
+
     def _note(self, topic: str, here: Places) -> None:
         """Say once when nobody has a topic, and forget it when somebody has (C006)."""
         if any(c.capable for c in here.candidates):
@@ -285,7 +295,12 @@ class Matching:
         rule, now = self._manager.rule(job.topic), self._clock.now()
         if not self._paces.allow(rule, job, now):
             return None
+        exclusive = job.delivery is Delivery.EXCLUSIVE
+        if exclusive:
+            self._note_refusals(places.candidates, job.topic, job.delivery, now)
         chosen = await self._placed(rule, job, places)
+        if exclusive:
+            self._note_refusals(places.candidates, job.topic, Delivery.AT_LEAST_ONCE, now)
         if chosen is not None:
             self._paces.start(rule, job, now)
         return chosen

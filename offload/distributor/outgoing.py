@@ -8,13 +8,13 @@ the assignment is on disk, and dropped by the ``JobChanged`` that ends it.
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
 from offload.blobs import Blobs
 from offload.clock import Clock
 from offload.distributor import wire
+from offload.distributor.flight import NOBODY, OFFER_AGAIN_S, Flight, Life
 from offload.distributor.wire import Holding, Line, Network
 from offload.errors import BlobMismatch, BlobMissing, DiskFull, PeerUnreachable
 from offload.events import Bus
@@ -24,7 +24,6 @@ from offload.tasks import Tasks
 from offload.work.jobs import (
     UNDER_WAY,
     Attempt,
-    Delivery,
     FileEntry,
     Job,
     Result,
@@ -36,30 +35,9 @@ from offload.work.manager import Arrived, JobChanged, JobStopping, Manager
 from offload.work.store import Rule, Step, Store
 
 log = logging.getLogger(__name__)
-OFFER_AGAIN_S: Final = 1.0
 OFFER_AGAIN_MOST_S: Final = 10.0
 LOST_AFTER_S: Final = 600.0
 UNREACHABLE: Final = "unreachable: its worker fell silent"
-
-
-Life = tuple[str, int]  # store id and boot of an instance
-NOBODY: Final = ("", 0)
-
-
-@dataclass(slots=True)
-class Flight:
-    """One own job under way at ``worker``, taking a place in its ``queue``."""
-
-    worker: str
-    attempt: int
-    queue: str
-    delivery: Delivery
-    told: bool = False  # the worker has answered …
-    life: Life = NOBODY  # … in this life of it
-    again_at: float = 0.0  # when to say it once more: OFFER, or CANCEL
-    pause_s: float = OFFER_AGAIN_S
-    stopping: bool = False
-    silent_since: float | None = None
 
 
 class Outgoing:
@@ -77,7 +55,7 @@ class Outgoing:
         own_id: str,
         lease_s: float,
         retry_of: Callable[[str], RetryRule],
-        refused: Callable[[str, str, str], None],
+        refused: Callable[[str, Job, str], None],
         landed: Callable[[], None],
         lost_after_s: float = LOST_AFTER_S,
     ) -> None:
@@ -91,7 +69,8 @@ class Outgoing:
         self._tell_refused = refused
         self._tell_landed = landed
         self._lost_after_s = lost_after_s
-        self._watch = WatchedTerms(lease_s)
+        self._lease_s = lease_s
+        self._watch = WatchedTerms()
         self._flights: dict[str, Flight] = {}
         self._load: Counter[tuple[str, str]] = Counter()
         self._coming: set[tuple[str, int]] = set()
@@ -129,15 +108,16 @@ class Outgoing:
         jobs = await self._store.assigned()
         here = [(job.id, self._restarted) for job in jobs if job.worker == self._own_id]
         await self._manager.change(here)
-        for job in jobs:
-            if job.worker != self._own_id:
-                self._take_off(job, "", now)
-                self._flights[job.id].told = True  # or so we assume: its HOLDING will tell
+        away = [job for job in jobs if job.worker != self._own_id]
+        for job in away:
+            self._take_off(job, self._lease_s, "", now)
+            self._flights[job.id].told = True  # or so we assume: its HOLDING will tell
+        await self._learn_leases(away)
 
     def launch(self, job: Job, spec: Spec, queue: str) -> None:
         """Offer a job whose assignment to a peer has been committed."""
         now = self._clock.now()
-        self._take_off(job, queue, now)
+        self._take_off(job, spec.lease_s or self._lease_s, queue, now)
         self._offer(job, spec, now)
         if job.worker in self._gone:  # while the assignment was committed
             self._tasks.start(self.gone(job.worker, self._gone[job.worker]))
@@ -214,9 +194,9 @@ class Outgoing:
         ):
             if store_id == self._store.store_id:
                 rules.append((job_id, partial(self._refused, peer, attempt, reason, now)))
-        for topic_reason in await self._manager.change(rules):
-            if topic_reason is not None:
-                self._tell_refused(peer, *topic_reason)
+        for answer in await self._manager.change(rules):
+            if answer is not None:
+                self._tell_refused(peer, *answer)
 
     async def _on_holding(self, peer: str, batch: list[dict[str, Any]]) -> None:
         for message in wire.sound(self._network, peer, batch, wire.read_holding):
@@ -274,12 +254,12 @@ class Outgoing:
     def _ours(self, key: wire.Key) -> bool:
         return key[0] == self._store.store_id
 
-    def _take_off(self, job: Job, queue: str, now: float) -> None:
+    def _take_off(self, job: Job, lease_s: float, queue: str, now: float) -> None:
         self._land(job.id)
-        flight = Flight(job.worker, job.attempt, queue, job.delivery, stopping=job.stopping)
+        flight = Flight(job.worker, job.attempt, queue, lease_s, stopping=job.stopping)
         self._flights[job.id] = flight
         self._load[job.worker, queue] += 1
-        self._watch.renew(job.id, job.attempt, now)
+        self._watch.renew(job.id, job.attempt, now, lease_s)
 
     def _land(self, job_id: str) -> None:
         flight = self._flights.pop(job_id, None)
@@ -300,7 +280,7 @@ class Outgoing:
         if flight and (flight.worker, flight.attempt) == (peer, attempt):
             flight.told, flight.life = True, self._lives.get(peer, NOBODY)
             flight.silent_since = None
-            self._watch.renew(job_id, attempt, now)
+            self._watch.renew(job_id, attempt, now, flight.lease_s)
 
     def _offer(self, job: Job, spec: Spec, now: float) -> None:
         flight = self._flights[job.id]
@@ -365,15 +345,27 @@ class Outgoing:
             (line.job_id, partial(self._held, peer, line, now, wall)) for line in message.lines
         ]
         answers = await self._manager.change(rules)
-        verdicts = {}
+        verdicts: dict[str, str] = {}
+        adopted: list[Job] = []
         for line, answer in zip(message.lines, answers, strict=True):
             verdict, job = answer if answer is not None else (Verdict.UNKNOWN, None)
             verdicts[line.job_id] = verdict.value
             if verdict is Verdict.OK and job is not None:
                 if line.job_id not in self._flights:
-                    self._take_off(job, "", now)
+                    self._take_off(job, self._lease_s, "", now)
+                    adopted.append(job)
                 self._heard(line.job_id, peer, line.attempt, now)
+        await self._learn_leases(adopted)
         return verdicts
+
+    async def _learn_leases(self, jobs: Sequence[Job]) -> None:
+        """Wait as long for jobs as they say, which their rows do not."""
+        specs = await self._store.specs([job.id for job in jobs]) if jobs else {}
+        for job in jobs:
+            flight, spec = self._flights.get(job.id), specs.get(job.id)
+            if spec and spec.lease_s and flight and flight.attempt == job.attempt:
+                flight.lease_s = spec.lease_s
+                self._heard(job.id, job.worker, job.attempt, self._clock.now())
 
     async def _miss(self, peer: str, held: set[str]) -> None:
         """What the worker took in a former life, and now does not hold, it has lost."""
@@ -401,12 +393,12 @@ class Outgoing:
 
     def _refused(
         self, peer: str, attempt: int, reason: str, now: float, job: Job
-    ) -> Step[tuple[str, str] | None]:
+    ) -> Step[tuple[Job, str] | None]:
         kept = origin.refused(job, peer, attempt, reason, now)
         if kept is None:
             return Step(None)
         line = self._line(job, Result.REFUSED, reason)
-        return Step((job.topic, reason), keep=kept, attempt=line)
+        return Step((job, reason), keep=kept, attempt=line)
 
     def _lapsed(self, attempt: int, silent_s: float, now: float, job: Job) -> Step[None]:
         kept = origin.lapsed(job, attempt, self._retry_of(job.topic), now)

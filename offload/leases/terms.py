@@ -3,6 +3,7 @@ Leases, as both sides see them: in memory only, in monotonic seconds, never comp
 
 The worker may run exclusive work for one lease from the moment it *sent* the HOLDING that was
 answered ``ok``, by its own clock; the origin waits a little longer, from the moment it answered.
+How long a lease is, the origin says with the job (``Spec.lease_s``), so that both mean the same.
 """
 
 from collections.abc import Hashable
@@ -22,13 +23,12 @@ def watch_s(lease_s: float) -> float:
 class WatchedTerms:
     """The origin's side: until when each attempt under way is believed in."""
 
-    def __init__(self, lease_s: float) -> None:
-        self._watch_s = watch_s(lease_s)
+    def __init__(self) -> None:
         self._until: dict[str, tuple[int, float]] = {}
 
-    def renew(self, job_id: str, attempt: int, now: float) -> None:
+    def renew(self, job_id: str, attempt: int, now: float, lease_s: float) -> None:
         """Believe in ``attempt`` for a whole lease and grace from now."""
-        self._until[job_id] = attempt, now + self._watch_s
+        self._until[job_id] = attempt, now + watch_s(lease_s)
 
     def forget(self, job_id: str) -> None:
         """Stop watching; harmless if it was not watched."""
@@ -42,13 +42,12 @@ class WatchedTerms:
 class GrantedTerms(Generic[K]):
     """The worker's side: until when each held job may run."""
 
-    def __init__(self, lease_s: float) -> None:
-        self._lease_s = lease_s
+    def __init__(self) -> None:
         self._until: dict[K, float] = {}
 
-    def grant(self, key: K, sent_at: float) -> None:
+    def grant(self, key: K, sent_at: float, lease_s: float) -> None:
         """Allow a lease from ``sent_at``, when the question that was answered was sent."""
-        self._until[key] = max(self._until.get(key, 0.0), sent_at + self._lease_s)
+        self._until[key] = max(self._until.get(key, 0.0), sent_at + lease_s)
 
     def holds(self, key: K, now: float) -> bool:
         """Say whether ``key`` may run now."""

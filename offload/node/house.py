@@ -36,7 +36,7 @@ from offload.scheduler import Book, Scheduler, declared, local_zone
 from offload.statistics import Statistics
 from offload.version import VERSION
 from offload.work.executors import Executors
-from offload.work.jobs import Job, Options
+from offload.work.jobs import Delivery, Job, Options
 from offload.work.manager import GateMoved, Manager
 
 log = logging.getLogger(__name__)
@@ -140,6 +140,7 @@ class House:
             work_folder=place.work,
             results_folder=place.results,
             lines_of=rules.lines_of,
+            lease_of=self._lease_of,
         )
         self._exit.push_async_callback(self.manager.close)
         self.book = Book(self.store, self.clock.wall, local_zone())
@@ -272,6 +273,9 @@ class House:
 
     def _takes(self, topic: str) -> bool:
         return self._rules.allows(topic) and self.executors.consumer(topic) is not None
+
+    def _lease_of(self, topic: str, delivery: Delivery) -> float | None:
+        return self._rules.lease_of(topic, delivery, self.executors.consumer(topic))
 
     def _hello(self) -> Hello:
         return Hello(

@@ -15,7 +15,7 @@ from offload.peers.discovery import Settings
 from offload.peers.topology import Capability
 from offload.placement import Policy
 from offload.work.executors import Command, Runner, TopicRule
-from offload.work.jobs import Options, RetryRule, State
+from offload.work.jobs import Delivery, Options, RetryRule, State
 from offload.work.queues import QueueRule, QueueType, delays
 
 TOPICS_REMEMBERED: Final = 4096
@@ -62,6 +62,18 @@ class Rules:
     def lines_of(self, topic: str) -> int:
         """Return how many lines of the log of a job of ``topic`` are kept."""
         return self.topic(topic).log_lines
+
+    def lease_of(self, topic: str, delivery: Delivery, runner: Runner | None) -> float | None:
+        """
+        Return how long a lease of a job is; None: as each side has it.
+
+        Of exclusive work both sides must mean the same, so it is always said.
+        """
+        usual_s = self.config.timing.lease_s
+        wanted_s = topic_config(self.config, topic).lease_s or (runner.lease_s if runner else None)
+        if wanted_s is not None:
+            return max(wanted_s, usual_s)
+        return usual_s if delivery is Delivery.EXCLUSIVE else None
 
     def allows(self, topic: str) -> bool:
         """Say whether ``topic`` may run here (C064)."""
@@ -134,7 +146,7 @@ def _topic_rule(rules: TopicConfig) -> TopicRule:
     command = None
     if rules.command is not None:
         command = Command(rules.command, rules.give_up_exit_codes)
-    return TopicRule(rules.isolate, rules.timeout_s, rules.memory_bytes, command)
+    return TopicRule(rules.isolate, rules.timeout_s, rules.memory_bytes, command, rules.delivery)
 
 
 def _days_s(days: float) -> float:

@@ -296,6 +296,11 @@ class TestASpecOnTheWire:
         wire = codec.unpack(codec.pack(SPEC.envelope()))
         assert Spec.from_envelope(wire, SPEC.payload) == SPEC
 
+    def test_says_its_lease_only_if_there_is_one(self) -> None:
+        spec = replace(SPEC, lease_s=60.0)
+        assert Spec.from_envelope(codec.unpack(codec.pack(spec.envelope())), SPEC.payload) == spec
+        assert "lease_s" not in SPEC.envelope()
+
     def test_without_a_timeout_too(self) -> None:
         spec = replace(SPEC, timeout_s=None, files=(), payload=None)
         assert Spec.from_envelope(spec.envelope(), None) == spec
@@ -326,6 +331,8 @@ class TestASpecOnTheWire:
             ("timeout_s", True),
             ("timeout_s", float("nan")),
             ("timeout_s", float("inf")),
+            ("lease_s", 0),
+            ("lease_s", "15s"),
             ("payload_size", 2**63),
             ("files", [["a", "a" * 64, 1]]),
             ("files", [["a", "a" * 64, -1, False]]),

@@ -41,6 +41,10 @@ def free(mib: int):
     kept = bytearray(mib * 2**20)
     return os.getpid()
 
+@app.consumer("lease/asked", isolate="thread")
+def asked():
+    return "nobody could have ended it"
+
 @app.consumer("lease/beat")
 def beat(path: str, seconds: float = 60.0):
     began = time.monotonic()
@@ -211,3 +215,10 @@ class TestALease:
         assert ran.outcome.result is Result.UNREACHABLE
         await until(lambda: not alive(int(desk.lines[0])), 1)
         await executors.close()
+
+
+async def test_what_nobody_can_end_is_not_begun_under_a_lease(desk: Desk) -> None:
+    """The rules may have changed since the job was taken."""
+    _, running = desk.begin("lease/asked", {"lease_until_s": ticks_s() + 9})
+    outcome = (await running).outcome
+    assert (outcome.result, "needs a process" in outcome.reason) == (Result.REFUSED, True)

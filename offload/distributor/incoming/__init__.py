@@ -5,6 +5,7 @@ What is kept is in the store (HAVE, STARTED, DONE, TOMB); the ``shelf`` is the m
 ``course`` takes a job from its seat there to the outbox.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -21,7 +22,7 @@ from offload.events import Bus
 from offload.leases import worker
 from offload.leases.origin import Verdict
 from offload.leases.worker import Reply
-from offload.work.jobs import Delivery, Held, HeldState
+from offload.work.jobs import Delivery, Held, HeldState, Spec
 from offload.work.manager import Manager
 from offload.work.store import HeldStep, Store
 
@@ -50,7 +51,7 @@ class Incoming:
         self._queue_name = queue_name
         self._refusal = refusal
         self._opened_at = clock.now()
-        self._shelf = Shelf(network, boot=store.boot, lease_s=lease_s, opened_at=self._opened_at)
+        self._shelf = Shelf(network, boot=store.boot, opened_at=self._opened_at)
         self._course = Course(
             self._shelf,
             manager=manager,
@@ -60,7 +61,7 @@ class Incoming:
             bus=bus,
             clock=clock,
         )
-        self._holding_every_s = lease_s / HOLDINGS_PER_LEASE
+        self._lease_s = lease_s
         self._holding_at = 0.0
 
     def handlers(self) -> dict[str, Any]:
@@ -104,7 +105,7 @@ class Incoming:
             elif (spec := await self._store.held_spec(key)) is not None:
                 queue = self._queue_name(spec.topic)
                 self._shelf.seats[key] = Seat(
-                    held, spec, queue, allowed=False, since=self._opened_at
+                    held, spec, self._lease_of(spec), queue, allowed=False, since=self._opened_at
                 )
 
     async def tick(self, now: float) -> None:
@@ -113,7 +114,7 @@ class Incoming:
             if out.again_at <= now:
                 self._shelf.push(key, out, now)
         if now >= self._holding_at:
-            self._holding_at = now + self._holding_every_s
+            self._holding_at = now + self._holding_every_s()
             for origin in {held.origin for _, held in self._shelf.all_held()}:
                 self._shelf.say_holding(origin, now)
         else:
@@ -251,19 +252,20 @@ class Incoming:
         if seat is None:
             queue = self._queue_name(offer.spec.topic)
             allowed = held.delivery is not Delivery.EXCLUSIVE
-            seat = Seat(held, offer.spec, queue, allowed, since=now)
+            seat = Seat(held, offer.spec, self._lease_of(offer.spec), queue, allowed, since=now)
             self._shelf.seats[offer.key] = seat
         elif seat.held.attempt < held.attempt:
             seat.held, seat.since = held, now
+        self._holding_at = min(self._holding_at, now + seat.lease_s / HOLDINGS_PER_LEASE)
         if seat.allowed:
-            self._shelf.terms.grant(offer.key, now)
+            self._shelf.terms.grant(offer.key, now, seat.lease_s)
             self._course.line_up(offer.key, seat)
 
     def _granted(self, key: Key, peer: str, sent_at: float) -> None:
         seat = self._shelf.seats.get(key)
         if seat is not None and seat.held.origin == peer:
             seat.allowed = True
-            self._shelf.terms.grant(key, sent_at)
+            self._shelf.terms.grant(key, sent_at, seat.lease_s)
             self._course.line_up(key, seat)
             self._course.renew(key, seat)
 
@@ -284,6 +286,14 @@ class Incoming:
                 self._course.let_go(key)
             if reply is Reply.CANCELLED and tomb is not None:
                 self._network.send(peer, "cancelled", wire.about(key, tomb.attempt))
+
+    def _lease_of(self, spec: Spec) -> float:
+        """Return the lease of a job: its origin says it, so that both mean the same."""
+        return spec.lease_s or self._lease_s
+
+    def _holding_every_s(self) -> float:
+        shortest_s = min((seat.lease_s for seat in self._shelf.seats.values()), default=math.inf)
+        return min(shortest_s, self._lease_s) / HOLDINGS_PER_LEASE
 
     async def _end_lapsed(self, now: float) -> None:
         """Exclusive work stops when its lease is over by our own clock."""

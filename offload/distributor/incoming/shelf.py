@@ -22,6 +22,7 @@ class Seat:
 
     held: Held
     spec: Spec
+    lease_s: float
     queue: str
     allowed: bool  # the origin has said, in this boot, that it is ours to run
     since: float  # when this attempt was taken; an answer to a question before it is about another
@@ -51,11 +52,11 @@ class Shelf:
         terms: Until when each may run.
     """
 
-    def __init__(self, network: Network, *, boot: int, lease_s: float, opened_at: float) -> None:
+    def __init__(self, network: Network, *, boot: int, opened_at: float) -> None:
         self._network = network
         self._boot = boot
         self._opened_at = opened_at
-        self.terms: GrantedTerms[Key] = GrantedTerms(lease_s)
+        self.terms: GrantedTerms[Key] = GrantedTerms()
         self.seats: dict[Key, Seat] = {}
         self.outbox: dict[Key, Out] = {}
         self.died: dict[Key, Held] = {}

@@ -16,13 +16,13 @@ from offload.work.executors.logs import JobLog
 from offload.work.executors.memory import MemoryWatch
 from offload.work.executors.pool import Pool
 from offload.work.executors.processes import ProcessRun
-from offload.work.executors.runners import Runner, Runners, TopicRule
+from offload.work.executors.runners import NOT_KILLABLE, Runner, Runners, TopicRule
 from offload.work.executors.runs import LoopRun, Run, ThreadRun
 from offload.work.executors.warden import Groups
 from offload.work.jobs import Result
 from offload.work.programs import Command
 
-__all__ = ["Command", "Executors", "News", "Ran", "Runner", "Task", "TopicRule"]
+__all__ = ["NOT_KILLABLE", "Command", "Executors", "News", "Ran", "Runner", "Task", "TopicRule"]
 log = logging.getLogger(__name__)
 
 
@@ -91,6 +91,8 @@ class Executors:
         if runner is None or self._closing:
             reason = "is closing" if self._closing else f"has no consumer for {task.topic}"
             return ended(Result.REFUSED, f"the instance {reason}", 0.0)
+        if task.lease_until_s is not None and not runner.killable:  # it was, when it was taken
+            return ended(Result.REFUSED, NOT_KILLABLE, 0.0)
         run = self._made(task, runner, news)
         key = task.job_id, task.attempt
         self._runs[key] = run

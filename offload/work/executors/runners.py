@@ -15,6 +15,10 @@ from offload.work.programs import Command
 
 log = logging.getLogger(__name__)
 TOPICS_REMEMBERED: Final = 4096
+NOT_KILLABLE: Final = (
+    "its consumer there is a coroutine or a thread, which nobody can end for certain when a lease"
+    " is over: exclusive work of others (an ordered queue and order_by make it so) needs a process"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +31,14 @@ class TopicRule:
         timeout_s: Longest run of one attempt.
         memory_bytes: What an attempt's processes may use together.
         command: The program that runs it, in place of any consumer.
+        delivery: How often a job may be started.
     """
 
     isolate: Isolate | None = None
     timeout_s: float | None = None
     memory_bytes: int | None = None
     command: Command | None = None
+    delivery: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +55,7 @@ class Runner:
         timeout_s: Longest run of one attempt, if the job says nothing; None: no limit.
         memory_bytes: What its processes may use together; None: no limit.
         delivery: How often a job may be started, if the consumer says so.
+        lease_s: For so long a silent worker keeps a job of this origin, if the consumer says so.
         takes_context: Whether it can be asked to stop.
     """
 
@@ -61,6 +68,12 @@ class Runner:
     memory_bytes: int | None
     delivery: str | None
     takes_context: bool
+    lease_s: float | None = None
+
+    @property
+    def killable(self) -> bool:
+        """Whether it can be ended for certain, whatever it does: exclusive work needs that."""
+        return self.isolate in ("process", "command")
 
 
 class Runners:
@@ -129,6 +142,12 @@ class Runners:
             if rule.memory_bytes is not None and runner.isolate != "process":
                 reason = f"{consumer.qualname} is no process of its own; it cannot be capped"
                 raise ConfigError(f"topics.{pattern}.memory", reason)
+            if rule.delivery == "exclusive" and not runner.killable:
+                reason = (
+                    f"{consumer.qualname} is a {runner.isolate}, which nobody can end for certain"
+                    " when its lease is over; exclusive work needs a process: write def"
+                )
+                raise ConfigError(f"topics.{pattern}.delivery", reason)
 
 
 def _called(consumer: Consumer, rule: TopicRule) -> Runner:
@@ -144,6 +163,7 @@ def _called(consumer: Consumer, rule: TopicRule) -> Runner:
         memory_bytes=consumer.memory_bytes if rule.memory_bytes is None else rule.memory_bytes,
         delivery=consumer.delivery,
         takes_context=consumer.takes_context,
+        lease_s=consumer.lease_s,
     )
 
 

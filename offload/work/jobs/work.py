@@ -36,6 +36,7 @@ class Spec:
         delivery: How often it may be started.
         payload_size: Length of the packed arguments, in bytes.
         timeout_s: Longest run of one attempt; None: the worker's topic decides.
+        lease_s: For so long a silent worker keeps it; None: each side goes by its own setting.
     """
 
     topic: str
@@ -45,10 +46,12 @@ class Spec:
     files: tuple[FileEntry, ...] = ()
     delivery: Delivery = Delivery.AT_LEAST_ONCE
     timeout_s: float | None = None
+    lease_s: float | None = None
 
     def envelope(self) -> dict[str, Any]:
-        """Return all but the payload as plain values, for the store and the wire."""
+        """Return all but the payload as plain values; the lease only if there is one."""
         return {
+            **({} if self.lease_s is None else {"lease_s": self.lease_s}),
             "topic": self.topic,
             "payload_sha256": self.payload_sha256,
             "payload_size": self.payload_size,
@@ -62,6 +65,9 @@ class Spec:
         """Read ``envelope`` back; raise ``Malformed`` naming the field that is wrong."""
         fields = Fields(envelope, "envelope")
         timeout_s = fields.take("timeout_s", (int, float, type(None)))
+        lease_s = fields.take("lease_s", (int, float, type(None)))
+        if lease_s is not None and not lease_s > 0:
+            raise Malformed("envelope.lease_s is out of range")
         return cls(
             topic=fields.take("topic", str),
             payload=payload,
@@ -70,6 +76,7 @@ class Spec:
             files=file_entries(fields.take("files", list)),
             delivery=fields.choice("delivery", Delivery),
             timeout_s=None if timeout_s is None else float(timeout_s),
+            lease_s=None if lease_s is None else float(lease_s),
         )
 
 

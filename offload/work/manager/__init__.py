@@ -51,7 +51,7 @@ from offload.work.manager.facts import (
 )
 from offload.work.manager.gates import Gates
 from offload.work.manager.hearing import Hearing
-from offload.work.manager.intake import Intake
+from offload.work.manager.intake import Intake, LeaseOf
 from offload.work.manager.runs import Runs, Work
 from offload.work.queues import QueueRule
 from offload.work.store import Rule, Step, Store
@@ -105,6 +105,7 @@ class Manager:
         work_folder: Path,
         results_folder: Path,
         lines_of: Callable[[str], int] = lambda _topic: LINES_KEPT,
+        lease_of: LeaseOf = lambda _topic, _delivery: None,
     ) -> None:
         self._store = store
         self._blobs = blobs
@@ -113,7 +114,7 @@ class Manager:
         self._own_id = own_id
         self._queue_of = queue_of
         self._results = results_folder
-        self._intake = Intake(blobs, clock, queue_of)
+        self._intake = Intake(blobs, clock, queue_of, lease_of)
         self._tasks = Tasks()
         self.control = Control(store, bus, clock, self._intake, self.change)
         self._hearing = Hearing(store, bus, self._tasks, self.change, lines_of)

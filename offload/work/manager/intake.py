@@ -19,12 +19,20 @@ from offload.work.queues import QueueRule
 PAYLOAD_LIMIT: Final = 256 * 1024
 _IF_KEY: Final = ("same", "existing", "replace", "refuse")
 _IF_EXISTS: Final = ("keep-both", "overwrite", "refuse")
+LeaseOf = Callable[[str, Delivery], float | None]  # of a topic's jobs, where it is not the usual
 
 
 class Intake:
     """Makes jobs, whose files it puts among the blobs, pinned until the job is stored."""
 
-    def __init__(self, blobs: Blobs, clock: Clock, queue_of: Callable[[str], QueueRule]) -> None:
+    def __init__(
+        self,
+        blobs: Blobs,
+        clock: Clock,
+        queue_of: Callable[[str], QueueRule],
+        lease_of: LeaseOf,
+    ) -> None:
+        self._lease_of = lease_of
         self._blobs = blobs
         self._clock = clock
         self._queue_of = queue_of
@@ -53,7 +61,8 @@ class Intake:
         timeout_s = (
             self._queue_of(topic).timeout_s if options.timeout_s is None else options.timeout_s
         )
-        spec = Spec(topic, payload, sha256, size, tuple(entries), delivery, timeout_s)
+        lease_s = self._lease_of(topic, delivery)
+        spec = Spec(topic, payload, sha256, size, tuple(entries), delivery, timeout_s, lease_s)
         for blob in _blobs(spec):
             self._blobs.pin(blob)
         return self._job(topic, delivery, options), spec

@@ -97,6 +97,11 @@ class Runs:
         """Return the measured run time of ``topic`` here: a moving average of successes."""
         return self._mean_s.get(topic)
 
+    def killable(self, topic: str) -> bool:
+        """Say whether who runs ``topic`` here can be ended for certain."""
+        runner = self._executors.consumer(topic)
+        return runner is not None and runner.killable
+
     def means(self) -> dict[str, float]:
         """Return the measured run times by topic."""
         return dict(self._mean_s)
