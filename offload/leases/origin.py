@@ -21,6 +21,7 @@ from offload.work.jobs import (
     after,
     decide,
     ended,
+    given_back,
     queued_again,
     stopped,
     time_over,
@@ -68,11 +69,7 @@ def is_current(job: Job, worker: str, attempt: int) -> bool:
 
 def refused(job: Job, worker: str, attempt: int, reason: str, now: float) -> Job | None:
     """REFUSED: back in line at no cost. It frees an at-most-once job too."""
-    if not is_current(job, worker, attempt) or job.placing:
-        return None
-    if job.stopping:
-        return ended(job, Event.STOP, now)
-    return queued_again(job, now, 0.0)._replace(fence=attempt + 1, reason=reason)
+    return given_back(job, worker, attempt, reason, now)
 
 
 def holding(job: Job | None, worker: str, attempt: int) -> Verdict:

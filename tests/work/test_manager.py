@@ -468,3 +468,79 @@ async def test_news_are_kept_and_told(house: House) -> None:
         while len(await house.store.news(job.id)) < 2:
             await asyncio.sleep(0.01)
     assert [text for *_, text in await house.store.news(job.id)] == ["one", "two"]
+
+
+class TestAnOwnJobThatWaitsForAPlaceHere:
+    """It was assigned, but others took the places before it."""
+
+    @pytest.fixture
+    async def waiting(self, house: House) -> Job:
+        for number in range(QUEUE.max_parallel):
+            house.manager.runs.enter(("store", f"other{number}"), "math/half", "peer", lambda: None)
+        job = await house.add("math/half", options=Options(delivery="at-most-once"), number=4)
+        await self.line_up(house, job)
+        return job
+
+    async def line_up(self, house: House, job: Job) -> None:
+        spec = await house.store.spec(job.id)
+        assert spec is not None
+        house.manager.start(await house.assign(job), spec)
+
+    def free_all(self, house: House) -> None:
+        for number in range(QUEUE.max_parallel):
+            house.manager.runs.leave(("store", f"other{number}"), "math/half")
+
+    async def test_is_queued_again_when_its_queue_is_suspended(
+        self, house: House, waiting: Job
+    ) -> None:
+        """C018: nothing starts after it; an at-most-once job too, for it was never begun."""
+        await house.manager.gates.suspend("main")
+        job = await house.job(waiting)
+        assert (job.state, job.started_at, job.not_before) == (State.QUEUED, 0.0, 0.0)
+        assert job.reason == "its queue main is suspended"
+        self.free_all(house)
+        assert house.manager.runs.busy("math/half") == 0
+        await house.manager.gates.resume("main")
+        assert (await house.run(job)).state is State.SUCCEEDED
+
+    async def test_is_queued_again_when_nothing_is_processed_here(
+        self, house: House, waiting: Job
+    ) -> None:
+        """C015."""
+        await house.manager.gates.set_processing(enabled=False)
+        assert (await house.job(waiting)).state is State.QUEUED
+
+    async def test_is_queued_again_at_once_if_the_queue_was_suspended_while_it_came(
+        self, house: House
+    ) -> None:
+        job = await house.add("math/half", number=4)
+        await house.manager.gates.suspend("main")
+        await self.line_up(house, job)
+        deadline = asyncio.get_running_loop().time() + 10
+        while (await house.job(job)).state is not State.QUEUED:
+            assert asyncio.get_running_loop().time() < deadline
+            await asyncio.sleep(0.005)
+        assert house.manager.runs.busy("math/half") == 0
+
+    async def test_stays_in_line_when_another_queue_is_suspended(
+        self, house: House, waiting: Job
+    ) -> None:
+        await house.manager.gates.suspend("other")
+        assert (await house.job(waiting)).state is State.ACTIVE
+        assert house.manager.runs.busy("math/half") == QUEUE.max_parallel + 1
+
+    async def test_is_handed_back_at_no_cost_when_the_instance_ends(
+        self, house: House, waiting: Job
+    ) -> None:
+        """C088: it did not run, so it did not crash."""
+        await house.manager.hand_back()
+        job = await house.job(waiting)
+        assert (job.state, job.crashes, job.failures) == (State.QUEUED, 0, 0)
+
+    async def test_is_stopped_if_somebody_asked_for_that(self, house: House, waiting: Job) -> None:
+        def stop(job: Job) -> Step[None]:
+            return Step(None, keep=origin.stop(job, 1.0))
+
+        await house.manager.change([(waiting.id, stop)])
+        await house.manager.gates.suspend("main")
+        assert (await house.job(waiting)).state is State.STOPPED

@@ -94,6 +94,20 @@ def queued_again(job: Job, now: float, delay_s: float) -> Job:
     return job._replace(state=state, worker="", not_before=now + delay_s if delay_s > 0 else 0.0)
 
 
+def given_back(job: Job, worker: str, attempt: int, reason: str, now: float) -> Job | None:
+    """
+    Return a job whose attempt was not begun, back in line at no cost; an at-most-once one too.
+
+    None if that attempt is not under way any more.
+    """
+    current = job.state in UNDER_WAY and (job.worker, job.attempt) == (worker, attempt)
+    if not current or job.placing:
+        return None
+    if job.stopping:
+        return ended(job, Event.STOP, now)
+    return queued_again(job, now, 0.0)._replace(fence=attempt + 1, reason=reason)
+
+
 def requeued(job: Job, now: float) -> Job | str:
     """
     Return ``job`` as a person lets it go again now, or why that cannot be.

@@ -32,6 +32,7 @@ from offload.work.jobs import (
     State,
     came,
     conclude,
+    given_back,
     stopped,
 )
 from offload.work.manager import outputs
@@ -77,6 +78,7 @@ R = TypeVar("R")
 _Fact = JobChanged | JobStopping | JobAltered
 LINES_KEPT: Final = 1_000
 DISK_FULL_EVERY_S: Final = 5.0
+HANDED_BACK: Final = "handed back: the instance was shut down"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +120,11 @@ class Manager:
         self._tasks = Tasks()
         self.control = Control(store, bus, clock, self._intake, self.change)
         self._hearing = Hearing(store, bus, self._tasks, self.change, lines_of)
+        self._lined_up: dict[str, Job] = {}  # own attempts that wait for a place here
         self._live: set[str] = set()
         self._placing: set[str] = set()  # whose output files are being put in place just now
         self._handing_back = False
-        self.gates = Gates(store, bus)
+        self.gates = Gates(store, bus, self._take_back)
         self.runs = Runs(executors, blobs, clock, queue_of, work_folder, self.gates.is_open)
         bus.listen(GateMoved, lambda _: self.runs.look_again())
 
@@ -209,7 +212,10 @@ class Manager:
         """Run the current attempt of an own job that was assigned to this instance."""
         key = (self._store.store_id, job.id)
         begin = partial(self._begin, key, job, spec)
+        self._lined_up[job.id] = job
         self.runs.enter(key, job.topic, self._own_id, begin)
+        if job.id in self._lined_up and self.gates.closed(self.runs.queue_name(job.topic)):
+            self._tasks.start(self._take_back())  # it was closed meanwhile
 
     @property
     def busy(self) -> bool:
@@ -242,6 +248,7 @@ class Manager:
     async def hand_back(self) -> None:
         """End the own attempts that still run; their jobs wait again, at no cost."""
         self._handing_back = True
+        await self._take_back(HANDED_BACK)
         for job in await self._store.assigned():
             if job.worker == self._own_id:
                 self.runs.stop(job.id, job.attempt)
@@ -270,7 +277,21 @@ class Manager:
             self._publish(fact)
         return stored
 
+    async def _take_back(self, why: str = "") -> None:
+        """Own jobs in line of closed queues (``why``: of all) wait in the store again."""
+        rules: list[tuple[str, Rule[None]]] = []
+        now = self._clock.now()
+        for job in tuple(self._lined_up.values()):
+            reason = why or self.gates.closed(self.runs.queue_name(job.topic))
+            if reason:
+                del self._lined_up[job.id]
+                self.runs.leave((self._store.store_id, job.id), job.topic)
+                rules.append((job.id, partial(_taken_back, job, reason, now)))
+        if rules:
+            await self.change(rules)
+
     def _begin(self, key: tuple[str, str], job: Job, spec: Spec) -> None:
+        self._lined_up.pop(job.id, None)
         self._tasks.start(self._run(key, job, spec))
 
     async def _run(self, key: tuple[str, str], job: Job, spec: Spec) -> None:
@@ -410,7 +431,15 @@ def _claim_placing(arrived: Arrived, plan: outputs.Plan, job: Job) -> Step[bool]
     return Step(answer=True, keep=keep, outcome=arrived.outcome, placing=plan.pack())
 
 
+def _taken_back(begun: Job, reason: str, now: float, job: Job) -> Step[None]:
+    """Take back an attempt that had a place in line only; it counts as one that never started."""
+    kept = given_back(job, begun.worker, begun.attempt, reason, now)
+    if kept is not None and not (job.failures or job.crashes or job.lapses):
+        kept = kept._replace(started_at=0.0, started_wall=0.0)
+    return Step(None, keep=kept)
+
+
 def _handed_back(job: Job) -> Outcome:
     if job.delivery is Delivery.AT_MOST_ONCE:
         return Outcome(Result.CRASHED, reason="the instance was shut down while it ran")
-    return Outcome(Result.REFUSED, reason="handed back: the instance was shut down")
+    return Outcome(Result.REFUSED, reason=HANDED_BACK)

@@ -1,5 +1,6 @@
 """Which queues are open here: suspended ones, and an instance that processes nothing."""
 
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from offload.events import Bus
@@ -14,14 +15,20 @@ class Gates:
     """
     What people have closed; it stays so over restarts, until they open it (C018).
 
+    Args:
+        store: Where that is noted.
+        bus: Where it is told.
+        closed: Called when something was closed: whoever waits behind it is to go back.
+
     Attributes:
         suspended: The names of the suspended queues. No job added here that belongs to one is
             started, and none of it starts here.
         processing: Whether jobs start here at all (C015).
     """
 
-    def __init__(self, store: Store, bus: Bus) -> None:
+    def __init__(self, store: Store, bus: Bus, closed: Callable[[], Awaitable[None]]) -> None:
         self._store = store
+        self._closed = closed
         self._bus = bus
         names = (name for name in store.notes if name.startswith(_SUSPENDED))
         self.suspended = {name.removeprefix(_SUSPENDED) for name in names}
@@ -38,10 +45,11 @@ class Gates:
         return f"its queue {queue} is suspended" if queue in self.suspended else ""
 
     async def suspend(self, queue: str) -> None:
-        """Let no more jobs of ``queue`` start; those that run go on."""
+        """Let no more jobs of ``queue`` start; those that run go on, those in line go back."""
         await self._store.keep_note(_SUSPENDED + queue, "yes")
         self.suspended.add(queue)
         self._bus.publish(GateMoved())
+        await self._closed()
 
     async def resume(self, queue: str) -> None:
         """Let the jobs of ``queue`` start again."""
@@ -54,3 +62,5 @@ class Gates:
         await self._store.keep_note(_DISABLED, "" if enabled else "yes")
         self.processing = enabled
         self._bus.publish(GateMoved())
+        if not enabled:
+            await self._closed()
