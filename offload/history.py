@@ -8,7 +8,7 @@ waits for a result finds it.
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Final
@@ -51,6 +51,7 @@ class History:
     Args:
         store: Where it is.
         clock: The time.
+        forget: Removes those jobs that have ended, and returns the ids of what went.
         retention: Says how long it is kept, as it is configured now.
         keeps: Says whether the queue of a topic keeps what has succeeded.
     """
@@ -59,11 +60,13 @@ class History:
         self,
         store: Store,
         clock: Clock,
+        forget: Callable[[Sequence[int]], Awaitable[Sequence[str]]],
         retention: Callable[[], Retention],
         keeps: Callable[[str], bool],
     ) -> None:
         self._store = store
         self._clock = clock
+        self._forget = forget
         self._retention = retention
         self._keeps = keeps
 
@@ -79,7 +82,7 @@ class History:
                     for ended in page
                     if now - ended.finished_at > retention.age_of(state, kept=self._kept(ended))
                 ]
-                gone += await self._store.forget(old)
+                gone += len(await self._forget(old))
         return gone + await self._shorten(retention.count, now - SPARED_S)
 
     def _kept(self, ended: Ended) -> bool:
@@ -107,7 +110,7 @@ class History:
             )
             oldest = sorted(chain(*pages), key=lambda ended: (ended.finished_at, ended.seq))
             going = [ended.seq for ended in oldest[: min(PAGE, surplus - gone)]]
-            removed = await self._store.forget(going)
+            removed = len(await self._forget(going))
             if not removed:
                 break
             gone += removed

@@ -38,7 +38,7 @@ class Archive:
     def __init__(self, store: Store, clock: MovedClock, retention: Retention) -> None:
         self.store, self.clock = store, clock
         keeps = "kept".__eq__
-        self.history = History(store, clock, lambda: retention, keeps)
+        self.history = History(store, clock, store.forget, lambda: retention, keeps)
 
     async def old(self, hours: float, state: State = State.ERROR, topic: str = "a") -> Job:
         at = self.clock.now() - hours * HOUR_S

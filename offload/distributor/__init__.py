@@ -112,6 +112,7 @@ class Distributor:
 
     async def recover(self) -> None:
         """At start, before anything else: see what the last boot left (DESIGN §5, rule 3)."""
+        await self._manager.clear_away()
         await self._manager.recover()
         await self._outgoing.recover()
         await self._incoming.recover()

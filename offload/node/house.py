@@ -246,7 +246,8 @@ class House:
             lambda: self._rules.config,
             self.statistics.as_json,
         )
-        history = History(self.store, self.clock, self._rules.retention, self._rules.keeps)
+        rules, forget = self._rules, self.manager.forget
+        history = History(self.store, self.clock, forget, rules.retention, rules.keeps)
         self.housekeeping = Housekeeping(self.store, self.blobs, self.clock, history)
 
     async def _open_links(self) -> None:

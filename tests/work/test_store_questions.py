@@ -223,7 +223,7 @@ class TestHistory:
             await added(store, state=State.ACTIVE),
             await added(store),
         ]
-        assert await store.forget([gone.seq, *(job.seq for job in kept), 999]) == 1
+        assert await store.forget([gone.seq, *(job.seq for job in kept), 999]) == [gone.id]
         assert await store.find() == kept[::-1]
         assert State.SUCCEEDED in await store.counts()  # the one whose files are being placed
 

@@ -33,6 +33,7 @@ from offload.work.jobs import (
     came,
     conclude,
     given_back,
+    is_id,
     stopped,
 )
 from offload.work.manager import outputs
@@ -116,9 +117,10 @@ class Manager:
         self._own_id = own_id
         self._queue_of = queue_of
         self._results = results_folder
+        self._work = work_folder
         self._intake = Intake(blobs, clock, queue_of, lease_of)
         self._tasks = Tasks()
-        self.control = Control(store, bus, clock, self._intake, self.change)
+        self.control = Control(store, bus, clock, self._intake, results_folder, self.change)
         self._hearing = Hearing(store, bus, self._tasks, self.change, lines_of)
         self._lined_up: dict[str, Job] = {}  # own attempts that wait for a place here
         self._live: set[str] = set()
@@ -190,6 +192,12 @@ class Manager:
                 self._publish(fact)
         return answers
 
+    async def forget(self, seqs: Sequence[int]) -> list[str]:
+        """Remove jobs for good that have ended, and their folders of output files; return ids."""
+        gone = await self._store.forget(seqs)
+        await asyncio.to_thread(outputs.clear, self._results, gone)
+        return gone
+
     async def record(self, arrived: Sequence[Arrived]) -> None:
         """
         Apply outcomes, or find that they change nothing; in every case it is on disk afterwards.
@@ -231,7 +239,7 @@ class Manager:
         await self._hearing.flush()
 
     async def recover(self) -> None:
-        """At start: carry the placing of output files, begun before a crash, to its end."""
+        """Carry the placing of output files, begun before a crash or a full disk, to its end."""
         for job, outcome, plan in await self._store.placings():
             if outcome is not None and job.id not in self._placing:
                 sender = dict(job.given).get(job.placing, job.worker)
@@ -244,6 +252,19 @@ class Manager:
                     self._tasks.start(self._insist(job.id, carry_out))
                 finally:
                     self._placing.discard(job.id)
+
+    async def clear_away(self) -> None:
+        """At start, before anything runs: see what folders a crash has left; remove them later."""
+        left = await asyncio.to_thread(outputs.names, self._work)
+        self._tasks.start(self._clear_away(left))
+
+    async def _clear_away(self, left: Sequence[str]) -> None:
+        """Remove private folders, and those of output files whose job is gone."""
+        await asyncio.to_thread(outputs.clear, self._work, left)
+        results = [n for n in await asyncio.to_thread(outputs.names, self._results) if is_id(n)]
+        known = await self._store.known(results)
+        gone = [name for name in results if name not in known]
+        await asyncio.to_thread(outputs.clear, self._results, gone)
 
     async def hand_back(self) -> None:
         """End the own attempts that still run; their jobs wait again, at no cost."""

@@ -195,13 +195,13 @@ def purge(ledger: Ledger, tomb_older_than: float, limit: int) -> int:
     return len(tombs)
 
 
-def forget(ledger: Ledger, seqs: Sequence[int]) -> int:
-    """Remove jobs that have ended, by their place in the order; return how many went."""
+def forget(ledger: Ledger, seqs: Sequence[int]) -> list[str]:
+    """Remove jobs that have ended, by their place in the order; return the ids of what went."""
     ledger.flush()
     places = ", ".join("?" * len(seqs))
     found = ledger.cursor.execute(
-        f"SELECT seq FROM jobs WHERE seq IN ({places}) AND {_FINISHED}",  # noqa: S608
+        f"SELECT seq, id FROM jobs WHERE seq IN ({places}) AND {_FINISHED}",  # noqa: S608
         tuple(seqs),
     ).fetchall()
-    ledger.remove([seq for (seq,) in found])
-    return len(found)
+    ledger.remove([seq for seq, _ in found])
+    return [job_id for _, job_id in found]

@@ -233,9 +233,9 @@ class Store:
             if some < PURGE_ROWS:
                 return gone
 
-    async def forget(self, seqs: Sequence[int]) -> int:
-        """Remove those own jobs for good that have ended, and return how many went."""
-        return await self._write(changes.forget, seqs) if seqs else 0
+    async def forget(self, seqs: Sequence[int]) -> list[str]:
+        """Remove those own jobs for good that have ended, and return the ids of what went."""
+        return await self._write(changes.forget, seqs) if seqs else []
 
     # --- asking ----------------------------------------------------------------------------
 
@@ -260,6 +260,10 @@ class Store:
     async def specs(self, job_ids: Collection[str]) -> dict[str, Spec]:
         """Return what the jobs are to run, of those that are there."""
         return await self._ask(Reads.specs, job_ids)
+
+    async def known(self, job_ids: Collection[str]) -> set[str]:
+        """Return which of the own jobs are there, readable or not."""
+        return await self._ask(Reads.known, job_ids)
 
     async def held_spec(self, key: Key) -> Spec | None:
         """Return what another's job is to run."""

@@ -104,6 +104,7 @@ class Reads:
     ) -> None:
         self._connection = connection
         self._unreadable = search.Register() if register is None else register
+        self._known = bulk.Lookup("SELECT id FROM jobs WHERE id IN")
         self._specs = bulk.Lookup(
             "SELECT id, envelope, payload FROM jobs LEFT JOIN specs USING (seq) WHERE id IN"
         )
@@ -135,6 +136,11 @@ class Reads:
         found = self._specs.run(self._connection.cursor(), [(job_id,) for job_id in job_ids])
         specs = ((row[0], self._read(row[0], rows.read_spec, *row[1:])) for row in found)
         return {job_id: spec for job_id, spec in specs if spec is not None}
+
+    def known(self, job_ids: Collection[str]) -> set[str]:
+        """Return which jobs are there, readable or not."""
+        found = self._known.run(self._connection.cursor(), [(job_id,) for job_id in job_ids])
+        return {job_id for (job_id,) in found}
 
     def held_spec(self, key: Key) -> Spec | None:
         """Return what a job of another is to run."""
