@@ -55,10 +55,10 @@ class TestOutputFilesForWhichNoPlaceWasNamed:
         await node._house.housekeeping._tidy()
         assert made.path.read_text() == "printed"
         house = node._house
-        assert await house.manager.forget([]) == []
+        assert await house.manager.leftovers.forget([]) == []
         stored = await house.store.job(job.id)
         assert stored is not None
-        assert await house.manager.forget([stored.seq]) == [job.id]
+        assert await house.manager.leftovers.forget([stored.seq]) == [job.id]
         assert not folder_of(node, job).exists()
 
     async def test_go_by_age(self, lan: Lan, press: Press) -> None:

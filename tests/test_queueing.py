@@ -341,6 +341,28 @@ class TestAQueueWithARate:
         await lan.clock.advance(55)
         assert sorted(stage.order) == [0, 1, 2, 3]
 
+    async def test_holds_over_a_crash(self, lan: Lan, stage: Stage) -> None:
+        """What had started counts, by queue and by key, also if its job is no longer there."""
+        rules = {
+            "main": {"rate": "3/h"},
+            "keyed": {"topics": ["k"], "rate": "1/h", "rate_per": "key"},
+        }
+        node = await lan.node(stage.app, queues=rules)
+        jobs = [await node.submit("a", number=n) for n in range(2)]
+        jobs.append(await node.options(order_by="ada").submit("k", number=10))
+        assert await all_done(lan, jobs) == ["succeeded"] * 3
+        await lan.clock.advance(600)
+        assert await node.remove(jobs[0].id)
+        node = await lan.restart(node)
+        for n in range(2, 6):
+            await node.submit("a", number=n)
+        for n, name in ((11, "ada"), (12, "bob")):
+            await node.options(order_by=name).submit("k", number=n)
+        await lan.clock.advance(2_900)
+        assert sorted(stage.order) == [0, 1, 2, 10, 12]
+        await lan.clock.advance(200)
+        assert sorted(stage.order) == [0, 1, 2, 3, 4, 10, 11, 12]
+
     async def test_does_not_hold_up_others(self, lan: Lan, stage: Stage) -> None:
         node = await lan.node(stage.app, queues={"slow": {"topics": ["slow"], "rate": "1/h"}})
         for n in range(3):

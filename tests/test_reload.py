@@ -195,3 +195,15 @@ class TestAFile:
 async def test_what_was_given_no_file_says_so(lan: Lan) -> None:
     with pytest.raises(Refused, match="file"):
         await (await lan.node()).reload()
+
+
+async def test_a_configuration_that_a_consumer_cannot_have_changes_nothing(
+    lan: Lan, worker: Worker
+) -> None:
+    node = await lan.node(worker.app)
+    wrong = {"topics": {"a": {"isolate": "process"}}, "queues": {"main": {"max_parallel": 1}}}
+    with pytest.raises(ConfigError, match="is async and runs on the event loop"):
+        await node.reload(changed(node, **wrong))
+    assert (node.config.topics, node.config.queues["main"].max_parallel) == ({}, 15)
+    worker.let_go(1)
+    assert await lan.until(node.offload("a", number=1)) == 1

@@ -112,10 +112,11 @@ class Distributor:
 
     async def recover(self) -> None:
         """At start, before anything else: see what the last boot left (DESIGN §5, rule 3)."""
-        await self._manager.clear_away()
+        await self._manager.leftovers.clear_away()
         await self._manager.recover()
         await self._outgoing.recover()
         await self._incoming.recover()
+        await self._matching.recover()
 
     async def run(self) -> NoReturn:
         """Match, and say again what was not heard, until cancelled."""

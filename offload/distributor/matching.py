@@ -110,6 +110,10 @@ class Matching:
         self._paces = Paces()
         self.draining = False
 
+    async def recover(self) -> None:
+        """At start: what has started lately counts for the rates of its queues."""
+        self._paces.restore(await self._store.starts(self._clock.now()))
+
     async def round(self) -> bool:
         """Assign and send off what can be; say whether another round may find more."""
         if not await self.waiting():
@@ -334,6 +338,9 @@ class Matching:
 
     async def _send_off(self, chosen: list[tuple[Job, str]], places: Mapping[str, Places]) -> bool:
         now, wall = self._clock.now(), self._clock.wall()
+        if self._paces.fresh:
+            await self._store.keep_starts(self._paces.fresh, now)
+            self._paces.fresh.clear()
         own_id = self._view().own.id
         specs = await self._store.specs([job.id for job, _ in chosen])
         rules = [

@@ -339,8 +339,7 @@ class Node:
         applied = [name for name in changed if name in LIVE_SECTIONS]
         if applied:
             news = {name: getattr(config, name) for name in applied}
-            self._rules.follow(self.config.model_copy(update=news))
-            await self._house.follow_rules()
+            await self._house.follow(self.config.model_copy(update=news))
         log.info("configuration loaded again: %s changed", ", ".join(changed) or "nothing")
         return {"applied": applied, "restart": [name for name in changed if name not in applied]}
 

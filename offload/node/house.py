@@ -13,7 +13,7 @@ from typing import Any
 
 from offload.app import App
 from offload.blobs import Blobs
-from offload.config import DEFAULT_PORT
+from offload.config import DEFAULT_PORT, Config
 from offload.datadir import DataDir
 from offload.distributor import Distributor
 from offload.errors import StoreFault
@@ -82,9 +82,10 @@ class House:
         runner = self.executors.consumer(topic)
         return await self.manager.add(topic, encoded, self._rules.completed(topic, options, runner))
 
-    async def follow_rules(self) -> None:
-        """Let every room follow the configuration as it is now."""
-        self.executors.govern(self._rules.topic_rules())
+    async def follow(self, config: Config) -> None:
+        """Let every room follow ``config``; raise ``ConfigError``, and nothing has changed."""
+        self.executors.govern(Rules(config).topic_rules())
+        self._rules.follow(config)
         await self.store.line_up_anew(self._rules.place_of)
         self._announce()
         self._bus.publish(GateMoved())
@@ -246,7 +247,7 @@ class House:
             lambda: self._rules.config,
             self.statistics.as_json,
         )
-        rules, forget = self._rules, self.manager.forget
+        rules, forget = self._rules, self.manager.leftovers.forget
         history = History(self.store, self.clock, forget, rules.retention, rules.keeps)
         self.housekeeping = Housekeeping(self.store, self.blobs, self.clock, history)
 

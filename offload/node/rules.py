@@ -70,7 +70,7 @@ class Rules:
         Of exclusive work both sides must mean the same, so it is always said.
         """
         usual_s = self.config.timing.lease_s
-        wanted_s = topic_config(self.config, topic).lease_s or (runner.lease_s if runner else None)
+        wanted_s = self.topic(topic).lease_s or (runner.lease_s if runner else None)
         if wanted_s is not None:
             return max(wanted_s, usual_s)
         return usual_s if delivery is Delivery.EXCLUSIVE else None

@@ -65,6 +65,7 @@ class Paces:
     def __init__(self) -> None:
         self._starts: dict[tuple[str, str], deque[float]] = {}
         self._full: dict[tuple[str, str], float] = {}  # until when
+        self.fresh: list[tuple[str, str, float, float]] = []  # not kept yet; see ``start``
 
     def allow(self, rule: QueueRule, job: Job, now: float) -> bool:
         """Say whether ``job`` may start now."""
@@ -81,14 +82,21 @@ class Paces:
         return False
 
     def start(self, rule: QueueRule, job: Job, now: float) -> None:
-        """Note that ``job`` starts."""
+        """Note that ``job`` starts; in ``fresh`` is (queue, key, at, until) what is to be kept."""
         if rule.rate is None:
             return
-        self._starts.setdefault(_pace(rule, job), deque()).append(now)
+        pace = _pace(rule, job)
+        self._starts.setdefault(pace, deque()).append(now)
+        self.fresh.append((*pace, now, now + rule.rate[1]))
         if len(self._starts) > PACES_KEPT:
             over = [pace for pace, starts in self._starts.items() if starts[-1] <= now - LONGEST_S]
             for pace in over or list(self._starts)[: PACES_KEPT // 2]:
                 del self._starts[pace]
+
+    def restore(self, kept: Sequence[tuple[str, str, float]]) -> None:
+        """Count what had started, ``(queue, key, at)`` in this order, before the present start."""
+        for queue, key, at in kept:
+            self._starts.setdefault((queue, key), deque()).append(at)
 
     def next_at(self, now: float) -> float | None:
         """Return when the next of those that were not allowed may start."""

@@ -33,7 +33,6 @@ from offload.work.jobs import (
     came,
     conclude,
     given_back,
-    is_id,
     stopped,
 )
 from offload.work.manager import outputs
@@ -54,6 +53,7 @@ from offload.work.manager.facts import (
 from offload.work.manager.gates import Gates
 from offload.work.manager.hearing import Hearing
 from offload.work.manager.intake import Intake, LeaseOf
+from offload.work.manager.leftovers import Leftovers
 from offload.work.manager.runs import Runs, Work
 from offload.work.queues import QueueRule
 from offload.work.store import Rule, Step, Store
@@ -117,10 +117,10 @@ class Manager:
         self._own_id = own_id
         self._queue_of = queue_of
         self._results = results_folder
-        self._work = work_folder
         self._intake = Intake(blobs, clock, queue_of, lease_of)
         self._tasks = Tasks()
-        self.control = Control(store, bus, clock, self._intake, results_folder, self.change)
+        self.leftovers = Leftovers(store, self._tasks, work_folder, results_folder)
+        self.control = Control(store, bus, clock, self._intake, self.leftovers, self.change)
         self._hearing = Hearing(store, bus, self._tasks, self.change, lines_of)
         self._lined_up: dict[str, Job] = {}  # own attempts that wait for a place here
         self._live: set[str] = set()
@@ -192,12 +192,6 @@ class Manager:
                 self._publish(fact)
         return answers
 
-    async def forget(self, seqs: Sequence[int]) -> list[str]:
-        """Remove jobs for good that have ended, and their folders of output files; return ids."""
-        gone = await self._store.forget(seqs)
-        await asyncio.to_thread(outputs.clear, self._results, gone)
-        return gone
-
     async def record(self, arrived: Sequence[Arrived]) -> None:
         """
         Apply outcomes, or find that they change nothing; in every case it is on disk afterwards.
@@ -252,19 +246,6 @@ class Manager:
                     self._tasks.start(self._insist(job.id, carry_out))
                 finally:
                     self._placing.discard(job.id)
-
-    async def clear_away(self) -> None:
-        """At start, before anything runs: see what folders a crash has left; remove them later."""
-        left = await asyncio.to_thread(outputs.names, self._work)
-        self._tasks.start(self._clear_away(left))
-
-    async def _clear_away(self, left: Sequence[str]) -> None:
-        """Remove private folders, and those of output files whose job is gone."""
-        await asyncio.to_thread(outputs.clear, self._work, left)
-        results = [n for n in await asyncio.to_thread(outputs.names, self._results) if is_id(n)]
-        known = await self._store.known(results)
-        gone = [name for name in results if name not in known]
-        await asyncio.to_thread(outputs.clear, self._results, gone)
 
     async def hand_back(self) -> None:
         """End the own attempts that still run; their jobs wait again, at no cost."""

@@ -1,18 +1,16 @@
 """What a person may do to a job: drop it, delete it, let it run again, change its priority."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
 from offload.clock import Clock
 from offload.errors import JobNotFound, KeyTaken, Refused, UsageError
 from offload.events import Bus
 from offload.work.jobs import FINAL, UNDER_WAY, Event, Job, State, ended, requeued
-from offload.work.manager import outputs
 from offload.work.manager.facts import JobQueued, JobRemoved
 from offload.work.manager.intake import Intake
+from offload.work.manager.leftovers import Leftovers
 from offload.work.store import Rule, Step, Store
 
 REMOVED: Final = "removed by a person"
@@ -27,7 +25,7 @@ class Control:
         bus: Where it is told.
         clock: The time.
         intake: Knows whether the input files of a job are still here.
-        results: Where output files lie for which no other place was named.
+        leftovers: What jobs that are gone leave on the disk.
         change: How rules are put to jobs.
     """
 
@@ -37,14 +35,14 @@ class Control:
         bus: Bus,
         clock: Clock,
         intake: Intake,
-        results: Path,
+        leftovers: Leftovers,
         change: Callable[[Sequence[tuple[str, Rule[Any]]]], Awaitable[list[Any]]],
     ) -> None:
         self._store = store
         self._bus = bus
         self._clock = clock
         self._intake = intake
-        self._results = results
+        self._leftovers = leftovers
         self._change = change
 
     async def drop(self, job_id: str) -> bool:
@@ -130,7 +128,7 @@ class Control:
 
     async def _delete(self, job_id: str, topic: str) -> None:
         await self._store.remove(job_id)
-        await asyncio.to_thread(outputs.clear, self._results, [job_id])
+        await self._leftovers.remove([job_id])
         self._bus.publish(JobRemoved(job_id, topic, self._clock.wall()))
 
 

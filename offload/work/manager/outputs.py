@@ -8,8 +8,7 @@ to its end. All functions block: call them in a thread.
 
 import errno
 import os
-import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,20 +110,6 @@ def discard(plan: Plan) -> None:
         for path in (Path(staged), _former(staged)):
             with suppress(OSError):
                 path.unlink(missing_ok=True)
-
-
-def names(folder: Path) -> list[str]:
-    """Return what lies in ``folder``; nothing if it is not there."""
-    try:
-        return [path.name for path in folder.iterdir()]
-    except OSError:
-        return []
-
-
-def clear(folder: Path, names: Iterable[str]) -> None:
-    """Remove what lies in ``folder`` under these names, as far as that is possible."""
-    for name in names:
-        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def _target(wanted: Path, if_exists: str, taken: set[str]) -> Path:

@@ -182,6 +182,14 @@ def keep_note(ledger: Ledger, name: str, text: str) -> None:
         ledger.cursor.execute("DELETE FROM meta WHERE name = ?", (f"note:{name}",))
 
 
+def keep_starts(
+    ledger: Ledger, starts: Sequence[tuple[str, str, float, float]], now: float
+) -> None:
+    """Keep ``(queue, key, at, until)`` of jobs that are to start; what counts no more goes."""
+    ledger.cursor.execute("DELETE FROM starts WHERE until <= ?", (now,))
+    ledger.cursor.executemany("INSERT INTO starts VALUES (?, ?, ?, ?)", starts)
+
+
 def purge(ledger: Ledger, tomb_older_than: float, limit: int) -> int:
     """Remove TOMBs that are old, ``limit`` at most; return how many went."""
     ledger.flush()

@@ -216,6 +216,12 @@ class Store:
         """Keep a note for the next start, in place of the one of that name; "" removes it."""
         await self._write(changes.keep_note, name, text)
 
+    async def keep_starts(
+        self, starts: Sequence[tuple[str, str, float, float]], now: float
+    ) -> None:
+        """Keep ``(queue, key, at, until)`` of starts that a rate counts; those that are over go."""
+        await self._write(changes.keep_starts, starts, now)
+
     async def keep_mark(self, mark: Mark) -> None:
         """Keep a reading of the clock for the next start."""
         await self._write(changes.keep_mark, mark)
@@ -264,6 +270,10 @@ class Store:
     async def known(self, job_ids: Collection[str]) -> set[str]:
         """Return which of the own jobs are there, readable or not."""
         return await self._ask(Reads.known, job_ids)
+
+    async def starts(self, now: float) -> list[tuple[str, str, float]]:
+        """Return ``(queue, key, at)`` of the starts that still count, the first one first."""
+        return await self._ask(Reads.starts, now)
 
     async def held_spec(self, key: Key) -> Spec | None:
         """Return what another's job is to run."""

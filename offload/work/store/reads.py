@@ -142,6 +142,12 @@ class Reads:
         found = self._known.run(self._connection.cursor(), [(job_id,) for job_id in job_ids])
         return {job_id for (job_id,) in found}
 
+    def starts(self, now: float) -> list[tuple[str, str, float]]:
+        """Return ``(queue, key, at)`` of the starts that still count, the first one first."""
+        return self._connection.execute(
+            'SELECT queue, "key", at FROM starts WHERE until > ? ORDER BY at', (now,)
+        ).fetchall()
+
     def held_spec(self, key: Key) -> Spec | None:
         """Return what a job of another is to run."""
         row = self._connection.execute(

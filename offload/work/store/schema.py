@@ -227,6 +227,17 @@ _HISTORY: Final = (
     WHERE state NOT IN ('queued', 'assigned', 'active')
     """,
 )
+_STARTS: Final = (
+    """
+    CREATE TABLE starts ( -- of jobs of queues with a rate
+        queue TEXT NOT NULL,
+        "key" TEXT NOT NULL,
+        at REAL NOT NULL,
+        until REAL NOT NULL -- then it counts no more
+    ) STRICT
+    """,
+    "CREATE INDEX starts_until ON starts (until)",
+)
 # The n-th entry takes a file from version n to n + 1. Published ones are never edited.
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     _TABLES,
@@ -234,6 +245,7 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     _PROPERTIES,
     _ORDER,
     _HISTORY,
+    _STARTS,
 )
 FILE_NAME: Final = "store.db"
 OLDEST_SQLITE: Final = (3, 37, 0)  # STRICT tables
