@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -109,8 +109,8 @@ class TestAJobThatIsAdded:
             again_of="older",
         )
         plain = Job(id="", topic="", queue="")
-        changed = [f.name for f in fields(Job) if getattr(job, f.name) != getattr(plain, f.name)]
-        assert changed == [f.name for f in fields(Job)], "give the new field a value of its own"
+        changed = [name for name in Job._fields if getattr(job, name) != getattr(plain, name)]
+        assert changed == list(Job._fields), "give the new field a value of its own"
         assert await store.insert(job, a_spec("a/b"), {}) == job
         assert await store.job(job.id) == job
 
