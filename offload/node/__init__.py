@@ -354,6 +354,15 @@ class Node:
         """Return the topology events from now on, INIT first (C050)."""
         return self._house.membership.events()
 
+    def on_topology(self, listener: Callable[[TopologyEvent], None]) -> Callable[[], None]:
+        """
+        Call ``listener`` with each topology event, INIT first (C050); return what ends that.
+
+        It must not block: ``topology_events`` is for those who take their time. What is different
+        between the two views of an event, ``offload.peers.topology.changes`` tells.
+        """
+        return self._house.membership.listen(listener)
+
     def events(self, topic: str = "**") -> AsyncIterator[JobEvent]:
         """Return what happens from now on to jobs that were added here, by topic pattern."""
         return self._house.feed.events(topic)

@@ -532,6 +532,32 @@ class TestAListener:
         assert [e.kind for e in told] == [Kind.INIT, Kind.PROPERTIES_CHANGED]
         assert "a listener of topology events failed" in caplog.text
 
+    def test_that_changes_something_leaves_the_order_to_the_others(self, trio: Lan) -> None:
+        """C050: the same order for all listeners."""
+        membership = trio.instances["ann"].membership
+        told: list[str] = []
+
+        def meddler(event: TopologyEvent) -> None:
+            if event.kind is Kind.CHANGED:
+                membership.announce(draining=True)
+
+        membership.listen(meddler)
+        membership.listen(lambda event: told.append(event.kind))
+        trio.kill("cid")
+        trio.pass_s(2)
+        assert told == ["init", "changing", "changed", "properties_changed"]
+
+    def test_that_comes_while_others_are_told_begins_with_init(self, trio: Lan) -> None:
+        """C050, C051."""
+        membership = trio.instances["ann"].membership
+        told: list[str] = []
+        late = lambda event: told.append(event.kind)  # noqa: E731 - it needs a name to be bound
+        membership.listen(lambda event: event.kind is Kind.CHANGED and membership.listen(late))
+        trio.kill("cid")
+        trio.pass_s(2)
+        membership.announce(draining=True)
+        assert told == ["init", "properties_changed"]
+
     def test_has_no_more_events_when_it_has_ended(self, trio: Lan) -> None:
         told: list[TopologyEvent] = []
         stop = trio.instances["ann"].membership.listen(told.append)

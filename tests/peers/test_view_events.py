@@ -1,6 +1,6 @@
 """What listeners of the topology are told, and in which order (C050-C055)."""
 
-from dataclasses import replace
+from dataclasses import FrozenInstanceError, replace
 
 import pytest
 
@@ -12,6 +12,7 @@ from offload.peers.topology import (
     TopologyEvent,
     TopologyView,
     ViewEvents,
+    changes,
 )
 
 
@@ -177,3 +178,42 @@ class TestAnEventOfAnotherShape:
         """C054."""
         with pytest.raises(ValueError, match=kind):
             TopologyEvent(kind, old, new)
+
+
+class TestTheDifferenceOfTwoViews:
+    def test_names_who_joined_and_who_left(self) -> None:
+        found = changes(TWO, view_of("ada", "cleo"))
+        assert [i.id for i in found.joined] == ["cleo"]
+        assert [i.id for i in found.left] == ["bob"]
+        assert (found.restarted, found.altered, found.leader) == ((), (), None)
+
+    def test_names_who_lives_anew(self) -> None:
+        again = replace(ALONE, instances=(replace(ALONE.own, boot=2),))
+        assert changes(ALONE, again).restarted == again.instances
+
+    def test_names_who_says_something_else(self) -> None:
+        assert [i.id for i in changes(ALONE, view_of("ada", draining=True)).altered] == ["ada"]
+
+    def test_names_another_leader(self) -> None:
+        ada, bob = TWO.instances
+        turned = replace(TWO, instances=(replace(bob, leader=True), replace(ada, leader=False)))
+        assert changes(TWO, turned).leader == turned.leader
+
+    def test_is_nothing_between_equal_views(self) -> None:
+        assert not changes(TWO, view_of("ada", "bob"))
+
+    def test_is_everybody_where_there_was_no_view(self) -> None:
+        found = changes(None, TWO)
+        assert (found.joined, found.leader) == (TWO.instances, TWO.leader)
+
+
+class TestAView:
+    def test_cannot_be_changed(self) -> None:
+        for change in (
+            lambda: setattr(ALONE, "instances", ()),
+            lambda: setattr(ALONE.own, "name", "eve"),
+            lambda: ALONE.own.properties.update(gpu=True),  # type: ignore[attr-defined]
+            lambda: ALONE.own.load.update(free=1),  # type: ignore[attr-defined]
+        ):
+            with pytest.raises((FrozenInstanceError, AttributeError)):
+                change()

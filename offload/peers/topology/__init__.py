@@ -5,6 +5,7 @@ Pure: no I/O, no clock, no logging. ``members`` finds out who is there, ``instan
 instance and a view are, ``events`` makes of views what listeners are told.
 """
 
+from offload.peers.topology.changes import ViewChanges, changes
 from offload.peers.topology.events import Kind, TopologyEvent, ViewEvents
 from offload.peers.topology.facts import (
     Appeared,
@@ -52,7 +53,9 @@ __all__ = [
     "TopologyView",
     "Updated",
     "Version",
+    "ViewChanges",
     "ViewEvents",
+    "changes",
     "check_capabilities",
     "check_id",
     "check_instance_name",

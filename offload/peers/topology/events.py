@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from offload.peers.topology.instances import Instance, TopologyView
+from offload.peers.topology.instances import TopologyView
 
 
 class Kind(StrEnum):
@@ -111,15 +111,4 @@ def _members(view: TopologyView) -> tuple[tuple[str, int], ...]:
 
 def _words(view: TopologyView) -> tuple[object, ...]:
     """Return what the members say of themselves; load and silence are no topology change."""
-    return tuple(_said(i) for i in view.instances)
-
-
-def _said(instance: Instance) -> tuple[object, ...]:
-    return (
-        instance.name,
-        instance.addresses,
-        instance.capabilities,
-        instance.properties,
-        instance.version,
-        instance.draining,
-    )
+    return tuple(i.said for i in view.instances)

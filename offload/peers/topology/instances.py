@@ -134,6 +134,18 @@ class Instance:
         """Say whether it has announced a capability for ``topic``."""
         return any(matches(pattern, topic) for pattern, _ in self.capabilities)
 
+    @property
+    def said(self) -> tuple[object, ...]:
+        """Return what it says of itself, and what, if it changes, is a change of properties."""
+        return (
+            self.name,
+            self.addresses,
+            self.capabilities,
+            self.properties,
+            self.version,
+            self.draining,
+        )
+
     def queue_of(self, topic: str) -> str | None:
         """Return the name of its queue for ``topic``: that of its most specific capability."""
         pattern = best((pattern for pattern, _ in self.capabilities), topic)

@@ -64,7 +64,7 @@ class Topology:
         self._heartbeat_s = heartbeat_s
         self._silent_after_s = SILENT_AFTER_BEATS * heartbeat_s
         self._lease_s = lease_s
-        self._load: Mapping[str, Any] = {}
+        self._load: dict[str, Any] = {}
         self._members: dict[str, Member] = {}
         self._past: dict[str, Past] = {}
         self._links: dict[str, frozenset[str]] = {}  # linked peer -> to whom it says it is linked

@@ -1,7 +1,7 @@
 """What a topology keeps of each other instance, alive or not."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from offload.peers.topology.instances import Announcement, Instance
@@ -27,7 +27,7 @@ class Member:
     number: int = 0
     source: str = ""
     silent: bool = False
-    load: Mapping[str, Any] = field(default_factory=dict)
+    load: dict[str, Any] = field(default_factory=dict)
     guess: tuple[int, float] | None = None
     seen: Instance | None = None
 
@@ -61,7 +61,7 @@ class Past:
 def instance(
     said: Announcement,
     rank: int,
-    load: Mapping[str, Any],
+    load: dict[str, Any],
     since: float,
     *,
     leader: bool,
@@ -76,10 +76,10 @@ def instance(
         rank=rank,
         addresses=said.addresses,
         capabilities=said.capabilities,
-        properties=said.properties,
+        properties=MappingProxyType(said.properties),
         version=said.version,
         draining=said.draining,
-        load=load,
+        load=MappingProxyType(load),
         silent=silent,
         leader=leader,
         own=own,

@@ -16,13 +16,13 @@ from typing import Any, Final, NoReturn, Protocol
 from offload.clock import Clock
 from offload.errors import Malformed
 from offload.events import Bus
+from offload.peers.membership.listeners import Listener, Listeners
 from offload.peers.topology import (
     Address,
     Announcement,
     Fact,
     Gone,
     Heard,
-    Kind,
     LoadChanged,
     Property,
     Silent,
@@ -30,7 +30,6 @@ from offload.peers.topology import (
     TopologyEvent,
     TopologyView,
     Version,
-    ViewEvents,
     check_capabilities,
     check_id,
     check_properties,
@@ -40,7 +39,6 @@ from offload.peers.transport import LinkDown, LinkUp
 
 log = logging.getLogger(__name__)
 Handler = Callable[[str, list[dict[str, Any]]], Awaitable[None] | None]
-Listener = Callable[[TopologyEvent], None]
 
 TICKS_PER_BEAT: Final = 4
 REASON_LIMIT: Final = 200
@@ -76,9 +74,8 @@ class Membership:
         self._bus = bus
         self._clock = clock
         self._heartbeat_s = heartbeat_s
-        self._events = ViewEvents(delay_s=event_delay_s)
-        self._events.feed(topology.view, clock.now())
-        self._listeners: dict[Listener, bool] = {}  # -> whether it has had its INIT
+        self._listeners = Listeners(topology.view, clock.now(), delay_s=event_delay_s)
+        self._listeners.add(self._publish)
         self._told: dict[str, dict[str, Version]] = {}  # linked peer -> what it knows of whom
         self._told_links: dict[str, frozenset[str]] = {}
         self._load_for: Callable[[str], dict[str, Any]] | None = None
@@ -94,7 +91,7 @@ class Membership:
     def view(self) -> TopologyView:
         """Return the members as they are seen now; not current while a change is under way."""
         view = self._topology.view
-        return view.outdated() if self._events.changing else view
+        return view.outdated() if self._listeners.changing else view
 
     def knows(self, instance_id: str) -> bool:
         """Say whether it is a member other than us."""
@@ -152,26 +149,11 @@ class Membership:
         INIT comes at once, or, while a change is under way, at its end. Listening twice changes
         nothing. A listener must not block; ``events`` is for those who take their time.
         """
-        if listener not in self._listeners:
-            first = self._events.first()
-            self._listeners[listener] = first is not None
-            if first is not None:
-                _call(listener, first)
+        return self._listeners.add(listener)
 
-        def stop() -> None:
-            self._listeners.pop(listener, None)
-
-        return stop
-
-    async def events(self) -> AsyncIterator[TopologyEvent]:
+    def events(self) -> AsyncIterator[TopologyEvent]:
         """Yield the topology events from the first ``anext`` on, INIT first."""
-        waiting: asyncio.Queue[TopologyEvent] = asyncio.Queue()
-        stop = self.listen(waiting.put_nowait)
-        try:
-            while True:
-                yield await waiting.get()
-        finally:
-            stop()
+        return self._listeners.stream()
 
     # --- for the node --------------------------------------------------------------------------
 
@@ -189,7 +171,7 @@ class Membership:
         """Do what it is time for."""
         now = self._clock.now()
         self._tell(self._topology.tick(now))
-        self._report(self._events.tick(now))
+        self._listeners.tick(self._look, now)
         if now >= self._beat_at:
             # from now, not from when it was due: after a sleep one beat is enough
             self._beat_at = now + self._heartbeat_s
@@ -329,7 +311,7 @@ class Membership:
                     # link made anew is faster than one that was cut.
                     self._links.drop(fact.id, "silent")
         if any(not isinstance(fact, LoadChanged | Silent | Heard) for fact in facts):
-            self._report(self._events.feed(self._topology.view, self._clock.now()))
+            self._listeners.feed(self._look, self._clock.now())
             for peer in list(self._told):
                 self._spread(peer)
 
@@ -346,26 +328,14 @@ class Membership:
                 }
                 self._links.send(peer, "forget", fields)
 
-    def _report(self, events: list[TopologyEvent]) -> None:
-        for event in events:
-            if event.new is not None:
-                log.info(
-                    "topology %s: %s", event.kind, ", ".join(i.name for i in event.new.instances)
-                )
-            self._bus.publish(event)
-            for listener, initiated in list(self._listeners.items()):
-                if initiated:
-                    _call(listener, event)
-                elif event.new is not None:
-                    self._listeners[listener] = True
-                    _call(listener, TopologyEvent(Kind.INIT, None, event.new))
+    def _look(self) -> TopologyView:
+        return self._topology.view
 
-
-def _call(listener: Listener, event: TopologyEvent) -> None:
-    try:
-        listener(event)
-    except Exception:
-        log.exception("a listener of topology events failed")
+    def _publish(self, event: TopologyEvent) -> None:
+        if event.new is not None:
+            names = ", ".join(i.name for i in event.new.instances)
+            log.info("topology %s: %s", event.kind, names)
+        self._bus.publish(event)
 
 
 def _numbers(value: object) -> dict[str, tuple[int, int]]:
