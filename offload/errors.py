@@ -324,6 +324,29 @@ class PeerRefused(PeerUnreachable):
     """Its host is there and says that nothing listens: the instance does not run."""
 
 
+class PeerClosed(PeerUnreachable):
+    """The peer ended the link before it was up, with a close code of the protocol, or 0."""
+
+    def __init__(self, peer: str, reason: str, code: int) -> None:
+        OffloadError.__init__(self, peer, reason, code)
+        self.peer, self.reason, self.code = peer, reason, code
+
+
+class TwinRuns(OffloadError):
+    """Another process has the id of this instance and has been up for longer (C057)."""
+
+    def __init__(self, data_dir: str, reason: str) -> None:
+        super().__init__(data_dir, reason)
+        self.data_dir, self.reason = data_dir, reason
+
+    def __str__(self) -> str:
+        return (
+            f"{self.data_dir} is a copy of the data directory of an instance that runs elsewhere:"
+            f" {self.reason}. This one ends; nothing in it is lost. For another instance take an"
+            " empty directory (--data-dir); to move it here, end the other one first"
+        )
+
+
 class Malformed(OffloadError):
     """Bytes from outside that do not have the form they must have."""
 

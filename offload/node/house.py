@@ -8,6 +8,7 @@ those answer for all. No rule lives here.
 import asyncio
 import logging
 import os
+import secrets
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
@@ -16,7 +17,7 @@ from offload.blobs import Blobs
 from offload.config import DEFAULT_PORT, Config
 from offload.datadir import DataDir
 from offload.distributor import Distributor
-from offload.errors import StoreFault
+from offload.errors import OffloadError, StoreFault, TwinRuns
 from offload.events import Bus
 from offload.feed import Feed
 from offload.finder import Finder
@@ -29,7 +30,7 @@ from offload.payload import Encoded
 from offload.peers.identity import Identity
 from offload.peers.membership import Membership
 from offload.peers.topology import Announcement, Topology
-from offload.peers.transport import VERSIONS, Hello
+from offload.peers.transport import VERSIONS, Hello, TwinFound
 from offload.queueing import Queueing
 from offload.report import Report
 from offload.scheduler import Book, Scheduler, declared, local_zone
@@ -48,7 +49,7 @@ class House:
 
     Attributes:
         id: The instance id.
-        fault: Fails when the store can no longer be trusted.
+        fault: Fails when the store can no longer be trusted, or a twin of this instance runs.
         running: The rooms' background work.
     """
 
@@ -63,6 +64,7 @@ class House:
         self._exit = AsyncExitStack()
         self.name = rules.config.node.name
         self.id = ""
+        self._life = secrets.token_hex(8)
         self.running: list[asyncio.Task[Any]] = []
 
     async def open(self) -> None:
@@ -151,6 +153,7 @@ class House:
         """The peers wing: links, who is there, who else may be."""
         node, timing = self._rules.config.node, self._rules.config.timing
         self._handlers: dict[str, Any] = {}
+        self._bus.listen(TwinFound, self._twin_found)
         self.transport = self._parts.network(
             hello=self._hello,
             handlers=self._handlers,
@@ -285,10 +288,11 @@ class House:
             id=self.id,
             name=self.name,
             store_id=self.store.store_id,
-            boot=self.store.boot,
+            boot=self.membership.own.boot,  # may be raised, see ``Topology.outdo``
             realm=self._rules.config.node.realm,
             port=self.transport.port,
             uptime_s=self.clock.now() - self._opened_at,
+            life=self._life,
         )
 
     def _facts(self) -> dict[str, Any]:
@@ -316,8 +320,22 @@ class House:
         self.membership.announce(capabilities=self._rules.capabilities(patterns))
 
     def _store_failed(self, fault: StoreFault) -> None:
+        self._fail(fault)
+
+    def _twin_found(self, twin: TwinFound) -> None:
+        """Take no part any more if we are the copy: the other one goes on under our id (C057)."""
+        if not twin.younger or self.fault.done():
+            return
+        fault = TwinRuns(str(self._data_dir.path), twin.reason)
+        log.critical("this instance takes no part any more: its id is in use elsewhere")
+        self._fail(fault)
+        for task in self.running:
+            task.cancel()
+
+    def _fail(self, fault: OffloadError) -> None:
         if not self.fault.done():
             self.fault.set_exception(fault)
+            self.fault.exception()  # it is in the log, for programs that do not wait for it
 
 
 async def _end(task: asyncio.Task[Any]) -> None:

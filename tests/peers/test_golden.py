@@ -6,6 +6,7 @@ another version would no longer understand this one.
 """
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ STORE = "0123456789abcdef" * 2
 JOB = "01k0000000000000000000000j"
 SHA256 = "ab" * 32
 HELLO = Hello((1, 1), ADA, "ada", STORE, 7, "default", 4711, 12.5)
+LIVING = replace(HELLO, life="0123456789abcdef")
 ANNOUNCEMENT = Announcement(
     id=ADA,
     name="ada",
@@ -67,6 +69,7 @@ SENT: dict[str, dict[str, Any]] = {
     "hello": HELLO.to_wire(),
     "error": {"reason": "frame 0 is not [kind, {fields}]", "count": 1},
     "bye": {},
+    "twin": {"where": "'ada' at 192.0.2.9:4711"},
     "announce": {"announcement": ANNOUNCEMENT.to_wire(), "number": 42},
     "beat": {
         "number": 42,
@@ -200,6 +203,15 @@ class TestAHello:
         del wire[name]
         with pytest.raises(Malformed):
             Hello.from_wire(wire)
+
+    def test_may_name_a_life(self) -> None:
+        assert frames.frame("hello", LIVING.to_wire()) == golden("hello-life")
+        assert Hello.from_wire(codec.unpack(golden("hello-life"))[1]) == LIVING
+
+    @pytest.mark.parametrize("life", [7, None, "x" * 65])
+    def test_of_a_strange_life_is_malformed(self, life: Any) -> None:
+        with pytest.raises(Malformed):
+            Hello.from_wire(HELLO.to_wire() | {"life": life})
 
     def test_may_have_fields_of_later_versions(self) -> None:
         assert Hello.from_wire(HELLO.to_wire() | {"shoe_size": 43}) == HELLO

@@ -253,6 +253,42 @@ class TestAMemberThatDies:
         assert [i.members for i in trio.instances.values()] == [["bob", "cid", "ann"]] * 3
 
 
+class TestARestoredDataDirectory:
+    """It counts boots that have been, and its peers would listen to the former life for ever."""
+
+    @pytest.fixture
+    def known(self, lan: Lan) -> Lan:
+        """Ann and bob know cid in his fifth boot, in which he has beaten thirty times."""
+        for name, boot in (("ann", 1), ("bob", 1), ("cid", 5)):
+            lan.start(name, boot)
+        lan.link("ann", "bob")
+        lan.link("bob", "cid")
+        lan.pass_s(30)
+        lan.cut("bob", "cid")
+        return lan
+
+    @pytest.mark.parametrize("boot", [2, 5])
+    @pytest.mark.parametrize("gone", [True, False])
+    def test_takes_a_boot_that_nobody_knows(self, known: Lan, boot: int, gone: bool) -> None:
+        if gone:
+            known.kill("cid")
+        known.start("cid", boot)
+        known.instances["cid"].membership.announce(properties={"restored": True})
+        known.link("bob", "cid")
+        known.pass_s(3)
+        for name in ("ann", "bob"):
+            cid = known.instances[name].membership.view.get("cid")
+            assert (cid.boot, cid.properties) == (6, {"restored": True})
+            assert known.instances[name].told(Restarted) == [Restarted("cid", 6)]
+        known.pass_s(20)
+        assert known.instances["ann"].members[-1] == "cid"
+
+    def test_raises_nothing_when_it_only_lost_a_link(self, known: Lan) -> None:
+        known.link("bob", "cid")
+        known.pass_s(3)
+        assert known.instances["cid"].membership.own.boot == 5
+
+
 def test_a_member_that_leaves_is_gone_at_once(trio: Lan) -> None:
     trio.leave("bob")
     assert trio.instances["ann"].told(Gone) == [Gone("bob", "left", confirmed=True)]
@@ -457,6 +493,7 @@ class TestFramesThatAreMalformed:
         [
             ("announce", {}),
             ("announce", {"announcement": {"id": "x y"}}),
+            ("announce", {"announcement": {"id": "dan", "name": "Dan"}, "knew": [1, 2]}),
             ("beat", {"number": -1}),
             ("beat", {"number": 1, "load": 7}),
             ("beat", {"number": 1, "others": {"cid": [1]}}),

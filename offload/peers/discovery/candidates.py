@@ -90,6 +90,11 @@ class Candidates:
             candidate.failures, candidate.due_at = 0, now
         candidate.addresses = [*fresh, *candidate.addresses][:ADDRESS_LIMIT]
 
+    def suspect(self, addresses: Iterable[Address], now: float) -> None:
+        """Note where a copy of ourselves may be; it is tried once."""
+        found = list(addresses)[:ADDRESS_LIMIT]
+        self._found.setdefault(self._own_id, Candidate(self._own_id, found, now, stranger=True))
+
     def lost(self, instance_id: str) -> None:
         """Forget an instance that nothing but mDNS ever told of."""
         candidate = self._found.get(instance_id)
@@ -133,6 +138,8 @@ class Candidates:
     def tried(self, candidate: Candidate, now: float, *, reached: bool, urgent: bool) -> None:
         """Note how dialling went; ``urgent``: a member that must be found again soon."""
         candidate.dialling = False
+        if candidate.id == self._own_id:
+            self._found.pop(self._own_id, None)
         candidate.failures = 0 if reached else candidate.failures + 1
         back_off_s = RETRY_S * 2 ** min(max(candidate.failures - 1, 0), 5)
         candidate.due_at = now + (RETRY_S if urgent else min(back_off_s, RETRY_LIMIT_S))

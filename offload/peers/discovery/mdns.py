@@ -148,7 +148,10 @@ class Mdns:
         state_change: ServiceStateChange,
     ) -> None:
         instance_id = _id_of(name)
-        if instance_id is None or instance_id == self._own().id:
+        if instance_id is None:
+            return
+        own = instance_id == self._own().id
+        if own and state_change is ServiceStateChange.Removed:
             return
         if state_change is ServiceStateChange.Removed:
             self._waiting.pop(name, None)
@@ -178,7 +181,15 @@ class Mdns:
             return  # which versions we share is found out over the link
         # scoped: a link-local IPv6 address is of use only with the interface that leads there
         addresses = [(host, info.port) for host in info.parsed_scoped_addresses()]
-        self._callbacks.found(instance_id, addresses)
+        if instance_id == self._own().id:
+            addresses = self._strange(addresses)
+        if addresses:
+            self._callbacks.found(instance_id, addresses)
+
+    def _strange(self, addresses: list[Address]) -> list[Address]:
+        """Return those of our name that are not ours: a copy of us may show itself there."""
+        ours = set() if self._plan is None else {(host, self._port) for host in self._plan.hosts}
+        return [address for address in addresses if address not in ours]
 
 
 async def _close(zeroconf: AsyncZeroconf, info: AsyncServiceInfo) -> None:

@@ -143,7 +143,11 @@ class Discovery:
     # --- what it is told -----------------------------------------------------------------------
 
     def _found(self, instance_id: str, addresses: list[Address]) -> None:
-        self._candidates.find(instance_id, addresses, self._clock.now(), stranger=True)
+        now = self._clock.now()
+        if instance_id == self._membership.own.id:
+            self._candidates.suspect(addresses, now)
+        else:
+            self._candidates.find(instance_id, addresses, now, stranger=True)
         self._wake.set()
 
     def _alone(self) -> bool:

@@ -206,10 +206,13 @@ class Membership:
         heard: list[Announcement] = []
         numbers: dict[str, int] = {}
         wrong: Malformed | None = None
+        facts: list[Fact] = []
         for fields in frames:
             try:
                 announcement = Announcement.from_wire(fields.get("announcement"))
                 number = count(fields, "number")
+                if "knew" in fields:
+                    facts += self._topology.outdo(*_version(fields["knew"]), self._number)
             except Malformed as error:
                 wrong = error
                 continue
@@ -219,7 +222,8 @@ class Membership:
             if known is None or known < announcement.state:
                 told[announcement.id] = announcement.state
         now = self._clock.now()
-        self._tell(self._topology.hear(heard, peer, now, numbers=numbers, parted=parted))
+        facts += self._topology.hear(heard, peer, now, numbers=numbers, parted=parted)
+        self._tell(facts)
         if wrong is not None:
             raise wrong
 
@@ -268,6 +272,9 @@ class Membership:
             }
             if own:
                 fields["knows"] = self._topology.knows(peer)
+                former = self._topology.known_of(peer)
+                if former is not None:
+                    fields["knew"] = [*former[0], former[1]]
             if not self._links.send(peer, "announce", fields):
                 return  # the next heartbeat tries again
             told[announcement.id] = announcement.state
@@ -332,7 +339,7 @@ class Membership:
         return self._topology.view
 
     def _publish(self, event: TopologyEvent) -> None:
-        if event.new is not None:
+        if event.old is not None and event.new is not None:
             names = ", ".join(i.name for i in event.new.instances)
             log.info("topology %s: %s", event.kind, names)
         self._bus.publish(event)
@@ -349,6 +356,13 @@ def _numbers(value: object) -> dict[str, tuple[int, int]]:
             case _:
                 raise Malformed("beat: others holds what is not [boot, number]")
     return numbers
+
+
+def _version(value: object) -> tuple[Version, int]:
+    match value:
+        case [int(boot), int(incarnation), int(generation), int(number)]:
+            return Version(boot, incarnation, generation), number
+    raise Malformed("announce: knew is not [boot, incarnation, generation, number]")
 
 
 def _ids(value: object) -> frozenset[str]:

@@ -33,6 +33,7 @@ from offload.peers.topology.instances import (
     Instance,
     Property,
     TopologyView,
+    Version,
 )
 from offload.peers.topology.ranks import Standing, settle
 from offload.peers.topology.records import Member, Past, instance
@@ -110,6 +111,11 @@ class Topology:
         """Return the life of a former member that ended last, while it is remembered."""
         return self._past.get(instance_id)
 
+    def known_of(self, peer: str) -> tuple[Version, int] | None:
+        """Return the latest version of ``peer`` that is known, dead or alive, and its number."""
+        found = self._members.get(peer) or self._past.get(peer)
+        return None if found is None else (found.announcement.state, found.number)
+
     def live_links(self) -> frozenset[str]:
         """Return the members that we hold a live link to: what our neighbours want to know."""
         return frozenset(
@@ -151,6 +157,17 @@ class Topology:
         if changed == own:
             return []
         return self._say(changed)
+
+    def outdo(self, version: Version, number: int, own_number: int) -> list[Fact]:
+        """
+        Take in what a peer knows of us; ``own_number`` is that of our latest beat.
+
+        If it is more than we have said, our data directory was restored from a copy and counts
+        boots that have been: nobody would listen to us, so we take a boot that is higher.
+        """
+        if version <= self._own.state and (version.boot < self._own.boot or number <= own_number):
+            return []
+        return self._say(replace(self._own, boot=version.boot + 1))
 
     def carry(self, load: Mapping[str, Any]) -> list[Fact]:
         """Note our own load, which is shown in our own view."""

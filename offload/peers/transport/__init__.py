@@ -1,7 +1,17 @@
 """One link per pair of instances, frames both ways, and blobs beside it: the face of this room."""
 
 from offload.peers.transport.frames import VERSIONS, Hello
-from offload.peers.transport.link import LinkDown, LinkInfo, LinkUp
+from offload.peers.transport.link import LinkDown, LinkInfo, LinkUp, TwinFound
 from offload.peers.transport.switchboard import Handler, Timing, Transport
 
-__all__ = ["VERSIONS", "Handler", "Hello", "LinkDown", "LinkInfo", "LinkUp", "Timing", "Transport"]
+__all__ = [
+    "VERSIONS",
+    "Handler",
+    "Hello",
+    "LinkDown",
+    "LinkInfo",
+    "LinkUp",
+    "Timing",
+    "Transport",
+    "TwinFound",
+]

@@ -5,7 +5,7 @@ A message is a MessagePack array of frames, a frame is ``[kind, {field: value}]`
 of a kind mean is the business of the room that handles it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, Final
@@ -13,12 +13,14 @@ from typing import Any, Final
 from offload import codec
 from offload.errors import Malformed
 from offload.peers.topology import check_instance_name
+from offload.peers.transport import twins
 
 VERSIONS: Final = (1, 1)
 SUBPROTOCOL: Final = "offload.1"
 MAX_MESSAGE_BYTES: Final = 1024 * 1024
 MAX_ITEMS: Final = 10_000  # entries of one array or map of a message
 MAX_KIND: Final = 32
+MAX_LIFE: Final = 64
 _HEADER_BYTES: Final = 5  # the longest header of an array
 
 
@@ -34,6 +36,8 @@ class Close(IntEnum):
     VERSION = 4003  # no version that both speak
     OTHER = 4004  # not the instance that was wanted
     REPLACED = 4005  # a newer link takes its place
+    TWIN = 4006  # another instance has its id and has been up for longer: it must not run
+    ELDER = 4007  # another instance has its id, and ends because it is the younger one
 
 
 # Every kind of version 1. Kinds that are not known are ignored, so that later versions may add.
@@ -44,6 +48,7 @@ KINDS: Final = (
     "announce",
     "beat",
     "forget",
+    "twin",
     "offer",
     "taken",
     "refused",
@@ -77,6 +82,7 @@ class Hello:
         realm: Instances of different realms do not link.
         port: The port that it listens on.
         uptime_s: Seconds since its start.
+        life: Random, made at its start: another one under the same id is another process.
     """
 
     versions: tuple[int, int]
@@ -87,10 +93,11 @@ class Hello:
     realm: str
     port: int
     uptime_s: float
+    life: str = ""
 
     def to_wire(self) -> dict[str, Any]:
         """Return the fields of a ``hello`` frame."""
-        return {
+        wire: dict[str, Any] = {
             "versions": list(self.versions),
             "id": self.id,
             "name": self.name,
@@ -100,6 +107,7 @@ class Hello:
             "port": self.port,
             "uptime_s": self.uptime_s,
         }
+        return wire | {"life": self.life} if self.life else wire
 
     @classmethod
     def from_wire(cls, wire: Any) -> "Hello":
@@ -116,8 +124,18 @@ class Hello:
                 "uptime_s": int() | float() as uptime_s,
             } if 0 < len(peer) <= 64 and lowest <= highest and 0 <= port < 65536:
                 versions, name = (lowest, highest), check_instance_name(name)
-                return cls(versions, peer, name, store_id, boot, realm, port, float(uptime_s))
+                return cls(
+                    versions, peer, name, store_id, boot, realm, port, float(uptime_s), _life(wire)
+                )
         raise Malformed("hello: a field is missing or of the wrong type")
+
+
+def _life(wire: Mapping[str, Any]) -> str:
+    """Return which life it is; "" from those that do not say."""
+    life = wire.get("life", "")
+    if not isinstance(life, str) or len(life) > MAX_LIFE:
+        raise Malformed("hello: life is not a short text")
+    return life
 
 
 @dataclass(slots=True)
@@ -138,13 +156,22 @@ class Message:
 
 def refusal(own: Hello, other: Hello) -> tuple[Close, str] | None:
     """Say why ``own`` does not link with ``other``, or None if it does."""
-    if other.id == own.id:
+    if other.id == own.id and other.life in ("", own.life):
         return Close.ITSELF, "it is this instance itself"
+    if other.id == own.id:
+        return refuse_twin(own, other)
     if other.realm != own.realm:
         return Close.REALM, f"its realm is {other.realm[:40]!r}, not {own.realm[:40]!r}"
     if max(own.versions[0], other.versions[0]) > min(own.versions[1], other.versions[1]):
         return Close.VERSION, f"it speaks versions {other.versions}, not {own.versions}"
     return None
+
+
+def refuse_twin(own: Hello, other: Hello) -> tuple[Close, str]:
+    """Say who of two lives of one id goes on: ``own``, which has been up for longer, or not."""
+    if twins.is_younger(own.uptime_s, own.life, other.uptime_s, other.life):
+        return Close.ELDER, f"{own.name!r} has the same id, is younger, and ends"
+    return Close.TWIN, f"{own.name!r} has the same id and has been up for longer"
 
 
 def frame(kind: str, fields: dict[str, Any]) -> bytes:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from aiohttp import ClientWebSocketResponse, WSMessage, WSMsgType, web
 from yarl import URL
 
-from offload.errors import Malformed, PeerUnreachable
+from offload.errors import Malformed, PeerClosed
 from offload.peers.transport import frames
 from offload.peers.transport.frames import Close, Hello, Message
 
@@ -45,6 +45,18 @@ class LinkDown:
     peer: str
     reason: str
     goodbye: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TwinFound:
+    """
+    Another process has our instance id (C057).
+
+    ``younger``: it has been up for longer than we, so this instance must not go on.
+    """
+
+    younger: bool
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,11 +210,28 @@ def takes_over(own_id: str, old: Link, new: Link) -> bool:
     Nobody dials whom it is linked to: so its dialler has lost the old one, unless both dialled
     at the same time. Then both keep the one that the lower id dialled.
     """
-    if new.hello.boot != old.hello.boot:
-        return new.hello.boot > old.hello.boot
+    if not same_life(old.hello, new.hello):
+        return is_later(old.hello, new.hello)
     if old.dialled == new.dialled or new.since_s - old.since_s > SIMULTANEOUS_S:
         return True
     return new.dialled == (own_id < new.peer)
+
+
+def same_life(one: Hello, other: Hello) -> bool:
+    """Say whether both are of one start of an instance."""
+    return (one.boot, one.life) == (other.boot, other.life)
+
+
+def is_later(old: Hello, new: Hello) -> bool:
+    """
+    Say whether ``new`` is of a later start than ``old``, which came before it.
+
+    A life that has a name and is another one has begun since, whatever boot it counts: its store
+    may be a restored one.
+    """
+    if old.life and new.life and old.life != new.life:
+        return True
+    return new.boot > old.boot
 
 
 async def hear_hello(channel: Channel, where: str) -> tuple[Hello, Message]:
@@ -211,12 +240,14 @@ async def hear_hello(channel: Channel, where: str) -> tuple[Hello, Message]:
 
     Raises:
         Malformed: If something else came first.
-        PeerUnreachable: If the peer closed the connection instead, with its reason.
+        PeerClosed: If the peer closed the connection instead, with its code and reason.
     """
     received = await channel.receive()
     if received.type is not WSMsgType.BINARY:
         said = received.extra or received.data
-        raise PeerUnreachable(where, f"refused the link: {said}" if said else "ended the link")
+        reason = f"refused the link: {said}" if said else "ended the link"
+        code = received.data if received.type is WSMsgType.CLOSE else 0
+        raise PeerClosed(where, reason, code)
     message = frames.split(received.data)
     hellos = message.frames.pop("hello", [])
     if message.first != "hello" or len(hellos) != 1:

@@ -11,7 +11,7 @@ from typing import Any, Final, NoReturn
 
 import aiohttp
 
-from offload.errors import Malformed, PeerRefused, PeerUnreachable
+from offload.errors import Malformed, PeerClosed, PeerRefused, PeerUnreachable
 from offload.events import Bus
 from offload.peers.transport import frames
 from offload.peers.transport.bulk import Bulk
@@ -27,12 +27,15 @@ from offload.peers.transport.link import (
     address_of,
     close,
     hear_hello,
+    is_later,
+    same_life,
     set_patience,
     takes_over,
     url_of,
 )
 from offload.peers.transport.server import LINK_PATH, Server
 from offload.peers.transport.store import BlobStore
+from offload.peers.transport.watch import TwinWatch
 from offload.tasks import Tasks
 
 log = logging.getLogger(__name__)
@@ -118,10 +121,12 @@ class Transport:
             put=self._bulk.serve_put,
             stall_s=timing.stall_s,
         )
+        self._watch = TwinWatch(bus, self._links.get)
         self._own: Mapping[str, Callable[[Link, list[dict[str, Any]]], None]] = {
             "hello": _refuse_hello,
             "error": _note_error,
             "bye": _note_goodbye,
+            "twin": self._watch.hear,
             "want": self._bulk.on_want,
             "missing": self._bulk.on_missing,
         }
@@ -161,7 +166,8 @@ class Transport:
         self._closing = True
         await self._server.stop_listening()
         for link in tuple(self._living):
-            link.send(frames.frame("bye", {}))
+            if not self._watch.doomed:  # another goes on under our id
+                link.send(frames.frame("bye", {}))
             link.retire(Close.AWAY, "it leaves")
         with suppress(TimeoutError):
             async with asyncio.timeout(2 * CLOSE_S):
@@ -276,7 +282,7 @@ class Transport:
         where = address_of(host, port)
         hello, rest = await hear_hello(channel, where)
         own = self._hello()
-        refusal = frames.refusal(own, hello)
+        refusal = self._watch.refusal(own, hello, where)
         if refusal is None and want not in (None, hello.id):
             refusal = Close.OTHER, f"it is {hello.id}, not {want}"
         if refusal is not None:
@@ -286,7 +292,7 @@ class Transport:
             channel, hello, host=host, port=port, dialled=True, write_s=self._timing.write_s
         )
         former = self._links.get(hello.id)
-        if former is not None and former.hello.boot >= hello.boot:
+        if former is not None and not is_later(former.hello, hello):
             await close(channel, Close.DUPLICATE, "linked already")
             return hello.id
         link.send(frames.frame("hello", own.to_wire()))  # from here on both hold the link for up
@@ -314,10 +320,14 @@ class Transport:
             self.malformed += 1
             await close(channel, Close.PROTOCOL, str(error) or "no hello")
             return
-        except (PeerUnreachable, ConnectionError) as error:
+        except PeerClosed as error:
+            self._watch.closed(error.code, error.reason)
             log.debug("no link: %s", error)
             return
-        refusal = frames.refusal(own, hello)
+        except ConnectionError as error:
+            log.debug("no link: %s", error)
+            return
+        refusal = self._watch.refusal(own, hello, address_of(host, port))
         if self._closing:
             refusal = Close.AWAY, "it leaves"
         if refusal is not None:
@@ -340,7 +350,7 @@ class Transport:
         self._links[link.peer] = link
         self._living.add(link)
         if former is not None:
-            if former.hello.boot == link.hello.boot:
+            if same_life(former.hello, link.hello):
                 link.inherit(former)
             former.retire(Close.REPLACED, "a newer link takes its place")
         info = link.info
@@ -354,6 +364,7 @@ class Transport:
         finally:
             link.ended.set()
             self._living.discard(link)
+            self._watch.closed(link.code, link.reason)
             if self._links.get(link.peer) is link:
                 del self._links[link.peer]
                 await self._down(link)
