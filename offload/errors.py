@@ -320,6 +320,45 @@ class IdentityFault(OffloadError):
         return f"{self.path}: {self.reason}"
 
 
+class Distrusted(OffloadError):
+    """A certificate, a roster or a connection that does not prove what it should."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+class NotAMember(OffloadError):
+    """This instance does not belong to the group of its user on this machine."""
+
+    exit_code = 2
+
+    def __init__(self, group: str, removed: bool) -> None:
+        super().__init__(group, removed)
+        self.group, self.removed = group, removed
+
+    def __str__(self) -> str:
+        was = "was removed from" if self.removed else "is not yet a member of"
+        return (
+            f"this instance {was} the group {self.group!r}; have one of its keepers run: offload"
+            " invite, and here: offload join CODE (or go on alone: offload group leave)"
+        )
+
+
+class NotAKeeper(OffloadError):
+    """What was asked needs the CA's key, which is not on this machine; ``keepers`` have it."""
+
+    def __init__(self, keepers: str) -> None:
+        super().__init__(keepers)
+        self.keepers = keepers
+
+    def __str__(self) -> str:
+        return f"only a keeper of the group can do that: {self.keepers or 'and none is left'}"
+
+
 class PeerRefused(PeerUnreachable):
     """Its host is there and says that nothing listens: the instance does not run."""
 

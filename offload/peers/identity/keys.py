@@ -1,5 +1,5 @@
 """
-Who this instance is: its key, made at its first start, and the id that follows from the key.
+The key of an instance, made at its first start, and the id that follows from the key.
 
 The id cannot be chosen and survives restarts. The key never leaves the instance's own folder.
 """
@@ -27,11 +27,25 @@ _KEY_FILE: Final = "key.pem"
 
 
 class Identity:
-    """A P-256 key and the instance id: 26 base32 characters of its public half's SHA-256."""
+    """
+    A P-256 key and the instance id: 26 base32 characters of its public half's SHA-256.
 
-    def __init__(self, key: ec.EllipticCurvePrivateKey) -> None:
+    Attributes:
+        id: The instance id.
+        public: The public half, as DER SubjectPublicKeyInfo.
+        folder: Where the key is kept.
+    """
+
+    def __init__(self, key: ec.EllipticCurvePrivateKey, folder: Path) -> None:
         self.key = key
-        self.id = instance_id(key.public_key())
+        self.folder = folder
+        self.public = spki(key.public_key())
+        self.id = instance_id(self.public)
+
+    @property
+    def key_file(self) -> Path:
+        """The file that holds the key."""
+        return self.folder / _KEY_FILE
 
     @classmethod
     def load(cls, folder: Path) -> "Identity":
@@ -48,18 +62,22 @@ class Identity:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             folder.chmod(0o700)
             if not path.exists():
-                _write_new(path, _pem(ec.generate_private_key(ec.SECP256R1())))
+                write_private(path, _pem(ec.generate_private_key(ec.SECP256R1())))
             path.chmod(0o600)
             text = path.read_bytes()
         except OSError as error:
             raise IdentityFault(str(path), error.strerror or str(error)) from None
-        return cls(_parse(path, text))
+        return cls(_parse(path, text), folder)
 
 
-def instance_id(key: ec.EllipticCurvePublicKey) -> str:
-    """Return the instance id that belongs to ``key``."""
-    der = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    digest = hashlib.sha256(der).digest()
+def spki(key: ec.EllipticCurvePublicKey) -> bytes:
+    """Return a public key as DER SubjectPublicKeyInfo."""
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def instance_id(public: bytes) -> str:
+    """Return the instance id that belongs to a public key, a DER SubjectPublicKeyInfo."""
+    digest = hashlib.sha256(public).digest()
     return base64.b32encode(digest).decode("ascii").lower()[:ID_LENGTH]
 
 
@@ -77,8 +95,8 @@ def _parse(path: Path, text: bytes) -> ec.EllipticCurvePrivateKey:
     return key
 
 
-def _write_new(path: Path, content: bytes) -> None:
-    """Put ``content`` at ``path``, whole or not at all."""
+def write_private(path: Path, content: bytes) -> None:
+    """Put ``content`` at ``path`` (mode 600), whole or not at all."""
     partial = path.with_name(f"{path.name}.{os.getpid()}")
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
