@@ -80,6 +80,6 @@ def as_json(event: JobEvent) -> dict[str, Any]:
             more = {"kind": "stopping"}
         case JobAdded():
             more = {"kind": "added"}
-    job = event.job
+    job, wall = event.job, 0.0 if isinstance(event, JobAdded) else event.wall
     what = {"id": job.id, "topic": job.topic, "queue": job.queue, "priority": job.priority}
-    return {**what, **state_event(job), **more}
+    return {**what, **state_event(job, wall), **more}

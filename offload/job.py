@@ -143,7 +143,7 @@ class Desk:
                     yield news_event(fact)
                 elif fact.job.state is not job.state or fact.job.attempt != job.attempt:
                     job = fact.job
-                    yield state_event(job)
+                    yield state_event(job, fact.wall)
         finally:
             _withdraw(self._followers, job_id, queue)
 
@@ -168,9 +168,9 @@ def _withdraw(register: dict[str, list[Any]], job_id: str, entry: object) -> Non
         del register[job_id]
 
 
-def state_event(job: jobs.Job) -> dict[str, Any]:
-    """Return the state of a job as an event of plain values."""
-    wall = job.finished_wall or job.started_wall or job.created_wall
+def state_event(job: jobs.Job, wall: float = 0.0) -> dict[str, Any]:
+    """Return the state of a job as an event of plain values; ``wall``: when it was reached."""
+    wall = wall or job.finished_wall or job.started_wall or job.created_wall
     return {
         "kind": "state",
         "wall": wall,

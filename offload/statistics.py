@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from offload.clock import Clock
 from offload.events import Bus
-from offload.work.jobs import FINAL, HURTS, State
+from offload.work.jobs import FINAL, HURTS, Job, State
 from offload.work.manager import JobAdded, JobChanged
 from offload.work.store import Store
 
@@ -22,6 +22,9 @@ SAMPLES: Final = 512  # of which the percentiles are
 RATE_STEP_S: Final = 5
 RATE_STEPS: Final = 12
 PERCENTILES: Final = (50, 95, 99)
+BACK_LIMIT: Final = (
+    10_000  # jobs that came back of which we know when; of others, since when at all
+)
 
 
 class Spread:
@@ -135,6 +138,7 @@ class Statistics:
         now = self._clock.now()
         self._since_wall = self._clock.wall()
         self._total = Line(now)
+        self._back: dict[str, float] = {}  # jobs that wait once more -> from when they could start
         self._queues: dict[str, Line] = {}
         self._topics: dict[str, Line] = {}
 
@@ -180,20 +184,28 @@ class Statistics:
             for line in lines:
                 line.moments["activated"] = job.started_wall
         elif job.state is State.QUEUED:
+            self._note_return(job, now)
             for line in lines:
                 line.failed += attempt is not None and attempt.result in HURTS
         elif job.state in FINAL:
             for line in lines:
                 line.ended[job.state] += 1
                 line.ending.add(now)
+        back_at = self._back.pop(job.id, 0.0) if job.state in FINAL else 0.0
         if job.state is State.SUCCEEDED:
             run_s = attempt.run_s if attempt else 0.0
             started_at = job.started_at or job.finished_at - run_s
-            waited_s = max(started_at - max(job.created_at, job.not_before), 0.0)
+            could_start_at = max(job.created_at, job.waits_since, back_at)
+            waited_s = max(started_at - could_start_at, 0.0)
             for line in lines:
                 line.waiting.add(waited_s)
                 line.running.add(run_s)
                 line.moments["finished"] = job.finished_wall
+
+    def _note_return(self, job: Job, now: float) -> None:
+        self._back[job.id] = max(now, job.not_before)
+        if len(self._back) > BACK_LIMIT:
+            del self._back[next(iter(self._back))]
 
     def _of(self, queue: str, topic: str, now: float) -> tuple[Line, Line, Line]:
         return self._total, _line(self._queues, queue, now), _line(self._topics, topic, now)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -119,7 +120,7 @@ class TestStatistics:
         node = await lan.node(app)
         statistics = Statistics(node.bus, lan.clock, node._house.store)
         plain = Job("1", "t", "q", State.SUCCEEDED, created_at=100.0, started_at=103.0)
-        late = Job("2", "t", "q", State.SUCCEEDED, created_at=1.0, not_before=98.0, started_at=99.0)
+        late = Job("2", "t", "q", State.SUCCEEDED, created_at=1, waits_since=98, started_at=99)
         for job, run_s in ((plain, 4.0), (late, 6.0)):
             attempt = Attempt(1, "w", Result.SUCCEEDED, "", 0.0, run_s)
             node.bus.publish(JobChanged(job, State.ACTIVE, attempt))
@@ -128,6 +129,22 @@ class TestStatistics:
         node.bus.publish(JobChanged(failed, State.ACTIVE, attempt))
         line = (await statistics.as_json())["queues"]["q"]
         assert (line["waiting"]["average_s"], line["processing"]["average_s"]) == (2.0, 5.0)
+
+    async def test_do_not_count_a_delay_as_waiting(self, lan: Lan) -> None:
+        """Neither one that the submitter wished, nor one before a retry."""
+        tries = []
+        app = App()
+
+        @app.consumer("a")
+        async def second_time_lucky() -> None:
+            tries.append(1)
+            if len(tries) % 2:
+                raise ValueError("not yet")
+
+        node = await lan.node(app, queues={"main": {"retry_delay": "100s"}})
+        job = await node.options(run_after="1h").submit("a")
+        await lan.until(job.result(), within_s=4_000)
+        assert (await node.statistics())["topics"]["a"]["waiting"]["average_s"] < 5.0
 
     async def test_stay_small_however_many_topics_there_are(self, lan: Lan) -> None:
         node = await lan.node()
@@ -169,6 +186,20 @@ class TestEvents:
         kinds = [line["state"] if line["kind"] == "state" else line["kind"] for line in lines]
         assert kinds == ["added", "active", "log", "succeeded", "removed"]
         assert {line["id"] for line in lines} == {job.id}
+
+    async def test_say_when_it_happened(self, lan: Lan, told: Any) -> None:
+        node = await lan.node(app, queues={"main": {"retries": 0}})
+        job = await node.submit("a")
+        lines = await told(node.event_lines())
+        await lan.clock.advance(100)
+        await node.set_priority(job.id, 3)
+        await lan.clock.advance(100)
+        await node.suspend_queue("main")
+        await node.clear_queue("main")
+        await lan.settle()
+        since = (await job.info())["created"]
+        passed = [line["wall"] - datetime.fromisoformat(since).timestamp() for line in lines]
+        assert passed == [pytest.approx(100, abs=5), pytest.approx(200, abs=5)]
 
     async def test_are_heard_by_topic_pattern(self, lan: Lan, told: Any) -> None:
         """Subscribed by topic pattern; also what a job says, which names no topic itself."""

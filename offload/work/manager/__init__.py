@@ -417,11 +417,11 @@ def _noting(rule: Rule[Any], wall: float, job: Job) -> Step[tuple[Any, tuple[_Fa
         keep = keep._replace(finished_wall=wall)
     changed: tuple[_Fact, ...] = ()
     if keep.state is not job.state:
-        changed = (JobChanged(keep, job.state, step.attempt),)
+        changed = (JobChanged(keep, job.state, step.attempt, wall),)
     elif keep.stopping and not job.stopping:
-        changed = (JobStopping(keep),)
+        changed = (JobStopping(keep, wall),)
     elif keep != job:
-        changed = (JobAltered(keep),)
+        changed = (JobAltered(keep, wall),)
     return Step((step.answer, changed), keep, step.attempt, step.outcome, step.placing)
 
 

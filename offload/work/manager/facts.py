@@ -22,11 +22,16 @@ class JobAdded:
 
 @dataclass(frozen=True, slots=True)
 class JobChanged:
-    """A job is no longer in the state ``was``; this is on disk, with the attempt that ended."""
+    """
+    A job is no longer in the state ``was``; this is on disk, with the attempt that ended.
+
+    ``wall`` is when that was decided, as in the facts below (0: nobody said).
+    """
 
     job: Job
     was: State
     attempt: Attempt | None = None
+    wall: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +39,7 @@ class JobAltered:
     """Something else of a job than its state is another: its priority, its time, a wish to stop."""
 
     job: Job
+    wall: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +85,7 @@ class JobStopping:
     """A job under way is to be stopped: no outcome of its attempt counts any more."""
 
     job: Job
+    wall: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
