@@ -1,5 +1,6 @@
 """The ``offload`` command as a program: instances that really run, and what a user gets wrong."""
 
+import inspect
 import json
 import os
 import queue
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import typer
 
 from offload.cli import shell
 from offload.datadir import DataDir
@@ -305,6 +307,19 @@ class TestTheCommandLine:
     def test_says_its_version(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert shell.run(["--version"]) == 0
         assert "offload" in capsys.readouterr().out
+
+    def test_answers_programs_in_json_whatever_they_ask(self) -> None:
+        def commands(group: typer.Typer) -> Iterator[typer.models.CommandInfo]:
+            yield from group.registered_commands
+            for below in group.registered_groups:
+                assert below.typer_instance is not None
+                yield from commands(below.typer_instance)
+
+        long_lived = {"run", "demo"}
+        for command in commands(shell._command_line(list(shell.COMMANDS))):
+            assert command.callback is not None
+            if command.name not in long_lived:
+                assert "as_json" in inspect.signature(command.callback).parameters, command
 
     def test_costs_an_importer_nothing(self) -> None:
         code = "import sys, offload.cli; print(*sys.modules)"

@@ -2,42 +2,25 @@
 
 from typing import Any
 
-from offload.cli.terminal import (
-    SHORT_INSTANCE,
-    ConfigOption,
-    DataDirOption,
-    JsonOption,
-    ask,
-    facts,
-    say_json,
-    size,
-    table,
-)
+from offload.cli.asking import asking
+from offload.cli.terminal import SHORT_INSTANCE, facts, size, table
 from offload.client import Client
 
 
-def topology(
-    as_json: JsonOption = False, config: ConfigOption = None, data_dir: DataDirOption = None
-) -> None:
-    """Show the instances, as the own one sees them."""
-    view = ask(data_dir, config, Client.topology)
-    if as_json:
-        say_json(view)
-        return
+def _view(view: dict[str, Any]) -> None:
     table(
         ("NAME", "ID", "TOPICS", "SLOTS", "STATE", "", "ADDRESS"),
         [_row(instance) for instance in view["instances"]],
     )
 
 
-def status(
-    as_json: JsonOption = False, config: ConfigOption = None, data_dir: DataDirOption = None
-) -> None:
-    """Show how the own instance is."""
-    found = ask(data_dir, config, Client.status)
-    if as_json:
-        say_json(found)
-        return
+@asking(_view)
+async def topology(client: Client) -> dict[str, Any]:
+    """Show the instances, as the own one sees them."""
+    return await client.topology()
+
+
+def _status(found: dict[str, Any]) -> None:
     outbox, blobs, disk = (found.get(name) or {} for name in ("outbox", "blobs", "disk"))
     facts(
         [
@@ -57,6 +40,12 @@ def status(
             *((f"queue {name}", _queue(queue)) for name, queue in found["queues"].items()),
         ]
     )
+
+
+@asking(_status)
+async def status(client: Client) -> dict[str, Any]:
+    """Show how the own instance is."""
+    return await client.status()
 
 
 def topic_names(instance: dict[str, Any]) -> list[str]:

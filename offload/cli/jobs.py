@@ -5,80 +5,30 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from offload.cli.asking import asking, saying
 from offload.cli.terminal import (
     SHORT_INSTANCE,
     SHORT_JOB,
-    ConfigOption,
-    DataDirOption,
-    JsonOption,
     age,
-    ask,
     facts,
     local_time,
     printable,
     say,
-    say_json,
     table,
 )
-from offload.client import Client, RemoteJob
+from offload.client import Client
 from offload.errors import Refused
 
 job: Final = typer.Typer(help="Look at one job, or change what becomes of it.")
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="The job's id, or how it starts.")]
 
 
-def jobs(
-    state: Annotated[
-        list[str] | None,
-        typer.Option(help="Only in this state, or: live, history, unreadable. Repeatable."),
-    ] = None,
-    topic: Annotated[str, typer.Option(help="Only of this topic or pattern.")] = "**",
-    where: Annotated[
-        list[str] | None,
-        typer.Option(metavar="COND", help="Only with such an argument: 'size>=256'. Repeatable."),
-    ] = None,
-    any_of: Annotated[bool, typer.Option("--any", help="One --where is enough.")] = False,
-    since: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Added since: 2h (ago), 2026-07-01T12:00.")
-    ] = None,
-    until: Annotated[str | None, typer.Option(metavar="TIME", help="Added before.")] = None,
-    worker: Annotated[str, typer.Option(metavar="NAME", help="Run, or run last, there.")] = "",
-    origin: Annotated[
-        str, typer.Option(metavar="NAME", help="That instance's jobs which are here.")
-    ] = "",
-    queue: Annotated[str, typer.Option(metavar="NAME", help="Only of this queue.")] = "",
-    limit: Annotated[int, typer.Option("-n", "--limit", min=1, help="How many.")] = 50,
-    before: Annotated[
-        int | None, typer.Option(metavar="SEQ", help="The next page: older than this one's seq.")
-    ] = None,
-    count: Annotated[bool, typer.Option("--count", help="Only say how many there are.")] = False,
-    as_json: JsonOption = False,
-    config: ConfigOption = None,
-    data_dir: DataDirOption = None,
-) -> None:
-    """List the jobs that were added here, newest first."""
-    query: dict[str, Any] = {
-        "states": state or (),
-        "topic": topic,
-        "where": where or (),
-        "match": "any" if any_of else "all",
-        "since": since,
-        "until": until,
-        "worker": worker or None,
-        "origin": origin or None,
-        "queue": queue or None,
-    }
+# --- how it is shown ---------------------------------------------------------------------------
 
-    async def work(client: Client) -> list[dict[str, Any]] | int:
-        if count:
-            return await client.count(**query)
-        return await client.jobs(limit=limit, before_seq=before, **query)
 
-    found = ask(data_dir, config, work)
-    if isinstance(found, int):
-        say_json({"count": found}) if as_json else say(str(found))
-    elif as_json:
-        say_json(found)
+def _list(found: Any) -> None:
+    if isinstance(found, dict):
+        say(str(found["count"]))
     elif found:
         columns = ("ID", "TOPIC", "STATE", "TRY", "WORKER", "AGE", "REASON")
         table(columns, [_row(entry) for entry in found])
@@ -86,155 +36,16 @@ def jobs(
         say("no jobs")
 
 
-@job.command()
-def show(
-    job_id: IdArgument,
-    as_json: JsonOption = False,
-    config: ConfigOption = None,
-    data_dir: DataDirOption = None,
-) -> None:
-    """Show all about a job: its attempts, its result or why there is none."""
-
-    async def work(client: Client) -> dict[str, Any]:
-        return await client.describe(job_id)
-
-    found = ask(data_dir, config, work)
-    if as_json:
-        say_json(found)
-    else:
-        _show(found)
-
-
-@job.command()
-def logs(
-    job_id: IdArgument,
-    as_json: JsonOption = False,
-    config: ConfigOption = None,
-    data_dir: DataDirOption = None,
-) -> None:
-    """Show what a job has logged."""
-
-    async def work(client: Client) -> list[dict[str, Any]]:
-        return await client.logs(job_id)
-
-    lines = ask(data_dir, config, work)
-    if as_json:
-        say_json(lines)
-        return
+def _log(lines: list[dict[str, Any]]) -> None:
     for line in lines:
         if line["kind"] != "progress":
             say(f"{local_time(line['at'])}  {printable(line['text'])}")
 
 
-@job.command()
-def stop(
-    job_id: IdArgument,
-    as_json: JsonOption = False,
-    config: ConfigOption = None,
-    data_dir: DataDirOption = None,
-) -> None:
-    """Stop a job wherever it is: no outcome of it will count any more."""
-
-    async def work(client: Client) -> str:
-        whole = await _whole_id(client, job_id) if as_json else job_id
-        if not await client.stop(whole):
-            raise Refused(f"job {job_id} has ended already")
-        return whole
-
-    stopped = ask(data_dir, config, work)
-    say_json({"id": stopped, "stopped": True}) if as_json else say("stopped")
-
-
-@job.command()
-def retry(
-    job_id: IdArgument,
-    as_json: JsonOption = False,
-    config: ConfigOption = None,
-    data_dir: DataDirOption = None,
-) -> None:
-    """Add a finished job anew, and print the new one's id."""
-
-    async def work(client: Client) -> RemoteJob:
-        return await client.retry(job_id)
-
-    fresh = ask(data_dir, config, work)
-    say_json({"id": fresh.id, "topic": fresh.topic}) if as_json else say(fresh.id)
-
-
-@job.command()
-def requeue(
-    job_id: IdArgument,
-    as_json: JsonOption = False,
-    config: ConfigOption = None,
-    data_dir: DataDirOption = None,
-) -> None:
-    """Let a job that failed, or waits for a retry or a time, go again now, under its id."""
-
-    async def work(client: Client) -> RemoteJob:
-        return await client.requeue(job_id)
-
-    again = ask(data_dir, config, work)
-    say_json({"id": again.id, "topic": again.topic}) if as_json else say("queued")
-
-
-@job.command()
-def priority(
-    job_id: IdArgument,
-    number: Annotated[int, typer.Argument(metavar="NUMBER", help="Higher runs first.")],
-    as_json: JsonOption = False,
-    config: ConfigOption = None,
-    data_dir: DataDirOption = None,
-) -> None:
-    """Give a job that waits another priority."""
-
-    async def work(client: Client) -> RemoteJob:
-        return await client.set_priority(job_id, number)
-
-    changed = ask(data_dir, config, work)
-    say_json({"id": changed.id, "priority": number}) if as_json else say(f"priority {number}")
-
-
-@job.command()
-def remove(
-    job_id: IdArgument,
-    as_json: JsonOption = False,
-    config: ConfigOption = None,
-    data_dir: DataDirOption = None,
-) -> None:
-    """Drop a job; one that is finished already is deleted for good."""
-
-    async def work(client: Client) -> str:
-        whole = await _whole_id(client, job_id) if as_json else job_id
-        if not await client.remove(whole):
-            raise Refused(f"job {job_id} is under way; stop it first")
-        return whole
-
-    removed = ask(data_dir, config, work)
-    say_json({"id": removed, "removed": True}) if as_json else say("removed")
-
-
-def explain(
-    what: Annotated[str, typer.Argument(metavar="ID|TOPIC", help="A job, or a topic.")],
-    as_json: JsonOption = False,
-    config: ConfigOption = None,
-    data_dir: DataDirOption = None,
-) -> None:
-    """Say why a job is where it is, or who would run a topic."""
-
-    async def work(client: Client) -> dict[str, Any]:
-        return await client.explain(what)
-
-    found = ask(data_dir, config, work)
-    if as_json:
-        say_json(found)
-        return
+def _explained(found: dict[str, Any]) -> None:
     say(printable(found["sentence"]))
     if found["candidates"]:
         table(("", "INSTANCE", "REASONS"), [_candidate(c) for c in found["candidates"]])
-
-
-async def _whole_id(client: Client, prefix: str) -> str:
-    return (await client.job(prefix)).id
 
 
 def _row(entry: dict[str, Any]) -> tuple[str, ...]:
@@ -308,3 +119,122 @@ def _value(value: Any) -> str:
     if value is None:
         return ""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+# --- what may be asked -------------------------------------------------------------------------
+
+
+@asking(_list)
+async def jobs(
+    client: Client,
+    state: Annotated[
+        list[str] | None,
+        typer.Option(help="Only in this state, or: live, history, unreadable. Repeatable."),
+    ] = None,
+    topic: Annotated[str, typer.Option(help="Only of this topic or pattern.")] = "**",
+    where: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COND", help="Only with such an argument: 'size>=256'. Repeatable."),
+    ] = None,
+    any_of: Annotated[bool, typer.Option("--any", help="One --where is enough.")] = False,
+    since: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Added since: 2h (ago), 2026-07-01T12:00.")
+    ] = None,
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="Added before.")] = None,
+    worker: Annotated[str, typer.Option(metavar="NAME", help="Run, or run last, there.")] = "",
+    origin: Annotated[
+        str, typer.Option(metavar="NAME", help="That instance's jobs which are here.")
+    ] = "",
+    queue: Annotated[str, typer.Option(metavar="NAME", help="Only of this queue.")] = "",
+    limit: Annotated[int, typer.Option("-n", "--limit", min=1, help="How many.")] = 50,
+    before: Annotated[
+        int | None, typer.Option(metavar="SEQ", help="The next page: older than this one's seq.")
+    ] = None,
+    count: Annotated[bool, typer.Option("--count", help="Only say how many there are.")] = False,
+) -> Any:
+    """List the jobs that were added here, newest first."""
+    query: dict[str, Any] = {
+        "states": state or (),
+        "topic": topic,
+        "where": where or (),
+        "match": "any" if any_of else "all",
+        "since": since,
+        "until": until,
+        "worker": worker or None,
+        "origin": origin or None,
+        "queue": queue or None,
+    }
+    if count:
+        return {"count": await client.count(**query)}
+    return await client.jobs(limit=limit, before_seq=before, **query)
+
+
+@job.command()
+@asking(_show)
+async def show(client: Client, job_id: IdArgument) -> dict[str, Any]:
+    """Show all about a job: its attempts, its result or why there is none."""
+    return await client.describe(job_id)
+
+
+@job.command()
+@asking(_log)
+async def logs(client: Client, job_id: IdArgument) -> list[dict[str, Any]]:
+    """Show what a job has logged."""
+    return await client.logs(job_id)
+
+
+@job.command()
+@asking(saying("stopped"))
+async def stop(client: Client, job_id: IdArgument) -> dict[str, Any]:
+    """Stop a job wherever it is: no outcome of it will count any more."""
+    meant = await client.job(job_id)
+    if not await client.stop(meant.id):
+        raise Refused(f"job {job_id} has ended already")
+    return {"id": meant.id, "stopped": True}
+
+
+@job.command()
+@asking(saying("{id}"))
+async def retry(client: Client, job_id: IdArgument) -> dict[str, Any]:
+    """Add a finished job anew, and print the new one's id."""
+    fresh = await client.retry(job_id)
+    return {"id": fresh.id, "topic": fresh.topic}
+
+
+@job.command()
+@asking(saying("queued"))
+async def requeue(client: Client, job_id: IdArgument) -> dict[str, Any]:
+    """Let a job that failed, or waits for a retry or a time, go again now, under its id."""
+    again = await client.requeue(job_id)
+    return {"id": again.id, "topic": again.topic}
+
+
+@job.command()
+@asking(saying("priority {priority}"))
+async def priority(
+    client: Client,
+    job_id: IdArgument,
+    number: Annotated[int, typer.Argument(metavar="NUMBER", help="Higher runs first.")],
+) -> dict[str, Any]:
+    """Give a job that waits another priority."""
+    changed = await client.set_priority(job_id, number)
+    return {"id": changed.id, "priority": number}
+
+
+@job.command()
+@asking(saying("removed"))
+async def remove(client: Client, job_id: IdArgument) -> dict[str, Any]:
+    """Drop a job; one that is finished already is deleted for good."""
+    meant = await client.job(job_id)
+    if not await client.remove(meant.id):
+        raise Refused(f"job {job_id} is under way; stop it first")
+    return {"id": meant.id, "removed": True}
+
+
+@asking(_explained)
+async def explain(
+    client: Client,
+    what: Annotated[str, typer.Argument(metavar="ID|TOPIC", help="A job, or a topic.")],
+) -> dict[str, Any]:
+    """Say why a job is where it is, or who would run a topic."""
+    return await client.explain(what)

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from offload.cli.asking import asking
 from offload.cli.terminal import (
     SHORT_JOB,
     ConfigOption,
@@ -15,29 +16,12 @@ from offload.cli.terminal import (
     clock_time,
     printable,
     say,
-    say_json,
     table,
 )
 from offload.client import Client
 
 
-def statistics(
-    reset: Annotated[bool, typer.Option("--reset", help="Count anew from now on.")] = False,
-    as_json: JsonOption = False,
-    config: ConfigOption = None,
-    data_dir: DataDirOption = None,
-) -> None:
-    """Show what was counted and measured, by queue and by topic."""
-
-    async def work(client: Client) -> dict[str, Any]:
-        if reset:
-            await client.reset_statistics()
-        return await client.statistics()
-
-    found = ask(data_dir, config, work)
-    if as_json:
-        say_json(found)
-        return
+def _measured(found: dict[str, Any]) -> None:
     lines = [
         ("all", found["total"]),
         *((f"queue {name}", line) for name, line in found["queues"].items()),
@@ -47,6 +31,17 @@ def statistics(
     table((*columns, "LAST"), [_row(name, line) for name, line in lines])
     say()
     say("WAITING and PROCESSING: seconds, average / p50 / p95 / p99, of what succeeded")
+
+
+@asking(_measured)
+async def statistics(
+    client: Client,
+    reset: Annotated[bool, typer.Option("--reset", help="Count anew from now on.")] = False,
+) -> dict[str, Any]:
+    """Show what was counted and measured, by queue and by topic."""
+    if reset:
+        await client.reset_statistics()
+    return await client.statistics()
 
 
 def events(

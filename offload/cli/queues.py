@@ -4,21 +4,25 @@ from typing import Annotated, Any, Final, Literal
 
 import typer
 
+from offload.cli.asking import asking, saying
 from offload.cli.terminal import (
     SHORT_JOB,
     ConfigOption,
     DataDirOption,
     JsonOption,
     age,
-    ask,
-    say,
-    say_json,
     table,
 )
 from offload.client import Client
 
 queues: Final = typer.Typer(help="Look at the queues; suspend, resume or clear one.")
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The queue's name.")]
+
+
+def _list(found: list[dict[str, Any]]) -> None:
+    numbers = ("WAITING", "RUNNING", "UNDER WAY", "IN/S", "OUT/S")
+    columns = ("NAME", "TYPE", "STATE", *numbers, "RATE", "OLDEST")
+    table(columns, [_row(entry) for entry in found])
 
 
 @queues.callback(invoke_without_command=True)
@@ -34,55 +38,43 @@ def default(
 
 
 @queues.command("list")
-def listed(
-    as_json: JsonOption = False, config: ConfigOption = None, data_dir: DataDirOption = None
-) -> None:
+@asking(_list)
+async def listed(client: Client) -> list[dict[str, Any]]:
     """List the queues: what waits in them, what runs, and whether they are open."""
-    found = ask(data_dir, config, Client.queues)
-    if as_json:
-        say_json(found)
-        return
-    numbers = ("WAITING", "RUNNING", "UNDER WAY", "IN/S", "OUT/S")
-    columns = ("NAME", "TYPE", "STATE", *numbers, "RATE", "OLDEST")
-    table(columns, [_row(entry) for entry in found])
+    return await client.queues()
 
 
 @queues.command()
-def suspend(
-    name: NameArgument, config: ConfigOption = None, data_dir: DataDirOption = None
-) -> None:
+@asking(saying("suspended"))
+async def suspend(client: Client, name: NameArgument) -> dict[str, Any]:
     """Start no more jobs of a queue until it is resumed, over restarts too; what runs goes on."""
-    ask(data_dir, config, lambda client: client.suspend_queue(name))
-    say("suspended")
+    await client.suspend_queue(name)
+    return {"name": name, "suspended": True}
 
 
 @queues.command()
-def resume(name: NameArgument, config: ConfigOption = None, data_dir: DataDirOption = None) -> None:
+@asking(saying("resumed"))
+async def resume(client: Client, name: NameArgument) -> dict[str, Any]:
     """Start the jobs of a queue again."""
-    ask(data_dir, config, lambda client: client.resume_queue(name))
-    say("resumed")
+    await client.resume_queue(name)
+    return {"name": name, "suspended": False}
 
 
 @queues.command()
-def clear(
-    name: NameArgument,
-    as_json: JsonOption = False,
-    config: ConfigOption = None,
-    data_dir: DataDirOption = None,
-) -> None:
+@asking(saying("{dropped} jobs dropped"))
+async def clear(client: Client, name: NameArgument) -> dict[str, Any]:
     """Drop all jobs of a queue that wait."""
-    dropped = ask(data_dir, config, lambda client: client.clear_queue(name))
-    say_json({"dropped": dropped}) if as_json else say(f"{dropped} jobs dropped")
+    return {"dropped": await client.clear_queue(name)}
 
 
-def processing(
+@asking(saying("processing is {processing}"))
+async def processing(
+    client: Client,
     switch: Annotated[Literal["on", "off"], typer.Argument(help="Whether jobs may start here.")],
-    config: ConfigOption = None,
-    data_dir: DataDirOption = None,
-) -> None:
+) -> dict[str, Any]:
     """Let jobs start on this instance, or none, over restarts too; what runs goes on."""
-    ask(data_dir, config, lambda client: client.set_processing(enabled=switch == "on"))
-    say(f"processing is {switch}")
+    await client.set_processing(enabled=switch == "on")
+    return {"processing": switch}
 
 
 def _row(entry: dict[str, Any]) -> tuple[str, ...]:

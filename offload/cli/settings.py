@@ -7,7 +7,8 @@ from typing import Any, Final
 
 import typer
 
-from offload.cli.terminal import ConfigOption, DataDirOption, JsonOption, ask, say, say_json
+from offload.cli.asking import asking
+from offload.cli.terminal import ConfigOption, DataDirOption, JsonOption, say, say_json
 from offload.client import Client
 from offload.config import Config
 from offload.datadir import locate
@@ -48,15 +49,6 @@ def show(
         say(f"# {key} is not set" if value is None else f"{key} = {_text(value)}")
 
 
-@config.command()
-def reload(
-    path: ConfigOption = None, data_dir: DataDirOption = None, as_json: JsonOption = False
-) -> None:
-    """Let the running instance follow its file as it is now; what runs goes on."""
-    found = ask(data_dir, path, Client.reload)
-    say_json(found) if as_json else say(reloaded(found))
-
-
 def reloaded(found: Mapping[str, list[str]]) -> str:
     """Return in words what loading the configuration again has changed."""
     if not found["applied"] and not found["restart"]:
@@ -64,6 +56,17 @@ def reloaded(found: Mapping[str, list[str]]) -> str:
     applied = f"in force: {', '.join(found['applied']) or 'nothing'}"
     waits = f"; needs a restart: {', '.join(found['restart'])}" if found["restart"] else ""
     return f"configuration loaded again; {applied}{waits}"
+
+
+def _show_reloaded(found: Mapping[str, list[str]]) -> None:
+    say(reloaded(found))
+
+
+@config.command()
+@asking(_show_reloaded)
+async def reload(client: Client) -> dict[str, list[str]]:
+    """Let the running instance follow its file as it is now; what runs goes on."""
+    return await client.reload()
 
 
 def _text(value: Any) -> str:

@@ -16,8 +16,8 @@ import pytest
 from offload import File
 from offload.cli import serving, shell
 from offload.cli.following import describe, show_result
-from offload.cli.submitting import arguments
 from offload.cli.terminal import age, printable, say_json, size
+from offload.cli.wishes import arguments
 from offload.errors import JobFailed, StoreFault, UsageError
 
 Command = Callable[..., Awaitable[int]]
