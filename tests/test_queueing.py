@@ -220,7 +220,7 @@ async def test_a_flood_of_jobs_holds_up_neither_the_first_nor_the_last(
     jobs = await asyncio.gather(*(node.submit("a", number=n) for n in range(3_000)))
     assert await lan.until(first.result()) == -1
     assert await all_done(lan, jobs) == ["succeeded"] * 3_000
-    assert stage.most == 5
+    assert 1 < stage.most <= 5
     assert stage.order == list(range(-1, 3_000))
 
 

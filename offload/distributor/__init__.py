@@ -1,8 +1,8 @@
 """
 Takes each queued job to its place, here or at a peer; brings outcomes home; takes jobs back.
 
-``matching`` finds the places, ``outgoing`` follows own jobs at peers, ``incoming`` keeps the jobs
-of others, ``wire`` reads and writes what they say to one another.
+``matching`` finds the places for what is ``ahead``, ``outgoing`` follows own jobs at peers,
+``incoming`` keeps the jobs of others, ``wire`` reads and writes what they say to one another.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ from typing import Any, Final, NoReturn
 
 from offload.blobs import Blobs
 from offload.clock import Clock
+from offload.distributor.ahead import Ahead
 from offload.distributor.incoming import Incoming
 from offload.distributor.limits import Limits
 from offload.distributor.matching import Matching
@@ -84,9 +85,11 @@ class Distributor:
         self._incoming = Incoming(
             **shared, queue_name=manager.runs.queue_name, refusal=self._refusal
         )
+        self._ahead = Ahead(store, bus)
         self._matching = Matching(
             manager=manager,
             store=store,
+            ahead=self._ahead,
             outgoing=self._outgoing,
             incoming=self._incoming,
             clock=clock,
@@ -206,8 +209,9 @@ class Distributor:
         """Return when it is time to look again, if nothing happens before."""
         if not await self._matching.waiting():
             return now + LOOK_AGAIN_S
-        times = (await self._store.next_due_at(now), self._matching.next_chance_at(now))
-        return min([now + LOOK_AGAIN_S, *(at for at in times if at is not None)])
+        chance_at = self._matching.next_chance_at(now)
+        times = [now + LOOK_AGAIN_S, await self._ahead.next_at(now)]
+        return min(times if chance_at is None else [*times, chance_at])
 
     def _look(self, _: object = None) -> None:
         self._wake.set()

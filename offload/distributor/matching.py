@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any, Final
 
 from offload.clock import Clock
+from offload.distributor.ahead import Ahead
 from offload.distributor.incoming import Incoming
 from offload.distributor.outgoing import Outgoing
 from offload.leases import origin
@@ -85,6 +86,7 @@ class Matching:
         *,
         manager: Manager,
         store: Store,
+        ahead: Ahead,
         outgoing: Outgoing,
         incoming: Incoming,
         clock: Clock,
@@ -95,6 +97,7 @@ class Matching:
     ) -> None:
         self._manager = manager
         self._store = store
+        self._ahead = ahead
         self._outgoing = outgoing
         self._incoming = incoming
         self._clock = clock
@@ -123,7 +126,7 @@ class Matching:
         places: dict[str, Places] = {}
         more = False
         taken: Counter[tuple[str, str]] = Counter()
-        for topic in await self._store.queued_topics(now):
+        for topic in await self._ahead.topics(now):
             if self._manager.rule(topic).name in self._manager.gates.suspended:
                 continue
             here = self.places(topic, now, taken)
@@ -132,7 +135,7 @@ class Matching:
             if room > 0:  # look past those that found no place among the places there are
                 limit = min(room + self._passed_over.get(topic, 0), ROUND_LIMIT)
                 places[topic] = here
-                pages[topic] = await self._store.due(topic, now, limit)
+                pages[topic] = await self._ahead.jobs(topic, now, limit)
                 more = more or len(pages[topic]) == limit < ROUND_LIMIT
         chosen = [
             (job, candidate.id)
@@ -342,13 +345,14 @@ class Matching:
             await self._store.keep_starts(self._paces.fresh, now)
             self._paces.fresh.clear()
         own_id = self._view().own.id
-        specs = await self._store.specs([job.id for job, _ in chosen])
+        specs = await self._ahead.specs([job for job, _ in chosen])
         rules = [
             (job.id, partial(_assigned, worker, own_id, now, wall))
             for job, worker in chosen
             if job.id in specs  # what cannot be read waits for a version that can (C012)
         ]
         assigned = [job for job in await self._manager.change(rules) if job is not None]
+        self._ahead.drop(job for job, _ in chosen)
         for job in assigned:
             spec: Spec = specs[job.id]
             if job.worker == own_id:

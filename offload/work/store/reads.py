@@ -6,6 +6,7 @@ A row that this version cannot read is left out, noted once in the log, and kept
 
 import sqlite3
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from offload.errors import AmbiguousId, JobNotFound, Malformed
@@ -26,6 +27,7 @@ from offload.work.store.steps import Key
 T = TypeVar("T")
 
 _JOB: Final = rows.select(rows.JOB_FIELDS, "jobs")
+_ID: Final = rows.JOB_FIELDS.index("id")
 _HELD: Final = rows.select(rows.HELD_FIELDS, "held")
 _ATTEMPT: Final = rows.select(rows.ATTEMPT_FIELDS, "attempts")
 # Without the hint SQLite walks through all that is queued.
@@ -35,11 +37,18 @@ _READY: Final = (
 _WAITING: Final = (
     "jobs INDEXED BY jobs_waiting WHERE state = 'queued' AND not_before > 0 AND behind = 0"
 )
+SMALL_BYTES: Final = 4_096
 _TURN: Final = "waits_since - 600.0 * priority"  # as the indexes have it: jobs.AGEING_S
 
 JOB_BY_ID: Final = f"{_JOB} WHERE id = ?"
+# A large payload is not read before its job has found a place.
 DUE: Final = f"""
-    {_JOB} WHERE seq IN (
+    SELECT {rows.columns(rows.JOB_FIELDS)}, iif(small, envelope, NULL), iif(small, payload, NULL)
+    FROM jobs LEFT JOIN (
+        SELECT seq, envelope, payload, coalesce(length(payload), 0) <= {SMALL_BYTES} AS small
+        FROM specs
+    ) USING (seq)
+    WHERE seq IN (
         SELECT seq FROM (
             SELECT seq, turn FROM (
                 SELECT seq, {_TURN} AS turn FROM {_READY} AND topic = :topic
@@ -94,6 +103,22 @@ LIVE_OUTCOMES: Final = """
     SELECT outcome FROM held WHERE state != 'tomb' AND outcome IS NOT NULL
 """
 LARGE_VALUES: Final = "SELECT value_blob FROM outcomes WHERE value_blob IS NOT NULL"
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """
+    The first jobs of a topic that wait for nothing but a place.
+
+    Attributes:
+        jobs: In the order to run them.
+        specs: By id, what those are to run whose payload is small.
+        whole: There are no more.
+    """
+
+    jobs: list[Job]
+    specs: dict[str, Spec]
+    whole: bool
 
 
 class Reads:
@@ -208,11 +233,22 @@ class Reads:
         """Return the topics that have a job which waits for nothing but a place."""
         return [topic for (topic,) in self._connection.execute(QUEUED_TOPICS, (now,))]
 
-    def due(self, topic: str, now: float, limit: int) -> list[Job]:
+    def due(self, topic: str, now: float, limit: int) -> Due:
         """Return the topic's jobs that wait for nothing but a place, in the order to run them."""
-        values = {"topic": topic, "now": now, "limit": limit + len(self._unreadable)}
-        jobs = self._jobs(self._connection.execute(DUE, values))
-        return [job for job in jobs if job.id not in self._unreadable][:limit]
+        most = limit + len(self._unreadable)
+        values = {"topic": topic, "now": now, "limit": most}
+        found = self._connection.execute(DUE, values).fetchall()
+        due = Due([], {}, whole=len(found) < most)
+        for *row, envelope, payload in found:
+            job = self._read(row[_ID], rows.read_job, row)
+            if job is None or job.id in self._unreadable or len(due.jobs) == limit:
+                continue
+            due.jobs.append(job)
+            if envelope is not None:
+                spec = self._read(job.id, rows.read_spec, envelope, payload)
+                if spec is not None:
+                    due.specs[job.id] = spec
+        return due
 
     def next_due_at(self, now: float) -> float | None:
         """Return when the next of the jobs that wait for a time is due."""
@@ -241,7 +277,7 @@ class Reads:
         ).fetchall()
         answer = []
         for *row, packed, plan in found:
-            job_id = row[rows.JOB_FIELDS.index("id")]
+            job_id = row[_ID]
             job = self._read(job_id, rows.read_job, row)
             if job is not None:
                 outcome = None if packed is None else self._read(job_id, rows.read_outcome, packed)
@@ -301,8 +337,7 @@ class Reads:
     # --- parts -----------------------------------------------------------------------------
 
     def _jobs(self, found: sqlite3.Cursor) -> list[Job]:
-        id_at = rows.JOB_FIELDS.index("id")
-        jobs = (self._read(row[id_at], rows.read_job, row) for row in found.fetchall())
+        jobs = (self._read(row[_ID], rows.read_job, row) for row in found.fetchall())
         return [job for job in jobs if job is not None]
 
     def _read(self, name: str, read: Callable[..., T], *values: Any) -> T | None:
