@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from offload.work.store.rows import Row, columns, flat
 
-SIZES: Final = (256, 64, 16, 4, 1)  # rows per step; x 30 columns < SQLite's 32 766 variables
+SIZES: Final = (256, 64, 16, 8, 4, 2, 1)  # rows per step; x 30 columns < SQLite's 32 766 variables
 
 
 class Bulk:
@@ -58,6 +58,13 @@ class Lookup:
 def insert(table: str, names: Sequence[str], tail: str = "") -> Bulk:
     """Return the statement that adds rows to ``table``."""
     return Bulk(f"INSERT INTO {table} ({columns(names)})", len(names), tail)
+
+
+def update(table: str, key: str, names: Sequence[str]) -> Bulk:
+    """Return the statement that sets ``names`` in rows of ``table``; each begins with its key."""
+    changes = ", ".join(f'"{name}" = new.column{at}' for at, name in enumerate(names, 2))
+    head = f"UPDATE {table} SET {changes} FROM ("  # noqa: S608 - names of our own
+    return Bulk(head, len(names) + 1, f") AS new WHERE {table}.{key} = new.column1")
 
 
 def upsert(table: str, names: Sequence[str], key: Sequence[str], mutable: Sequence[str]) -> Bulk:

@@ -8,8 +8,11 @@ or written once stays true until a roll-back. An operation that fails before it 
 
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import compress
+from operator import is_not
 from typing import Any, Final
 
 from offload.errors import Malformed
@@ -18,15 +21,12 @@ from offload.work.store import bulk, rows
 from offload.work.store.steps import Key
 
 CACHED_JOBS: Final = 8_192
+CHANGES_KNOWN: Final = 64  # sets of columns, each with a statement
 CACHED_VALUE_BYTES: Final = 4_096  # an outcome with a larger value is read again when asked for
 NEWS_LIMIT: Final = 1_000  # lines per job; the oldest go
 NEWS_SLACK: Final = 100  # more than that are cut at a time
 NEWS_TEXT_LIMIT: Final = 24_000  # a partial result is never longer
 
-# What never changes stays out of the update, and so do its indexes.
-_FIXED: Final = frozenset(
-    {"seq", "id", "topic", "delivery", "key", "created_wall", "created_at", "again_of"}
-)
 _JOBS: Final = rows.select(rows.JOB_FIELDS, "jobs") + " WHERE id IN"
 _HELD: Final = rows.select(rows.HELD_FIELDS, "held") + " WHERE (store_id, job_id) IN"
 _BY_KEY: Final = rows.select(rows.JOB_FIELDS, "jobs") + ' WHERE "key" = ? AND "key" != \'\''
@@ -55,7 +55,7 @@ class _Pending:
 
     new: dict[str, Job] = field(default_factory=dict)
     keys: set[str] = field(default_factory=set)  # of the new ones
-    changed: dict[str, Job] = field(default_factory=dict)
+    changed: dict[str, tuple[Job, Job]] = field(default_factory=dict)  # as it was, as it is now
     specs: list[rows.Row] = field(default_factory=list)
     fields: list[rows.Row] = field(default_factory=list)
     outcomes: dict[int, rows.Row] = field(default_factory=dict)
@@ -73,9 +73,8 @@ class _Statements:
     """The statements of a flush, prepared once."""
 
     def __init__(self) -> None:
-        mutable = [name for name in rows.JOB_FIELDS if name not in _FIXED]
         self.new = bulk.insert("jobs", rows.JOB_FIELDS)
-        self.changed = bulk.upsert("jobs", rows.JOB_FIELDS, ["seq"], mutable)
+        self.changed = lru_cache(CHANGES_KNOWN)(_setting)
         self.specs = bulk.insert("specs", _SPEC_FIELDS)
         self.fields = bulk.insert("fields", ("seq", "name", "num", "text"))
         self.outcomes = bulk.upsert(
@@ -212,7 +211,10 @@ class Ledger:
         if job.lane and before.state in FINAL and job.state not in FINAL:
             job = self._lined_up(job._replace(behind=False))
         pending = self._pending
-        (pending.new if job.id in pending.new else pending.changed)[job.id] = job
+        if job.id in pending.new:
+            pending.new[job.id] = job
+        else:
+            pending.changed[job.id] = pending.changed.get(job.id, (before, before))[0], job
         self._jobs[job.id] = job
         if before.state is not job.state:
             self._tally[before.state] -= 1
@@ -388,11 +390,11 @@ class Ledger:
             text.new.run(cursor, [rows.job_row(job) for job in pending.new.values()])
             text.specs.run(cursor, pending.specs)
             text.fields.run(cursor, pending.fields)
-        if pending.changed:
-            text.changed.run(cursor, [rows.job_row(job) for job in pending.changed.values()])
-        for job_id, job in (*pending.new.items(), *pending.changed.items()):
+        for columns, changed in _by_columns(pending.changed.values()).items():
+            text.changed(columns).run(cursor, changed)
+        for job in (*pending.new.values(), *(job for _, job in pending.changed.values())):
             if job.state in FINAL:
-                self._jobs.pop(job_id, None)  # hardly anybody asks for it again
+                self._jobs.pop(job.id, None)  # hardly anybody asks for it again
         self._advance(pending.lanes)
         text.outcomes.run(cursor, list(pending.outcomes.values()))
         text.attempts.run(cursor, pending.attempts)
@@ -416,6 +418,22 @@ class Ledger:
         for key, held in pending.held.items():
             if held.state is HeldState.TOMB or _large(held):
                 self._held.pop(key, None)
+
+
+def _by_columns(changes: Iterable[tuple[Job, Job]]) -> dict[tuple[bool, ...], list[rows.Row]]:
+    """Return seq and new values, by which columns are others: the rest, and its indexes, stay."""
+    groups: dict[tuple[bool, ...], list[rows.Row]] = {}
+    for before, job in changes:
+        columns = tuple(map(is_not, job, before))
+        if any(columns):
+            row = (job.seq, *compress(rows.job_row(job), columns))
+            groups.setdefault(columns, []).append(row)
+    return groups
+
+
+def _setting(columns: tuple[bool, ...]) -> bulk.Bulk:
+    """Return the statement that sets these columns of jobs."""
+    return bulk.update("jobs", "seq", tuple(compress(rows.JOB_FIELDS, columns)))
 
 
 def _weight(pending: _Pending) -> int:
