@@ -106,6 +106,58 @@ class TestATopicThatChangesItsQueue:
         assert {name: line["running"] for name, line in counts.items()} == {"main": 0, "own": 0}
         assert (await node.describe(jobs[5].id))["queue"] == "own"
 
+    @pytest.mark.parametrize("places", [1, 2, 3, 4])
+    async def test_never_exceeds_the_new_limit_old_and_new_together(
+        self, lan: Lan, worker: Worker, places: int
+    ) -> None:
+        """Who runs in the old queue takes a place in the new one until it ends."""
+        node = await lan.node(worker.app, queues={"main": {"max_parallel": 2}})
+        jobs = await started(lan, worker, node, 12)
+        assert worker.now == 2
+        own = {"own": {"topics": ["a"], "max_parallel": places}}
+        await node.reload(changed(node, queues=own))
+        await lan.clock.advance(1)
+        assert worker.now == max(2, places)
+        worker.most = 0  # from now on, as each of the old ones ends
+        for left in range(11, -1, -1):
+            worker.let_go(1)
+            await lan.clock.advance(1)
+            assert worker.now == min(places, left)
+        assert worker.most <= places
+        await lan.until(asyncio.gather(*(job.result() for job in jobs)))
+        assert sorted(worker.order) == list(range(12))
+
+    async def test_takes_places_of_the_old_one_until_it_ends(
+        self, lan: Lan, worker: Worker
+    ) -> None:
+        """What stays in the old queue finds it no emptier than it is."""
+        node = await lan.node(worker.app, queues={"main": {"max_parallel": 3}})
+        await started(lan, worker, node, 2)
+        for n in range(2, 6):
+            await node.submit("b", number=n)
+        await lan.clock.advance(1)
+        assert worker.now == 3
+        own = {"own": {"topics": ["a"], "max_parallel": 9}, "main": {"max_parallel": 3}}
+        await node.reload(changed(node, queues=own))
+        await lan.clock.advance(1)
+        assert worker.order == [0, 1, 2]
+        worker.let_go(6)
+        await lan.clock.advance(1)
+        assert sorted(worker.order) == list(range(6))
+
+    async def test_and_back_counts_each_once(self, lan: Lan, worker: Worker) -> None:
+        node = await lan.node(worker.app, queues={"main": {"max_parallel": 2}})
+        await started(lan, worker, node, 8)
+        own = {"own": {"topics": ["a"], "max_parallel": 2}, "main": {"max_parallel": 2}}
+        for queues in (own, {"main": {"max_parallel": 3}}):
+            await node.reload(changed(node, queues=queues))
+            await lan.clock.advance(1)
+        assert worker.now == 3
+        worker.let_go(8)
+        await lan.clock.advance(1)
+        assert sorted(worker.order) == list(range(8))
+        assert (await node.status())["queues"]["main"]["running"] == 0
+
 
 class TestAQueueThatBecomesOrdered:
     async def test_runs_what_waits_in_order_from_then_on(self, lan: Lan, worker: Worker) -> None:

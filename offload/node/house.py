@@ -88,6 +88,7 @@ class House:
         """Let every room follow ``config``; raise ``ConfigError``, and nothing has changed."""
         self.executors.govern(Rules(config).topic_rules())
         self._rules.follow(config)
+        self.manager.runs.look_again()  # before anything can start under the new rules
         await self.store.line_up_anew(self._rules.place_of)
         self._announce()
         self._bus.publish(GateMoved())

@@ -160,7 +160,7 @@ class Line(Generic[K]):
     def leave(self, key: K, places: int) -> None:
         """Free the place of ``key``, or its turn, and let the next ones in."""
         if key not in self.running:
-            self._withdraw(key)
+            self.withdraw(key)
         self.running.discard(key)
         self.let_in(places)
 
@@ -175,10 +175,13 @@ class Line(Generic[K]):
             self.running.add(following)
             begin()
 
-    def _withdraw(self, key: K) -> None:
-        for owner, turn in tuple(self._waiting.items()):
-            left = deque(entry for entry in turn if entry[0] != key)
-            if left:
-                self._waiting[owner] = left
-            else:
-                del self._waiting[owner]
+    def withdraw(self, key: K) -> tuple[str, Callable[[], None]] | None:
+        """Take ``key`` out of its turn; return who owns it and what begins it, or None."""
+        for owner, turn in self._waiting.items():
+            found = next((entry for entry in turn if entry[0] == key), None)
+            if found is not None:
+                turn.remove(found)
+                if not turn:
+                    del self._waiting[owner]
+                return owner, found[1]
+        return None

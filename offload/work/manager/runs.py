@@ -64,7 +64,8 @@ class Runs:
         self._queue_of = queue_of
         self._folder = folder
         self._is_open = is_open
-        self._entered: dict[tuple[str, str], str] = {}  # in which line; topics may change theirs
+        self._entered: dict[tuple[str, str], tuple[str, str]] = {}  # in which line, of which topic
+        self._moved: dict[tuple[str, str], str] = {}  # who runs in one, but now belongs to another
         self._topics: dict[str, str] = {}  # queue -> one of its topics
         self._lines: dict[str, Line[tuple[str, str]]] = {}
         self._places: dict[str, int] = {}
@@ -91,7 +92,8 @@ class Runs:
     def busy_in(self, queue: str) -> int:
         """Return how many attempts run or wait in ``queue``."""
         line = self._lines.get(queue)
-        return 0 if line is None else len(line.running) + line.waiting
+        own = 0 if line is None else len(line.running) + line.waiting
+        return own + self._strangers(queue)
 
     def mean_s(self, topic: str) -> float | None:
         """Return the measured run time of ``topic`` here: a moving average of successes."""
@@ -123,30 +125,52 @@ class Runs:
     ) -> None:
         """Call ``begin`` as soon as the queue of ``topic`` has a place for ``key``."""
         queue = self.queue_name(topic)
-        self._entered[key], self._topics[queue] = queue, topic
+        self._entered[key], self._topics[queue] = (queue, topic), topic
         line = self._lines.setdefault(queue, Line())
         line.enter(key, owner, begin, self._open_places(queue))
 
     def leave(self, key: tuple[str, str], topic: str) -> str:
         """Free the place of ``key``, or take it out of the line; return the queue's name."""
-        queue = self._entered.pop(key, None)
-        if queue is None:
+        queue, _ = self._entered.pop(key, ("", ""))
+        if not queue:
             return self.queue_name(topic)
+        heir = self._moved.pop(key, queue)
         self._lines[queue].leave(key, self._open_places(queue))
+        if heir != queue and heir in self._lines:
+            self._lines[heir].let_in(self._open_places(heir))
         return queue
 
     def look_again(self) -> None:
-        """Rules have changed, or queues were opened: let in who may begin now."""
+        """
+        Rules have changed, or queues were opened: let in who may begin now.
+
+        Who runs while its topic moves to another queue takes a place in both until it ends, so
+        that old and new together never exceed a limit; who only waits for one moves along.
+        """
+        self._moved.clear()
+        for key, (queue, topic) in tuple(self._entered.items()):
+            heir = self.queue_name(topic)
+            if heir == queue:
+                continue
+            turn = self._lines[queue].withdraw(key)
+            if turn is None:
+                self._moved[key] = heir
+            else:
+                self.enter(key, topic, *turn)
         for queue, line in self._lines.items():
             line.let_in(self._open_places(queue))
 
+    def _strangers(self, queue: str) -> int:
+        """Return how many run in other lines, though they belong to ``queue`` by now."""
+        return sum(heir == queue for heir in self._moved.values()) if self._moved else 0
+
     def _open_places(self, queue: str) -> int:
-        """Return how many may run in ``queue``; one that is no more keeps its last limit."""
+        """Return how many may run in its line; one that is no more keeps its last limit."""
         rule = self._queue_of(self._topics[queue])
         if rule.name == queue:
             self._places[queue] = rule.max_parallel
         places = self._places.setdefault(queue, 1)
-        return places if self._is_open(queue) else 0
+        return places - self._strangers(queue) if self._is_open(queue) else 0
 
     def stop(self, job_id: str, attempt: int, *, at_once: bool = False) -> None:
         """Ask an attempt to stop, and make it after its grace; one that is yet to begin won't."""
