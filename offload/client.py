@@ -18,6 +18,7 @@ from offload.datadir import DataDir, locate
 from offload.errors import NotRunning, Refused, UsageError
 from offload.job import Options, wished
 from offload.payload import Encoded, File, decode, encode
+from offload.remote import Topics
 from offload.scheduler import apart, as_said
 from offload.topics import check_pattern, check_topic
 from offload.web.wire import (
@@ -171,6 +172,13 @@ class Client:
     async def remove(self, job_id: str) -> bool:
         """Drop a job that is not finished, or delete a finished one for good."""
         return bool((await self._ask("DELETE", f"/api/jobs/{_segment(job_id)}"))["done"])
+
+    # --- topics ---
+
+    @property
+    def topics(self) -> Topics:
+        """Which instance runs which topics, and the switches of that; see ``Node.topics``."""
+        return Topics(self._ask)
 
     # --- queues ---
 

@@ -39,6 +39,7 @@ class Candidate:
         failed: Attempts of this very job that failed there.
         refused: Its last refusal of such a job, while that counts, or "".
         closed: Why nothing of the topic starts there until a person opens it again, or "".
+        disabled: It has a consumer for the topic, and that is not enabled.
     """
 
     id: str
@@ -54,6 +55,7 @@ class Candidate:
     failed: int = 0
     refused: str = ""
     closed: str = ""
+    disabled: bool = False
 
     @property
     def width(self) -> int:
@@ -112,7 +114,9 @@ def best(policy: Policy, candidates: Sequence[Candidate]) -> Candidate | None:
 def obstacles(policy: Policy, candidate: Candidate) -> tuple[str, ...]:
     """Return what keeps the job from ``candidate``, in words; empty: nothing."""
     words = []
-    if not candidate.capable:
+    if candidate.disabled:
+        words.append("has the topic disabled")
+    elif not candidate.capable:
         words.append("has no consumer for the topic")
     if candidate.own and policy is Policy.REMOTE_ONLY:
         words.append("the policy is remote-only")

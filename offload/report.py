@@ -243,7 +243,10 @@ class Report:
             return f"Its queue {queue} is suspended; it waits until that is resumed."
         if job and job.behind:
             return "It waits for those before it, which run one after the other."
-        if not any(r.candidate.capable for r in ranked):
+        capable = any(r.candidate.capable for r in ranked)
+        if not capable and any(r.candidate.disabled for r in ranked):
+            return f"The topic {topic} is disabled wherever it could run; its jobs wait."
+        if not capable:
             return f"No instance has the topic {topic}; its jobs wait until one announces it."
         if not any(r.might for r in ranked):
             return "The policy leaves nobody who could run it."

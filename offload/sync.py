@@ -55,6 +55,8 @@ class _Verbs(_Submits, Protocol):
     async def job(self, id_or_prefix: str, /) -> _JobLike: ...
     @property
     def jobs(self) -> Callable[..., Coroutine[Any, Any, list[dict[str, Any]]]]: ...
+    @property
+    def topics(self) -> Any: ...
     async def queues(self) -> list[dict[str, Any]]: ...
     async def suspend_queue(self, name: str, /) -> None: ...
     async def resume_queue(self, name: str, /) -> None: ...
@@ -154,6 +156,34 @@ class Submitter:
         return self.submit(what, *args, **arguments).result()
 
 
+class Topics:
+    """The topics of all instances, waited for; see ``offload.Node.topics``."""
+
+    def __init__(self, loop: _Loop, target: Any) -> None:
+        self._loop, self._target = loop, target
+
+    def all(self) -> dict[str, Any]:
+        """Return the matrix of topics and instances."""
+        found: dict[str, Any] = self._loop.call(self._target.all())
+        return found
+
+    def enable(self, *topics: str, on: str = "") -> None:
+        """Run topics (or patterns) again, here or ``on`` another instance."""
+        self._loop.call(self._target.enable(*topics, on=on))
+
+    def disable(self, *topics: str, on: str = "") -> None:
+        """Run topics no more until they are enabled; what waits goes back."""
+        self._loop.call(self._target.disable(*topics, on=on))
+
+    def only(self, *topics: str, on: str = "") -> None:
+        """Let an instance run these topics and no others."""
+        self._loop.call(self._target.only(*topics, on=on))
+
+    def reset(self, *topics: str, on: str = "") -> None:
+        """Forget what was switched of topics (none: of all)."""
+        self._loop.call(self._target.reset(*topics, on=on))
+
+
 class _Blocking(Generic[_V]):
     """The verbs of a ``Node`` or a ``Client``, waited for."""
 
@@ -207,6 +237,12 @@ class _Blocking(Generic[_V]):
         """Return jobs that were added here, newest first."""
         loop, target = self._opened()
         return loop.call(target.jobs(**query))
+
+    @property
+    def topics(self) -> Topics:
+        """Which instance runs which topics, and the switches of that."""
+        loop, target = self._opened()
+        return Topics(loop, target.topics)
 
     def queues(self) -> list[dict[str, Any]]:
         """Return all queues by name: what waits in them, what runs, and whether they are open."""

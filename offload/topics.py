@@ -57,6 +57,22 @@ def matches(pattern: str, topic: str) -> bool:
     return pattern == topic
 
 
+def covers(pattern: str, other: str) -> bool:
+    """Say whether ``pattern`` takes every topic that the pattern ``other`` takes."""
+    if pattern in (other, "**"):
+        return True
+    if "*" not in other:
+        return matches(pattern, other)
+    return pattern.endswith("/**") and other.startswith(pattern[:-2])
+
+
+def common(pattern: str, other: str) -> str | None:
+    """Return the pattern of what both take: one of the two, or None, since none overlap partly."""
+    if covers(pattern, other):
+        return other
+    return pattern if covers(other, pattern) else None
+
+
 def specificity(pattern: str) -> tuple[int, int]:
     """Return a key by which the more specific of two patterns that take a topic is greater."""
     kind = 0 if pattern.endswith("**") else 1 if pattern.endswith("*") else 2

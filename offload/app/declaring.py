@@ -21,6 +21,7 @@ MAIN: Final = "__offload_main__"
 Isolate = Literal["coroutine", "thread", "process"]
 DELIVERIES: Final = ("at-least-once", "exclusive", "at-most-once")
 TOPICS_REMEMBERED: Final = 4096
+VERSION_LIMIT: Final = 64
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -56,6 +57,7 @@ class Consumer:
     takes_context: bool
     memory_bytes: int | None = None
     lease_s: float | None = None
+    version: str = ""
 
     def isolated(self, isolate: Isolate) -> "Consumer":
         """Return it with another isolation; raise ``ConsumerError`` if it cannot have that."""
@@ -85,6 +87,7 @@ class App:
         delivery: str | None = None,
         memory: str | int | None = None,
         lease: str | float | None = None,
+        version: str = "",
     ) -> Callable[[_F], _F]:
         """
         Declare the decorated function as a consumer; the function stays as it is.
@@ -103,6 +106,7 @@ class App:
                 then the attempt is ended.
             lease: For so long a silent worker keeps a job that was added here, if that is more
                 than ``timing.lease``.
+            version: Of what it does, such as ``"2"``; all instances see it.
 
         Raises:
             InvalidTopic: If ``pattern`` is none.
@@ -127,6 +131,7 @@ class App:
                     _takes_context(function, name),
                     _memory_bytes(name, kind, memory),
                     _duration_s(name, "lease", lease),
+                    _version(name, version),
                 )
             )
             self._tell()
@@ -265,6 +270,13 @@ def _memory_bytes(name: str, isolate: Isolate, memory: str | int | None) -> int 
         return size_bytes(memory)
     except ValueError as error:
         raise ConsumerError(name, f"memory: {error}") from None
+
+
+def _version(name: str, version: str) -> str:
+    if not isinstance(version, str) or len(version) > VERSION_LIMIT or not version.isprintable():
+        reason = f"version={version!r} is no text of at most {VERSION_LIMIT} printable characters"
+        raise ConsumerError(name, reason)
+    return version
 
 
 def _exceptions(name: str, kinds: Any) -> tuple[type[BaseException], ...]:

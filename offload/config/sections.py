@@ -136,15 +136,21 @@ class TimingConfig(Section):
 
 
 class CapabilitiesConfig(Section):
-    """The ``[capabilities]`` table: patterns of what this instance runs, allowed, then denied."""
+    """
+    The ``[capabilities]`` table: patterns of what this instance runs, allowed, then denied.
+
+    Attributes:
+        remote: Whether other instances may switch its topics.
+    """
 
     allow: Listed[Pattern] = ("**",)
     deny: Listed[Pattern] = ()
+    remote: bool = True
 
     def allows(self, topic: str) -> bool:
-        """Say whether ``topic``, or all of a consumer's pattern, may run here (C064)."""
-        allowed = any(pattern == topic or matches(pattern, topic) for pattern in self.allow)
-        return allowed and not any(p == topic or matches(p, topic) for p in self.deny)
+        """Say whether ``topic`` may run here (C064)."""
+        allowed = any(matches(pattern, topic) for pattern in self.allow)
+        return allowed and not any(matches(pattern, topic) for pattern in self.deny)
 
 
 class TopicConfig(Section):

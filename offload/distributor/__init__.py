@@ -14,6 +14,7 @@ from typing import Any, Final, NoReturn
 from offload.blobs import Blobs
 from offload.clock import Clock
 from offload.distributor.ahead import Ahead
+from offload.distributor.doors import Doors
 from offload.distributor.incoming import Incoming
 from offload.distributor.limits import Limits
 from offload.distributor.matching import Matching
@@ -30,7 +31,7 @@ from offload.work.jobs import Delivery, Held, Job, RetryRule
 from offload.work.manager import GateMoved, JobChanged, JobQueued, Manager, RunEnded, SlotFree
 from offload.work.store import Store
 
-__all__ = ["Distributor", "Network"]
+__all__ = ["Distributor", "Doors", "Network"]
 log = logging.getLogger(__name__)
 Handler = Callable[[str, list[dict[str, Any]]], Awaitable[None] | None]
 TICK_S: Final = 0.25
@@ -56,7 +57,7 @@ class Distributor:
         lease_s: float,
         view: Callable[[], TopologyView],
         linked: Callable[[str], bool],
-        takes: Callable[[str], bool],
+        doors: Doors,
         policy_of: Callable[[str], Policy],
         retry_of: Callable[[str], RetryRule],
     ) -> None:
@@ -64,7 +65,7 @@ class Distributor:
         self._store = store
         self._clock = clock
         self._bus = bus
-        self._takes = takes
+        self._doors = doors
         self._tasks = Tasks()
         self._wake = asyncio.Event()
         self._next_look = 0.0
@@ -95,7 +96,7 @@ class Distributor:
             clock=clock,
             view=view,
             linked=linked,
-            takes=takes,
+            doors=doors,
             policy_of=policy_of,
         )
         for kind in (JobQueued, SlotFree):
@@ -221,8 +222,13 @@ class Distributor:
             self._wake.set()
 
     def _gate_moved(self, _: GateMoved) -> None:
-        self._tasks.start(self._incoming.hand_back_closed(self._manager.gates.closed))
+        self._tasks.start(self._give_back())
         self._wake.set()
+
+    async def _give_back(self) -> None:
+        """What has not begun, and may not begin now, goes back: to its origin, or into line."""
+        await self._incoming.hand_back_closed(self._doors.closed_to_others)
+        await self._manager.give_back(self._doors.closed)
 
     def _refused(self, peer: str, job: Job, reason: str) -> None:
         log.info("%s refuses a job of topic %s: %s", peer, job.topic, reason)
@@ -233,11 +239,14 @@ class Distributor:
         if self._matching.draining:
             return "is draining"
         topic, runs = offer.spec.topic, self._manager.runs
-        if not self._takes(topic):
+        closed = self._doors.closed_to_others(topic, runs.queue_name(topic))
+        if closed:
+            return closed
+        if not self._doors.takes(topic):
             return f"has no consumer for topic {topic}"
         if offer.spec.delivery is Delivery.EXCLUSIVE and not runs.killable(topic):
             return NOT_KILLABLE
-        return self._manager.gates.closed(runs.queue_name(topic))
+        return ""
 
     def _topology_changed(self, fact: Fact) -> None:
         if isinstance(fact, Gone) and fact.confirmed:

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from offload.clock import Clock
 from offload.distributor.ahead import Ahead
+from offload.distributor.doors import Doors
 from offload.distributor.incoming import Incoming
 from offload.distributor.outgoing import Outgoing
 from offload.leases import origin
@@ -32,6 +33,7 @@ REFUSED_S: Final = 1.0
 REFUSED_MOST_S: Final = 30.0
 PREFETCH_S: Final = 0.2
 PREFETCH_LIMIT: Final = 512
+CLOSED_LIMIT: Final = 200
 
 
 @dataclass(slots=True)
@@ -92,7 +94,7 @@ class Matching:
         clock: Clock,
         view: Callable[[], TopologyView],
         linked: Callable[[str], bool],
-        takes: Callable[[str], bool],
+        doors: Doors,
         policy_of: Callable[[str], Policy],
     ) -> None:
         self._manager = manager
@@ -103,7 +105,7 @@ class Matching:
         self._clock = clock
         self._view = view
         self._linked = linked
-        self._takes = takes
+        self._doors = doors
         self.policy_of = policy_of
         self._refusals: dict[tuple[str, str, bool], Refusal] = {}  # peer, topic, exclusive work?
         self._homeless: set[str] = set()
@@ -208,14 +210,18 @@ class Matching:
         leave, and its fair share at least.
         """
         seats = self._incoming.seats()
+        closed = self._doors.reserved()
         queues = {}
         for name, (busy, places) in self._queues().items():
             lined_up = busy + self._incoming.waiting(name)
             of_peer = seats[peer, name]
             origins = len({o for (o, queue) in seats if queue == name} | {peer})
             window = max(places - (lined_up - of_peer), -(-places // origins))
-            queues[name] = [0 if self.draining else window, lined_up, places]
-        return {"queues": queues, "mean_s": self._manager.runs.means()}
+            if closed or self.draining:
+                window = 0
+            queues[name] = [window, lined_up, 0 if closed else places]
+        told = {"queues": queues, "mean_s": self._manager.runs.means()}
+        return {**told, "closed": closed} if closed else told
 
     # --- inside ----------------------------------------------------------------------------
 
@@ -251,18 +257,19 @@ class Matching:
         return {queue: (runs.busy_in(queue), runs.places(topic)) for queue, topic in topics.items()}
 
     def _here(self, topic: str, own: Instance) -> Candidate:
-        runs = self._manager.runs
+        runs, queue = self._manager.runs, self._manager.runs.queue_name(topic)
         return Candidate(
             id=own.id,
             name=own.name,
             own=True,
-            capable=self._takes(topic),
+            capable=self._doors.takes(topic),
+            disabled=self._doors.disables(topic),
             draining=self.draining,
-            free=runs.free(topic) - self._incoming.waiting(runs.queue_name(topic)),
+            free=runs.free(topic) - self._incoming.waiting(queue),
             busy=runs.busy(topic),
             places=runs.places(topic),
             run_s=runs.mean_s(topic),
-            closed=self._manager.gates.closed(runs.queue_name(topic)),
+            closed=self._doors.closed(topic, queue),
         )
 
     def _there(self, topic: str, peer: Instance) -> Candidate:
@@ -274,12 +281,14 @@ class Matching:
             id=peer.id,
             name=peer.name,
             capable=queue is not None,
+            disabled=peer.disables(topic),
             draining=peer.draining,
             silent=peer.silent or not self._linked(peer.id),
             free=max(0, window + prefetch(places, run_s) - ours),
             busy=max(busy, ours),
             places=places,
             run_s=run_s,
+            closed=closed_text(peer.load),
         )
 
     def _note_refusals(
@@ -360,6 +369,12 @@ class Matching:
             else:
                 self._outgoing.launch(job, spec, places[job.topic].queues[job.worker])
         return bool(assigned)
+
+
+def closed_text(load: Mapping[str, Any]) -> str:
+    """Return why an instance says that it takes nothing; a peer may say anything."""
+    reason = load.get("closed")
+    return reason[:CLOSED_LIMIT] if isinstance(reason, str) else ""
 
 
 def prefetch(places: int, mean_s: float | None) -> int:

@@ -16,6 +16,7 @@ from typing import Any, Self
 from offload.app import App, loading
 from offload.config import LIVE_SECTIONS, Config, changed_sections
 from offload.datadir import DataDir, locate
+from offload.enablement import Enablement
 from offload.errors import JobNotFound, Refused, UsageError
 from offload.events import Bus
 from offload.job import Job, Options, wished
@@ -294,6 +295,13 @@ class Node:
         return self._house.desk.handle(
             await self._house.manager.control.set_priority(job.id, priority)
         )
+
+    # --- topics ------------------------------------------------------------------------------
+
+    @property
+    def topics(self) -> Enablement:
+        """Which instance runs which topics, and the switches of that, for every instance."""
+        return self._house.enablement
 
     # --- queues ------------------------------------------------------------------------------
 

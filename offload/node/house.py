@@ -16,7 +16,8 @@ from offload.app import App
 from offload.blobs import Blobs
 from offload.config import DEFAULT_PORT, Config
 from offload.datadir import DataDir
-from offload.distributor import Distributor
+from offload.distributor import Distributor, Doors
+from offload.enablement import Enablement
 from offload.errors import OffloadError, StoreFault, TwinRuns
 from offload.events import Bus
 from offload.feed import Feed
@@ -164,11 +165,23 @@ class House:
             port=node.port,
             port_hint=self._port_hint(),
         )
+        self.enablement = Enablement(
+            store=self.store,
+            links=self.transport,
+            bus=self._bus,
+            clock=self.clock,
+            view=lambda: self.membership.view,
+            find=self._find,
+            limits=lambda: self._rules.config.capabilities,
+            consumers=self.executors.patterns,
+            announce=self._announce,
+        )
+        self._exit.push_async_callback(self.enablement.close)
         own = Announcement(
             self.id,
             self.name,
             self.store.boot,
-            capabilities=self._rules.capabilities(self.executors.patterns()),
+            **self._run_here(),
             properties={**node.properties, **node.labels},
             version=VERSION,
         )
@@ -202,7 +215,11 @@ class House:
             lease_s=lease_s,
             view=lambda: self.membership.view,
             linked=lambda peer: peer in self.transport.peers(),
-            takes=self._takes,
+            doors=Doors(
+                consumes=lambda topic: self.executors.consumer(topic) is not None,
+                enabled=self.enablement.allows,
+                gate=self.manager.gates.closed,
+            ),
             policy_of=self._rules.policy_of,
             retry_of=self._rules.retry_of,
         )
@@ -217,7 +234,7 @@ class House:
             lease_s=lease_s,
         )
         self.membership.set_load(self.distributor.load_for)
-        for room in (self.membership, self.distributor, self.scheduler):
+        for room in (self.membership, self.distributor, self.scheduler, self.enablement):
             self._handlers.update(room.handlers())
         if self._app is not None:
             self._exit.callback(self._app.listen(self._app_changed))
@@ -277,8 +294,8 @@ class House:
 
     # --- what the rooms ask ------------------------------------------------------------------
 
-    def _takes(self, topic: str) -> bool:
-        return self._rules.allows(topic) and self.executors.consumer(topic) is not None
+    def _find(self, word: str) -> str:
+        return self.report.instance_id(word)
 
     def _lease_of(self, topic: str, delivery: Delivery) -> float | None:
         return self._rules.lease_of(topic, delivery, self.executors.consumer(topic))
@@ -317,8 +334,17 @@ class House:
         self._loop.call_soon_threadsafe(self._announce)
 
     def _announce(self) -> None:
-        patterns = self.executors.patterns()
-        self.membership.announce(capabilities=self._rules.capabilities(patterns))
+        self.membership.announce(**self._run_here())
+
+    def _run_here(self) -> dict[str, Any]:
+        """Return what is announced of the topics that can be run here."""
+        offer = self.enablement.offer()
+        versions = {p: v for p in offer.enabled if (v := self.executors.version(p))}
+        return {
+            "capabilities": self._rules.capabilities(offer.enabled),
+            "disabled": offer.disabled,
+            "versions": versions,
+        }
 
     def _store_failed(self, fault: StoreFault) -> None:
         self._fail(fault)

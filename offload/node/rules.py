@@ -75,14 +75,9 @@ class Rules:
             return max(wanted_s, usual_s)
         return usual_s if delivery is Delivery.EXCLUSIVE else None
 
-    def allows(self, topic: str) -> bool:
-        """Say whether ``topic`` may run here (C064)."""
-        return self.config.capabilities.allows(topic)
-
     def capabilities(self, patterns: Iterable[str]) -> tuple[Capability, ...]:
-        """Return what is announced of consumers with these patterns."""
-        allowed = sorted({pattern for pattern in patterns if self.allows(pattern)})
-        return tuple(Capability(p, queue_of(self.config, p.replace("*", "x"))[0]) for p in allowed)
+        """Return these patterns with the queues that take them."""
+        return tuple(Capability(p, queue_of(self.config, p.replace("*", "x"))[0]) for p in patterns)
 
     def topic_rules(self) -> dict[str, TopicRule]:
         """Return what the ``[topics]`` tables say of running."""

@@ -74,6 +74,8 @@ class Routes:
                 web.post("/api/jobs/{id}/retry", self._retry),
                 web.post("/api/jobs/{id}/requeue", self._requeue),
                 web.post("/api/jobs/{id}/priority", self._set_priority),
+                web.get("/api/topics", self._topics),
+                web.post("/api/topics/{verb}", self._switch),
                 web.get("/api/queues", self._queues),
                 web.post("/api/queues/{verb}", self._queue),
                 web.post("/api/processing", self._processing),
@@ -141,6 +143,27 @@ class Routes:
     async def _retry(self, request: web.Request) -> web.Response:
         job = await self._node.retry(request.match_info["id"])
         return _json({"id": job.id, "topic": job.topic}, status=201)
+
+    async def _topics(self, _request: web.Request) -> web.Response:
+        return _json(await self._node.topics.all())
+
+    async def _switch(self, request: web.Request) -> web.Response:
+        body = await _body(request)
+        topics, on = body.get("topics", []), body.get("on", "")
+        if not isinstance(topics, list) or not all(isinstance(t, str) for t in [*topics, on]):
+            raise UsageError("topics or on: is no text")
+        face = self._node.topics
+        verbs = {
+            "enable": face.enable,
+            "disable": face.disable,
+            "only": face.only,
+            "reset": face.reset,
+        }
+        verb = verbs.get(request.match_info["verb"])
+        if verb is None:
+            raise UsageError(f"{request.match_info['verb']!r}: is none of {', '.join(verbs)}")
+        await verb(*topics, on=on)
+        return _json({"done": True})
 
     async def _queues(self, _request: web.Request) -> web.Response:
         return _json({"queues": await self._node.queues()})

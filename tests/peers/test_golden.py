@@ -14,6 +14,7 @@ import pytest
 
 from offload import codec
 from offload.calendar import Kind, Times
+from offload.enablement import wire
 from offload.errors import Malformed
 from offload.payload import Encoded
 from offload.peers.topology import Announcement
@@ -112,6 +113,8 @@ SENT: dict[str, dict[str, Any]] = {
     "schedules": {"count": 1},
     "firing": {"id": SCHEDULE.id, "due": 1700000000.0, "sure": False, "spread": False},
     "allowed": {"id": SCHEDULE.id, "due": 1700000000.0, "allowed": True},
+    "switch": {"number": 3, "verb": "disable", "topics": ["image/*", "mail"]},
+    "switched": {"number": 3, "reason": "has no consumer for mail"},
 }
 
 
@@ -139,6 +142,8 @@ class TestAFrame:
         assert Spec.from_envelope(fields("offer")["spec"], None) == SPEC
         assert Outcome.from_wire(fields("outcome")["outcome"]) == OUTCOME
         assert Schedule.from_wire(fields("schedule")["schedule"]) == SCHEDULE
+        assert wire.read_wish(fields("switch")) == (3, "disable", ("image/*", "mail"))
+        assert wire.read_answer(fields("switched")) == (3, "has no consumer for mail")
 
 
 class TestAMessage:
@@ -236,6 +241,54 @@ class TestAnAnnouncement:
     def test_has_a_name_that_can_be_shown(self, name: Any) -> None:
         with pytest.raises(Malformed, match="name: not a printable text"):
             Announcement.from_wire(ANNOUNCEMENT.to_wire() | {"name": name})
+
+    def test_may_say_what_is_disabled_and_of_which_version(self) -> None:
+        said = replace(ANNOUNCEMENT, disabled=("image/cut",), versions={"image/*": "2"})
+        assert Announcement.from_wire(said.to_wire()) == said
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"disabled": "image/*"},
+            {"disabled": ["a//b"]},
+            {"disabled": [7]},
+            {"versions": ["2"]},
+            {"versions": {"a": 2}},
+            {"versions": {"a": "\x1b[2J"}},
+            {"versions": {"a": "x" * 65}},
+            {"versions": {"a" * 201: "2"}},
+        ],
+        ids=str,
+    )
+    def test_with_a_wrong_optional_field_is_malformed(self, change: dict[str, Any]) -> None:
+        with pytest.raises(Malformed):
+            Announcement.from_wire(ANNOUNCEMENT.to_wire() | change)
+
+
+class TestASwitch:
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"number": -1},
+            {"number": True},
+            {"verb": "explode"},
+            {"verb": None},
+            {"topics": []},
+            {"topics": "mail"},
+            {"topics": ["a//b"]},
+            {"topics": ["mail", 7]},
+            {"topics": ["mail"] * 101},
+        ],
+        ids=str,
+    )
+    def test_with_a_wrong_field_is_malformed(self, change: dict[str, Any]) -> None:
+        with pytest.raises(Malformed, match="switch"):
+            wire.read_wish(SENT["switch"] | change)
+
+    @pytest.mark.parametrize("change", [{"number": "3"}, {"reason": None}], ids=str)
+    def test_is_answered_in_one_form(self, change: dict[str, Any]) -> None:
+        with pytest.raises(Malformed, match="switched"):
+            wire.read_answer(SENT["switched"] | change)
 
 
 # From the corpus of FAULTS G32: what MessagePack can be told to do.

@@ -134,10 +134,10 @@ class Incoming:
         """Drain: what is not done goes back to its origin, at no cost to the job."""
         await self._course.hand_back(reason)
 
-    async def hand_back_closed(self, closed: Callable[[str], str]) -> None:
-        """What has not begun in a queue for which ``closed`` gives a reason, goes back."""
+    async def hand_back_closed(self, closed: Callable[[str, str], str]) -> None:
+        """What has not begun, and for whose topic and queue ``closed`` has a reason, goes back."""
         for key, seat in tuple(self._shelf.seats.items()):
-            reason = closed(seat.queue)
+            reason = closed(seat.spec.topic, seat.queue)
             if reason and not seat.running:
                 await self._course.give_back(key, reason)
 

@@ -31,6 +31,7 @@ from offload.peers.topology import (
     TopologyView,
     Version,
     check_capabilities,
+    check_disabled,
     check_id,
     check_properties,
     count,
@@ -109,6 +110,8 @@ class Membership:
         capabilities: Iterable[tuple[str, str]] | None = None,
         properties: Mapping[str, Property] | None = None,
         draining: bool | None = None,
+        disabled: Iterable[str] | None = None,
+        versions: Mapping[str, str] | None = None,
         load: Mapping[str, Any] | None = None,
     ) -> None:
         """
@@ -123,6 +126,8 @@ class Membership:
             capabilities=None if capabilities is None else check_capabilities(capabilities),
             properties=None if properties is None else check_properties(properties),
             draining=draining,
+            disabled=None if disabled is None else check_disabled(disabled),
+            versions=versions,
         )
         if load is not None:
             facts += self._topology.carry(load)

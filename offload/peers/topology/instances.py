@@ -24,6 +24,7 @@ HOST_LIMIT: Final = 253
 ADDRESS_LIMIT: Final = 32
 CAPABILITY_LIMIT: Final = 1000
 PROPERTY_LIMIT: Final = 200
+VERSION_LIMIT: Final = 64
 _ID: Final = re.compile(r"[a-z0-9][a-z0-9-]*")
 _PROPERTY_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,100}")
 _HOST_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
@@ -47,7 +48,13 @@ class Version(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """What an instance says of itself; ``rank`` is its place in the order, see ``Topology``."""
+    """
+    What an instance says of itself; ``rank`` is its place in the order, see ``Topology``.
+
+    Attributes:
+        disabled: Patterns of topics that it has consumers for, and does not run now.
+        versions: By pattern, what its consumers say of their version.
+    """
 
     id: str
     name: str
@@ -60,6 +67,8 @@ class Announcement:
     properties: Mapping[str, Property] = field(default_factory=dict)
     version: str = ""
     draining: bool = False
+    disabled: tuple[str, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def state(self) -> Version:
@@ -67,8 +76,8 @@ class Announcement:
         return Version(self.boot, self.incarnation, self.generation)
 
     def to_wire(self) -> dict[str, Any]:
-        """Return the announcement as a map of plain values."""
-        return {
+        """Return the announcement as a map of plain values; what is optional only if it is set."""
+        wire = {
             "id": self.id,
             "name": self.name,
             "boot": self.boot,
@@ -81,6 +90,11 @@ class Announcement:
             "version": self.version,
             "draining": self.draining,
         }
+        if self.disabled:
+            wire["disabled"] = list(self.disabled)
+        if self.versions:
+            wire["versions"] = dict(self.versions)
+        return wire
 
     @classmethod
     def from_wire(cls, fields: object) -> "Announcement":
@@ -101,6 +115,8 @@ class Announcement:
             properties=_properties(fields.get("properties", {})),
             version=_text(fields, "version"),
             draining=fields.get("draining", False) is True,
+            disabled=tuple(_pattern(p) for p in _list(fields, "disabled", CAPABILITY_LIMIT)),
+            versions=_versions(fields.get("versions", {})),
         )
 
 
@@ -129,10 +145,16 @@ class Instance:
     leader: bool
     own: bool
     since: float
+    disabled: tuple[str, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
 
     def takes(self, topic: str) -> bool:
-        """Say whether it has announced a capability for ``topic``."""
-        return any(matches(pattern, topic) for pattern, _ in self.capabilities)
+        """Say whether it has announced a capability for ``topic``, and that is enabled."""
+        return not self.disables(topic) and any(matches(p, topic) for p, _ in self.capabilities)
+
+    def disables(self, topic: str) -> bool:
+        """Say whether it has a consumer for ``topic``, and says that it does not run it now."""
+        return any(matches(pattern, topic) for pattern in self.disabled)
 
     @property
     def said(self) -> tuple[object, ...]:
@@ -144,10 +166,14 @@ class Instance:
             self.properties,
             self.version,
             self.draining,
+            self.disabled,
+            self.versions,
         )
 
     def queue_of(self, topic: str) -> str | None:
         """Return the name of its queue for ``topic``: that of its most specific capability."""
+        if self.disables(topic):
+            return None
         pattern = best((pattern for pattern, _ in self.capabilities), topic)
         return None if pattern is None else dict(self.capabilities)[pattern]
 
@@ -216,6 +242,14 @@ def check_capabilities(capabilities: Iterable[tuple[str, str]]) -> tuple[Capabil
     return tuple(sorted(checked))
 
 
+def check_disabled(patterns: Iterable[str]) -> tuple[str, ...]:
+    """Return ``patterns`` sorted, each once; raise ``ConfigError`` if there are too many."""
+    checked = tuple(sorted({check_pattern(pattern) for pattern in patterns}))
+    if len(checked) > CAPABILITY_LIMIT:
+        raise ConfigError("capabilities.deny", f"at most {CAPABILITY_LIMIT} can be announced")
+    return checked
+
+
 def check_id(value: object) -> str:
     """Return ``value`` if it has the form of an instance id, or raise ``Malformed``."""
     if not isinstance(value, str) or len(value) > ID_LIMIT or not _ID.fullmatch(value):
@@ -239,6 +273,11 @@ def is_host(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def is_version(text: str) -> bool:
+    """Say whether ``text`` can be a consumer's version."""
+    return 0 < len(text) <= VERSION_LIMIT and text.isprintable()
 
 
 def count(fields: Mapping[str, Any], name: str) -> int:
@@ -278,6 +317,24 @@ def _capability(value: object) -> Capability:
             except InvalidTopic as error:
                 raise Malformed(f"capabilities: {error}") from None
     raise Malformed("capabilities: not [pattern, queue]")
+
+
+def _pattern(value: object) -> str:
+    if not isinstance(value, str):
+        raise Malformed("disabled: not a list of patterns")
+    try:
+        return check_pattern(value)
+    except InvalidTopic as error:
+        raise Malformed(f"disabled: {error}") from None
+
+
+def _versions(value: object) -> dict[str, str]:
+    if not isinstance(value, dict) or len(value) > CAPABILITY_LIMIT:
+        raise Malformed(f"versions: not a map of at most {CAPABILITY_LIMIT}")
+    for pattern, version in value.items():
+        if not isinstance(version, str) or not is_version(version) or len(pattern) > TOPIC_LIMIT:
+            raise Malformed("versions: not {pattern: version}")
+    return value
 
 
 def _properties(value: object) -> dict[str, Property]:

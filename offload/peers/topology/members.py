@@ -144,6 +144,8 @@ class Topology:
         capabilities: Sequence[Capability] | None = None,
         properties: Mapping[str, Property] | None = None,
         draining: bool | None = None,
+        disabled: Sequence[str] | None = None,
+        versions: Mapping[str, str] | None = None,
     ) -> list[Fact]:
         """Change what this instance says of itself; what is None stays."""
         own = self._own
@@ -153,6 +155,8 @@ class Topology:
             capabilities=own.capabilities if capabilities is None else tuple(capabilities),
             properties=own.properties if properties is None else dict(properties),
             draining=own.draining if draining is None else draining,
+            disabled=own.disabled if disabled is None else tuple(disabled),
+            versions=own.versions if versions is None else dict(versions),
         )
         if changed == own:
             return []

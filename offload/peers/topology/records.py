@@ -84,4 +84,6 @@ def instance(
         leader=leader,
         own=own,
         since=since,
+        disabled=said.disabled,
+        versions=said.versions,
     )

@@ -65,6 +65,8 @@ KINDS: Final = (
     "schedules",
     "firing",
     "allowed",
+    "switch",
+    "switched",
 )
 
 

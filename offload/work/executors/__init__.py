@@ -69,6 +69,10 @@ class Executors:
         """Return the patterns of all topics that can be run here, commands included."""
         return self._runners.patterns()
 
+    def version(self, pattern: str) -> str:
+        """Return what the consumer of ``pattern`` says of its version, or ""."""
+        return self._runners.version(pattern)
+
     def govern(self, rules: Mapping[str, TopicRule]) -> None:
         """Follow other rules from now on; what runs goes on under the former ones."""
         self._runners = Runners(self._app, rules)

@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 from offload.app import App, Consumer, Isolate
 from offload.errors import ConfigError, ConsumerError
-from offload.topics import best, matches
+from offload.topics import best, covers, matches, specificity
 from offload.work.programs import Command
 
 log = logging.getLogger(__name__)
@@ -115,6 +115,12 @@ class Runners:
         """Return the patterns of what can be run here, without repetition."""
         commands = (p for p, rule in self._rules.items() if rule.command is not None)
         return tuple(dict.fromkeys((*(c.pattern for c in self._consumers()), *commands)))
+
+    def version(self, pattern: str) -> str:
+        """Return the version of the consumer that takes all of ``pattern``, or ""."""
+        takers = [c for c in self._consumers() if covers(c.pattern, pattern)]
+        taker = max(takers, key=lambda c: (c.ranking, specificity(c.pattern)), default=None)
+        return taker.version if taker else ""
 
     def has(self, consumer: Consumer) -> bool:
         """Say whether ``consumer`` is still declared."""

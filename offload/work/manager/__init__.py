@@ -126,7 +126,7 @@ class Manager:
         self._live: set[str] = set()
         self._placing: set[str] = set()  # whose output files are being put in place just now
         self._handing_back = False
-        self.gates = Gates(store, bus, self._take_back)
+        self.gates = Gates(store, bus, self._take_back_closed)
         self.runs = Runs(executors, blobs, clock, queue_of, work_folder, self.gates.is_open)
         bus.listen(GateMoved, lambda _: self.runs.look_again())
 
@@ -217,7 +217,7 @@ class Manager:
         self._lined_up[job.id] = job
         self.runs.enter(key, job.topic, self._own_id, begin)
         if job.id in self._lined_up and self.gates.closed(self.runs.queue_name(job.topic)):
-            self._tasks.start(self._take_back())  # it was closed meanwhile
+            self._tasks.start(self._take_back_closed())  # it was closed meanwhile
 
     @property
     def busy(self) -> bool:
@@ -250,10 +250,14 @@ class Manager:
     async def hand_back(self) -> None:
         """End the own attempts that still run; their jobs wait again, at no cost."""
         self._handing_back = True
-        await self._take_back(HANDED_BACK)
+        await self._take_back(lambda _: HANDED_BACK)
         for job in await self._store.assigned():
             if job.worker == self._own_id:
                 self.runs.stop(job.id, job.attempt)
+
+    async def give_back(self, closed: Callable[[str, str], str]) -> None:
+        """Own jobs in line for whose topic and queue ``closed`` has a reason wait again."""
+        await self._take_back(lambda job: closed(job.topic, self.runs.queue_name(job.topic)))
 
     async def close(self) -> None:
         """Stop all that runs in the background; what jobs have said is kept."""
@@ -279,12 +283,16 @@ class Manager:
             self._publish(fact)
         return stored
 
-    async def _take_back(self, why: str = "") -> None:
-        """Own jobs in line of closed queues (``why``: of all) wait in the store again."""
+    async def _take_back_closed(self) -> None:
+        """Own jobs in line of closed queues wait in the store again."""
+        await self.give_back(lambda _topic, queue: self.gates.closed(queue))
+
+    async def _take_back(self, why: Callable[[Job], str]) -> None:
+        """Own jobs in line for which there is a reason wait in the store again."""
         rules: list[tuple[str, Rule[None]]] = []
         now = self._clock.now()
         for job in tuple(self._lined_up.values()):
-            reason = why or self.gates.closed(self.runs.queue_name(job.topic))
+            reason = why(job)
             if reason:
                 del self._lined_up[job.id]
                 self.runs.leave((self._store.store_id, job.id), job.topic)
