@@ -207,6 +207,14 @@ class Client:
         """Start jobs on the instance, or none, over restarts too; what runs goes on."""
         await self._ask("POST", "/api/processing", body={"enabled": enabled})
 
+    async def snooze(self, duration: str | float) -> dict[str, Any]:
+        """Start nothing there for so long (``"1h"``), over restarts too; raise ``UsageError``."""
+        return await self._ask("POST", "/api/snooze", body={"duration": duration})
+
+    async def wake(self) -> dict[str, Any]:
+        """End a snooze."""
+        return await self._ask("POST", "/api/wake")
+
     # --- schedules ---
 
     async def schedule(self, topic: str, /, *args: Any, **when: Any) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any, Final, NoReturn, Protocol
 from offload.clock import Clock, Mark, SystemClock
 from offload.distributor import Network
 from offload.events import Bus
+from offload.owner import Looks, Machine
 from offload.peers.discovery import Discovery, Settings
 from offload.peers.membership import Membership
 from offload.peers.transport import LinkInfo, Transport
@@ -61,12 +62,14 @@ class Parts:
         clock: Makes the clock, which goes on from the mark that the store has.
         network: Makes the links; takes what ``Transport`` takes.
         discovery: Makes the search for others, which dials them.
+        machine: Makes what tells how the machine is.
     """
 
     store: Callable[[Path], Store] = Store.open
     clock: Callable[[Mark | None], Clock] = SystemClock
     network: Callable[..., Links] = Transport
     discovery: Callable[[Membership, Any, Bus, Clock, Settings], Room] = Discovery
+    machine: Callable[[], Looks] = Machine
 
 
 REAL: Final = Parts()

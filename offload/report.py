@@ -12,7 +12,7 @@ from typing import Any, Final
 from offload.app import partial_value
 from offload.blobs import Blobs
 from offload.datadir import DataDir
-from offload.distributor import Distributor
+from offload.distributor import Distributor, closed_text
 from offload.errors import (
     BlobMissing,
     JobNotFound,
@@ -59,6 +59,7 @@ class Report:
         view: Callable[[], TopologyView],
         links: Callable[[], Mapping[str, LinkInfo]],
         facts: Callable[[], dict[str, Any]],
+        policy: Callable[[], dict[str, Any]],
     ) -> None:
         self._data_dir = data_dir
         self._store = store
@@ -68,6 +69,7 @@ class Report:
         self._view = view
         self._links = links
         self._facts = facts
+        self._policy = policy
         self._names: dict[str, str] = {}  # also of those that are gone
 
     async def job(self, job_id: str) -> dict[str, Any]:
@@ -121,6 +123,7 @@ class Report:
             "blobs": {"count": blobs, "bytes": size},
             "disk": {"free": shutil.disk_usage(self._data_dir.path).free},
             "queues": self._queues(),
+            "policy": self._policy(),
         }
 
     def topology(self) -> dict[str, Any]:
@@ -286,6 +289,7 @@ class Report:
             "address": _address(instance, link),
             "topics": sorted({pattern for pattern, _ in instance.capabilities}),
             "draining": instance.draining,
+            "closed": self._distributor.closed() if instance.own else closed_text(instance.load),
             "silent": instance.silent,
             "leader": instance.leader,
             "own": instance.own,

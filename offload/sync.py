@@ -57,6 +57,8 @@ class _Verbs(_Submits, Protocol):
     def jobs(self) -> Callable[..., Coroutine[Any, Any, list[dict[str, Any]]]]: ...
     @property
     def topics(self) -> Any: ...
+    async def snooze(self, duration: str | float, /) -> dict[str, Any]: ...
+    async def wake(self) -> dict[str, Any]: ...
     async def queues(self) -> list[dict[str, Any]]: ...
     async def suspend_queue(self, name: str, /) -> None: ...
     async def resume_queue(self, name: str, /) -> None: ...
@@ -243,6 +245,16 @@ class _Blocking(Generic[_V]):
         """Which instance runs which topics, and the switches of that."""
         loop, target = self._opened()
         return Topics(loop, target.topics)
+
+    def snooze(self, duration: str | float) -> dict[str, Any]:
+        """Start nothing there for so long (``"1h"``), over restarts too."""
+        loop, target = self._opened()
+        return loop.call(target.snooze(duration))
+
+    def wake(self) -> dict[str, Any]:
+        """End a snooze."""
+        loop, target = self._opened()
+        return loop.call(target.wake())
 
     def queues(self) -> list[dict[str, Any]]:
         """Return all queues by name: what waits in them, what runs, and whether they are open."""

@@ -29,6 +29,7 @@ def _status(found: dict[str, Any]) -> None:
             ("process", str(found["pid"])),
             ("data", str(found["data_dir"])),
             ("link", f"port {found['port']}, realm {found['realm']}{_insecure(found)}"),
+            ("works", found.get("policy", {}).get("reason") or "for others"),
             ("peers", str(len(found["peers"]))),
             ("jobs", _counts(found["jobs"])),
             ("unreadable", f"{n} jobs" if (n := found.get("unreadable")) else ""),
@@ -69,7 +70,9 @@ def _row(instance: dict[str, Any]) -> tuple[str, ...]:
 def _state(instance: dict[str, Any]) -> str:
     if instance["silent"]:
         return "silent"
-    return "draining" if instance["draining"] else "up"
+    if instance["draining"]:
+        return "draining"
+    return instance.get("closed") or "up"
 
 
 def _slots(load: Any) -> str:

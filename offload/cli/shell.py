@@ -30,6 +30,7 @@ COMMANDS: Final = {
     "statistics": ("measures", "statistics"),
     "topology": ("instance", "topology"),
     "status": ("instance", "status"),
+    "snooze": ("owner", "snooze"),
     "config": ("settings", "config"),
     "demo": ("showing", "demo"),
 }

@@ -30,10 +30,12 @@ from offload.config.sections import (
     HistoryConfig,
     NodeConfig,
     OffloadingConfig,
+    PolicyConfig,
     QueueConfig,
     ScheduleConfig,
     TimingConfig,
     TopicConfig,
+    WhenConfig,
 )
 from offload.config.values import DEFAULT_PORT, Pattern, is_loopback, split_address
 from offload.errors import ConfigError
@@ -49,10 +51,12 @@ __all__ = [
     "HistoryConfig",
     "NodeConfig",
     "OffloadingConfig",
+    "PolicyConfig",
     "QueueConfig",
     "ScheduleConfig",
     "TimingConfig",
     "TopicConfig",
+    "WhenConfig",
     "changed_sections",
     "is_loopback",
     "queue_named",
@@ -63,7 +67,9 @@ __all__ = [
 
 MAIN_QUEUE: Final = "main"
 # What can be followed without a restart.
-LIVE_SECTIONS: Final = frozenset({"capabilities", "history", "offloading", "queues", "topics"})
+LIVE_SECTIONS: Final = frozenset(
+    {"capabilities", "history", "offloading", "policy", "queues", "topics"}
+)
 DATA_DIR_NAME: Final = ".offload"  # beside the file in use
 ENVIRONMENT_PREFIX: Final = "OFFLOAD_"
 _QUEUE_NAME: Final = re.compile(r"[A-Za-z0-9._{}/-]{1,200}")
@@ -87,6 +93,7 @@ class Config(BaseSettings):
     topics: Mapping[Pattern, TopicConfig] = {}
     queues: Mapping[str, QueueConfig] = {}
     offloading: OffloadingConfig = OffloadingConfig()
+    policy: PolicyConfig = PolicyConfig()
     history: HistoryConfig = HistoryConfig()
     schedules: tuple[ScheduleConfig, ...] = ()
 
@@ -273,6 +280,7 @@ _TABLES: Final[Mapping[str, type[BaseModel]]] = {
     "topics": TopicConfig,
     "queues": QueueConfig,
     "offloading": OffloadingConfig,
+    "policy": PolicyConfig,
     "history": HistoryConfig,
     "schedules": ScheduleConfig,
 }
@@ -305,4 +313,7 @@ def _keys(kind: type[BaseModel], loc: tuple[str, ...]) -> list[str]:
     """Return the known keys of the table at ``loc``."""
     if loc:
         kind = _TABLES[loc[0]]
+        within = kind.model_fields.get(loc[-1]) if len(loc) > 1 else None
+        if within is not None and isinstance(within.annotation, type):
+            kind = within.annotation if issubclass(within.annotation, BaseModel) else kind
     return [field.alias or name for name, field in kind.model_fields.items()]

@@ -24,6 +24,7 @@ from offload.config.values import (
     Duration,
     ExitCode,
     FinalName,
+    Hours,
     Listed,
     Name,
     Parallel,
@@ -247,6 +248,38 @@ class OffloadingConfig(Section):
     """The ``[offloading]`` table: the placement policy where nothing else names one."""
 
     policy: Policy = "local-first"
+
+
+class WhenConfig(Section):
+    """
+    The ``[policy] when`` table: all of it must hold before a job of another starts here.
+
+    Attributes:
+        idle_s: Nobody has touched the machine for so long; ``"10m"`` in the file.
+        on_mains: It does not run on battery.
+        hours: Spans of the day, such as ``"18:00-08:00"``, by the machine's own time.
+        load_below: The part of its processors that other programs keep busy.
+        not_while: Names of programs that do not run.
+    """
+
+    idle_s: Duration | None = Field(default=None, alias="idle", gt=0)
+    on_mains: bool = False
+    hours: Listed[Hours] = ()
+    load_below: float | None = Field(default=None, gt=0, le=1)
+    not_while: Listed[Annotated[str, Field(min_length=1)]] = ()
+
+
+class PolicyConfig(Section):
+    """
+    The ``[policy]`` table: when a machine that people use works for others.
+
+    Attributes:
+        when: The conditions; none: always.
+        on_return: What becomes of jobs that run when they no longer hold, or a snooze begins.
+    """
+
+    when: WhenConfig = WhenConfig()
+    on_return: Literal["finish", "hand-back"] = "finish"
 
 
 class HistoryConfig(Section):

@@ -12,6 +12,7 @@ from offload.calendar import Kind, Times, zone_of
 from offload.commands import check_command
 from offload.durations import rate, seconds
 from offload.errors import InvalidTopic
+from offload.hours import span
 from offload.sizes import size_bytes
 from offload.topics import check_pattern, check_topic
 
@@ -85,6 +86,11 @@ def _zone(value: str) -> str:
     return value
 
 
+def _hours(value: str) -> str:
+    span(value)
+    return value
+
+
 def _word(value: str) -> str:
     if not _WORD.fullmatch(value):
         raise ValueError(f"{value!r} may hold only letters, digits, '.', '_' and '-' (64 at most)")
@@ -138,6 +144,7 @@ Name = Annotated[str, AfterValidator(_name)]
 Address = Annotated[str, AfterValidator(_checked_address)]
 Pattern = Annotated[str, AfterValidator(_pattern)]
 Topic = Annotated[str, AfterValidator(_topic)]
+Hours = Annotated[str, AfterValidator(_hours)]
 Zone = Annotated[str, AfterValidator(_zone)]
 ScheduledEvery = Annotated[str | None, BeforeValidator(partial(_when, Kind.EVERY))]
 ScheduledHourly = Annotated[str | None, BeforeValidator(partial(_when, Kind.HOURLY))]

@@ -17,7 +17,7 @@ from offload.distributor.ahead import Ahead
 from offload.distributor.doors import Doors
 from offload.distributor.incoming import Incoming
 from offload.distributor.limits import Limits
-from offload.distributor.matching import Matching
+from offload.distributor.matching import Matching, closed_text
 from offload.distributor.outgoing import Outgoing
 from offload.distributor.wire import Network, Offer
 from offload.errors import DiskFull
@@ -31,7 +31,7 @@ from offload.work.jobs import Delivery, Held, Job, RetryRule
 from offload.work.manager import GateMoved, JobChanged, JobQueued, Manager, RunEnded, SlotFree
 from offload.work.store import Store
 
-__all__ = ["Distributor", "Doors", "Network"]
+__all__ = ["Distributor", "Doors", "Network", "closed_text"]
 log = logging.getLogger(__name__)
 Handler = Callable[[str, list[dict[str, Any]]], Awaitable[None] | None]
 TICK_S: Final = 0.25
@@ -84,7 +84,10 @@ class Distributor:
         )
         self._limits = Limits(manager=manager, store=store, clock=clock, bus=bus)
         self._incoming = Incoming(
-            **shared, queue_name=manager.runs.queue_name, refusal=self._refusal
+            **shared,
+            queue_name=manager.runs.queue_name,
+            refusal=self._refusal,
+            closed=doors.closed_to_others,
         )
         self._ahead = Ahead(store, bus)
         self._matching = Matching(
@@ -152,6 +155,20 @@ class Distributor:
         await self._incoming.hand_back("handed back: the instance was shut down")
         await self._manager.hand_back()
         await self._idle(HAND_BACK_S)
+
+    def closed(self) -> str:
+        """Say why nothing of others starts here now, whatever its topic; "" if it may."""
+        return self._doors.reserved()
+
+    async def hand_back(self, reason: str, own: bool) -> None:
+        """
+        Give back, at no cost to the jobs, what runs here and may run twice; ``own`` jobs too.
+
+        What has begun and is never to start twice goes on to its end.
+        """
+        await self._incoming.hand_back_running(reason)
+        if own:
+            await self._manager.take_off(reason)
 
     def explain(self, topic: str, job: Job | None = None) -> tuple[Policy, list[Ranked]]:
         """Return who could run ``topic`` (or that job) now, best first, and why."""

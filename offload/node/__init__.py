@@ -303,6 +303,21 @@ class Node:
         """Which instance runs which topics, and the switches of that, for every instance."""
         return self._house.enablement
 
+    # --- the owner's word --------------------------------------------------------------------
+
+    async def snooze(self, duration: str | float) -> dict[str, Any]:
+        """
+        Start nothing here for so long (``"1h"``), over restarts too; raise ``UsageError``.
+
+        What runs finishes, or is handed back, as ``[policy] on_return`` says. What was added here
+        may run elsewhere.
+        """
+        return await self._house.owner.snooze(duration)
+
+    async def wake(self) -> dict[str, Any]:
+        """End a snooze."""
+        return await self._house.owner.wake()
+
     # --- queues ------------------------------------------------------------------------------
 
     async def queues(self) -> list[dict[str, Any]]:

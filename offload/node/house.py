@@ -26,6 +26,7 @@ from offload.history import History
 from offload.housekeeping import Housekeeping
 from offload.job import Desk
 from offload.node.rules import Rules
+from offload.owner import Owner
 from offload.parts import Parts
 from offload.payload import Encoded
 from offload.peers.identity import Identity
@@ -204,6 +205,15 @@ class House:
     def _join(self) -> None:
         """The rooms that join the wings."""
         lease_s = self._rules.config.timing.lease_s
+        self.owner = Owner(
+            store=self.store,
+            bus=self._bus,
+            clock=self.clock,
+            policy=lambda: self._rules.config.policy,
+            machine=self._parts.machine(),
+            hand_back=self._hand_back,
+        )
+        self._bus.listen(GateMoved, self._gate_moved)
         self.distributor = Distributor(
             manager=self.manager,
             store=self.store,
@@ -219,6 +229,8 @@ class House:
                 consumes=lambda topic: self.executors.consumer(topic) is not None,
                 enabled=self.enablement.allows,
                 gate=self.manager.gates.closed,
+                resting=self.owner.resting,
+                reserved=self.owner.reserved,
             ),
             policy_of=self._rules.policy_of,
             retry_of=self._rules.retry_of,
@@ -250,6 +262,7 @@ class House:
             view=lambda: self.membership.view,
             links=self.transport.peers,
             facts=self._facts,
+            policy=self.owner.as_json,
         )
         self.feed = Feed(self._bus, self.store)
         self.statistics = Statistics(self._bus, self.clock, self.store)
@@ -286,6 +299,7 @@ class House:
             self.discovery,
             self.distributor,
             self.scheduler,
+            self.owner,
         ):
             task = self._loop.create_task(room.run())
             task.add_done_callback(_room_ended)
@@ -345,6 +359,14 @@ class House:
             "disabled": offer.disabled,
             "versions": versions,
         }
+
+    async def _hand_back(self, reason: str, own: bool) -> None:
+        await self.distributor.hand_back(reason, own)
+
+    def _gate_moved(self, _: GateMoved) -> None:
+        """Tell peers at once how many places there are now."""
+        for peer in self.transport.peers():
+            self.membership.beat_now(peer)
 
     def _store_failed(self, fault: StoreFault) -> None:
         self._fail(fault)

@@ -76,6 +76,8 @@ class Routes:
                 web.post("/api/jobs/{id}/priority", self._set_priority),
                 web.get("/api/topics", self._topics),
                 web.post("/api/topics/{verb}", self._switch),
+                web.post("/api/snooze", self._snooze),
+                web.post("/api/wake", self._wake),
                 web.get("/api/queues", self._queues),
                 web.post("/api/queues/{verb}", self._queue),
                 web.post("/api/processing", self._processing),
@@ -164,6 +166,15 @@ class Routes:
             raise UsageError(f"{request.match_info['verb']!r}: is none of {', '.join(verbs)}")
         await verb(*topics, on=on)
         return _json({"done": True})
+
+    async def _snooze(self, request: web.Request) -> web.Response:
+        duration = (await _body(request)).get("duration")
+        if not isinstance(duration, str | int | float):
+            raise UsageError("duration: is missing")
+        return _json(await self._node.snooze(duration))
+
+    async def _wake(self, _request: web.Request) -> web.Response:
+        return _json(await self._node.wake())
 
     async def _queues(self, _request: web.Request) -> web.Response:
         return _json({"queues": await self._node.queues()})

@@ -44,12 +44,14 @@ class Incoming:
         lease_s: float,
         queue_name: Callable[[str], str],
         refusal: Callable[[str, Offer], str],
+        closed: Callable[[str, str], str],
     ) -> None:
         self._store = store
         self._network = network
         self._clock = clock
         self._queue_name = queue_name
         self._refusal = refusal
+        self._closed = closed
         self._opened_at = clock.now()
         self._shelf = Shelf(network, boot=store.boot, opened_at=self._opened_at)
         self._course = Course(
@@ -141,6 +143,12 @@ class Incoming:
             if reason and not seat.running:
                 await self._course.give_back(key, reason)
 
+    async def hand_back_running(self, reason: str) -> None:
+        """What runs and may run twice is ended, and goes back at no cost."""
+        for key, seat in tuple(self._shelf.seats.items()):
+            if seat.running and seat.held.delivery is not Delivery.AT_MOST_ONCE:
+                self._course.take_off(key, seat, reason)
+
     async def close(self) -> None:
         """End what runs in the background."""
         await self._course.close()
@@ -180,7 +188,7 @@ class Incoming:
                 if sent_at < self._shelf.since(key):
                     continue
                 if verdict is Verdict.OK:
-                    self._granted(key, peer, min(sent_at, self._clock.now()))
+                    await self._granted(key, peer, min(sent_at, self._clock.now()))
                 elif key in self._shelf.seats or key in self._shelf.died:
                     ended.append((key, verdict))
             await self._answered(peer, ended)
@@ -261,9 +269,12 @@ class Incoming:
             self._shelf.terms.grant(offer.key, now, seat.lease_s)
             self._course.line_up(offer.key, seat)
 
-    def _granted(self, key: Key, peer: str, sent_at: float) -> None:
+    async def _granted(self, key: Key, peer: str, sent_at: float) -> None:
         seat = self._shelf.seats.get(key)
         if seat is not None and seat.held.origin == peer:
+            if not seat.running and (reason := self._closed(seat.spec.topic, seat.queue)):
+                await self._course.give_back(key, reason)
+                return
             seat.allowed = True
             self._shelf.terms.grant(key, sent_at, seat.lease_s)
             self._course.line_up(key, seat)

@@ -79,6 +79,11 @@ class Course:
             else:
                 await self.give_back(key, reason)
 
+    def take_off(self, key: Key, seat: Seat, reason: str) -> None:
+        """End what runs of a seat; if that ends it, the job goes back at no cost."""
+        seat.taken_off = reason
+        self._manager.runs.stop(key[1], seat.running)
+
     async def close(self) -> None:
         """End what runs in the background."""
         await self._tasks.close()
@@ -176,8 +181,9 @@ class Course:
         self._network.send(seat.held.origin, "news", about)
 
     async def _conclude(self, key: Key, seat: Seat, outcome: Outcome) -> None:
-        if self._handing_back and outcome.result is Result.STOPPED:
-            await self.give_back(key, HANDED_BACK)
+        taken_off = seat.taken_off or (HANDED_BACK if self._handing_back else "")
+        if taken_off and outcome.result is Result.STOPPED:
+            await self.give_back(key, taken_off)
             return
         now = self._clock.now()
 

@@ -30,6 +30,7 @@ class Seat:
     running: int = 0  # the attempt number under which it was started; 0: it was not
     started_at: float = 0.0
     reported: bool = False
+    taken_off: str = ""  # why it was ended here, to go back
 
 
 @dataclass(slots=True)

@@ -32,7 +32,6 @@ from offload.work.jobs import (
     State,
     came,
     conclude,
-    given_back,
     stopped,
 )
 from offload.work.manager import outputs
@@ -54,6 +53,7 @@ from offload.work.manager.gates import Gates
 from offload.work.manager.hearing import Hearing
 from offload.work.manager.intake import Intake, LeaseOf
 from offload.work.manager.leftovers import Leftovers
+from offload.work.manager.returns import HANDED_BACK, returned, taken_back
 from offload.work.manager.runs import Runs, Work
 from offload.work.queues import QueueRule
 from offload.work.store import Rule, Step, Store
@@ -79,7 +79,6 @@ R = TypeVar("R")
 _Fact = JobChanged | JobStopping | JobAltered
 LINES_KEPT: Final = 1_000
 DISK_FULL_EVERY_S: Final = 5.0
-HANDED_BACK: Final = "handed back: the instance was shut down"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +125,7 @@ class Manager:
         self._live: set[str] = set()
         self._placing: set[str] = set()  # whose output files are being put in place just now
         self._handing_back = False
+        self._taken_off: dict[tuple[str, int], str] = {}  # job and attempt -> why it was ended
         self.gates = Gates(store, bus, self._take_back_closed)
         self.runs = Runs(executors, blobs, clock, queue_of, work_folder, self.gates.is_open)
         bus.listen(GateMoved, lambda _: self.runs.look_again())
@@ -255,6 +255,15 @@ class Manager:
             if job.worker == self._own_id:
                 self.runs.stop(job.id, job.attempt)
 
+    async def take_off(self, reason: str) -> None:
+        """End the own attempts that run here and may run twice; their jobs wait again, for free."""
+        running = set(self.runs.running())
+        for job in await self._store.assigned():
+            may_run_again = job.delivery is not Delivery.AT_MOST_ONCE
+            if job.worker == self._own_id and job.id in running and may_run_again:
+                self._taken_off[job.id, job.attempt] = reason
+                self.runs.stop(job.id, job.attempt)
+
     async def give_back(self, closed: Callable[[str, str], str]) -> None:
         """Own jobs in line for whose topic and queue ``closed`` has a reason wait again."""
         await self._take_back(lambda job: closed(job.topic, self.runs.queue_name(job.topic)))
@@ -296,7 +305,7 @@ class Manager:
             if reason:
                 del self._lined_up[job.id]
                 self.runs.leave((self._store.store_id, job.id), job.topic)
-                rules.append((job.id, partial(_taken_back, job, reason, now)))
+                rules.append((job.id, partial(taken_back, job, reason, now)))
         if rules:
             await self.change(rules)
 
@@ -311,8 +320,8 @@ class Manager:
             outcome = await self.runs.perform(work, partial(self._hear_one, job.id))
         finally:
             self._bus.publish(SlotFree(self.runs.leave(key, job.topic)))
-        if self._handing_back and outcome.result is Result.STOPPED:
-            outcome = _handed_back(job)
+        taken_off = self._taken_off.pop((job.id, job.attempt), "")
+        outcome = returned(outcome, job, taken_off, handing_back=self._handing_back)
         arrived = Arrived(job.id, self._own_id, job.attempt, outcome)
         try:
             await self._insist(job.id, partial(self.record, [arrived]))
@@ -439,17 +448,3 @@ def _claim_placing(arrived: Arrived, plan: outputs.Plan, job: Job) -> Step[bool]
         return Step(answer=False)
     keep = job._replace(placing=arrived.attempt)
     return Step(answer=True, keep=keep, outcome=arrived.outcome, placing=plan.pack())
-
-
-def _taken_back(begun: Job, reason: str, now: float, job: Job) -> Step[None]:
-    """Take back an attempt that had a place in line only; it counts as one that never started."""
-    kept = given_back(job, begun.worker, begun.attempt, reason, now)
-    if kept is not None and not (job.failures or job.crashes or job.lapses):
-        kept = kept._replace(started_at=0.0, started_wall=0.0)
-    return Step(None, keep=kept)
-
-
-def _handed_back(job: Job) -> Outcome:
-    if job.delivery is Delivery.AT_MOST_ONCE:
-        return Outcome(Result.CRASHED, reason="the instance was shut down while it ran")
-    return Outcome(Result.REFUSED, reason=HANDED_BACK)
