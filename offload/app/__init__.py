@@ -6,7 +6,16 @@ module costs little to import, because every child process imports it.
 """
 
 from offload.app.context import Answer, Cancel, Context, Later, Retry, partial_value
-from offload.app.declaring import DELIVERIES, MAIN, App, Consumer, Home, Isolate, is_context
+from offload.app.declaring import (
+    DELIVERIES,
+    MAIN,
+    App,
+    Consumer,
+    Home,
+    Isolate,
+    Provider,
+    is_context,
+)
 from offload.app.loading import apps_known, is_app, load_app, load_home, loading
 
 __all__ = [
@@ -20,6 +29,7 @@ __all__ = [
     "Home",
     "Isolate",
     "Later",
+    "Provider",
     "Retry",
     "apps_known",
     "is_app",

@@ -22,6 +22,8 @@ Isolate = Literal["coroutine", "thread", "process"]
 DELIVERIES: Final = ("at-least-once", "exclusive", "at-most-once")
 TOPICS_REMEMBERED: Final = 4096
 VERSION_LIMIT: Final = 64
+Provider = Callable[[], Any]  # gives a map of property names and values, or awaits to
+_P = TypeVar("_P", bound=Provider)
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -75,6 +77,7 @@ class App:
         self._consumers: list[Consumer] = []
         self._found = lru_cache(TOPICS_REMEMBERED)(self._best)
         self._listeners: list[Callable[[], None]] = []
+        self._providers: list[Provider] = []
 
     def consumer(
         self,
@@ -138,6 +141,23 @@ class App:
             return function
 
         return declare
+
+    def properties(self, provider: _P) -> _P:
+        """
+        Declare the decorated function as a provider of properties, which all instances see.
+
+        It is called without arguments, twice a second, in a thread (or awaited, if it is async),
+        and returns a map of names (letters, digits, ``.``, ``_``, ``-``) to texts, numbers or
+        truths.
+        """
+        self._providers.append(provider)
+        self._tell()
+        return provider
+
+    @property
+    def providers(self) -> tuple[Provider, ...]:
+        """All providers of properties."""
+        return tuple(self._providers)
 
     @property
     def consumers(self) -> tuple[Consumer, ...]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from offload.app import App, loading
+from offload.app import App, Provider, loading
 from offload.config import LIVE_SECTIONS, Config, changed_sections
 from offload.datadir import DataDir, locate
 from offload.enablement import Enablement
@@ -303,14 +303,31 @@ class Node:
         """Which instance runs which topics, and the switches of that, for every instance."""
         return self._house.enablement
 
+    # --- properties --------------------------------------------------------------------------
+
+    def add_properties(self, provider: Provider) -> Callable[[], None]:
+        """
+        Show all others what ``provider`` returns, beside what the configuration says (C058).
+
+        It is called without arguments twice a second, in a thread, or awaited if it is async. A bad
+        name or value, or an error, is told in the log and changes nothing.
+
+        Returns:
+            What ends that.
+        """
+        return self._house.add_properties(provider)
+
+    async def refresh_properties(self) -> None:
+        """Ask all providers now; raise ``ConfigError`` if one gives what cannot be announced."""
+        await self._house.properties.refresh()
+
     # --- the owner's word --------------------------------------------------------------------
 
     async def snooze(self, duration: str | float) -> dict[str, Any]:
         """
         Start nothing here for so long (``"1h"``), over restarts too; raise ``UsageError``.
 
-        What runs finishes, or is handed back, as ``[policy] on_return`` says. What was added here
-        may run elsewhere.
+        What runs finishes, or is handed back, as ``[policy] on_return`` says.
         """
         return await self._house.owner.snooze(duration)
 

@@ -9,10 +9,11 @@ import asyncio
 import logging
 import os
 import secrets
+from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
-from offload.app import App
+from offload.app import App, Provider
 from offload.blobs import Blobs
 from offload.config import DEFAULT_PORT, Config
 from offload.datadir import DataDir
@@ -33,6 +34,7 @@ from offload.peers.identity import Identity
 from offload.peers.membership import Membership
 from offload.peers.topology import Announcement, Topology
 from offload.peers.transport import VERSIONS, Hello, TwinFound
+from offload.properties import Properties
 from offload.queueing import Queueing
 from offload.report import Report
 from offload.scheduler import Book, Scheduler, declared, local_zone
@@ -67,6 +69,7 @@ class House:
         self.name = rules.config.node.name
         self.id = ""
         self._life = secrets.token_hex(8)
+        self._providers: list[Provider] = []
         self.running: list[asyncio.Task[Any]] = []
 
     async def open(self) -> None:
@@ -94,6 +97,18 @@ class House:
         await self.store.line_up_anew(self._rules.place_of)
         self._announce()
         self._bus.publish(GateMoved())
+
+    def add_properties(self, provider: Provider) -> Callable[[], None]:
+        """Ask ``provider`` too from now on; return what ends that."""
+        self._providers.append(provider)
+        self._look_at_properties()
+
+        def stop() -> None:
+            with suppress(ValueError):
+                self._providers.remove(provider)
+            self._look_at_properties()
+
+        return stop
 
     # --- building ----------------------------------------------------------------------------
 
@@ -245,6 +260,13 @@ class House:
             add=self.add,
             lease_s=lease_s,
         )
+        static = self._rules.config.node
+        self.properties = Properties(
+            static={**static.properties, **static.labels},
+            providers=lambda: (*(self._app.providers if self._app else ()), *self._providers),
+            announce=lambda properties: self.membership.announce(properties=properties),
+            clock=self.clock,
+        )
         self.membership.set_load(self.distributor.load_for)
         for room in (self.membership, self.distributor, self.scheduler, self.enablement):
             self._handlers.update(room.handlers())
@@ -300,6 +322,7 @@ class House:
             self.distributor,
             self.scheduler,
             self.owner,
+            self.properties,
         ):
             task = self._loop.create_task(room.run())
             task.add_done_callback(_room_ended)
@@ -307,6 +330,10 @@ class House:
             self._exit.push_async_callback(_end, task)
 
     # --- what the rooms ask ------------------------------------------------------------------
+
+    def _look_at_properties(self) -> None:
+        if self.running:
+            self.properties.look_again()
 
     def _find(self, word: str) -> str:
         return self.report.instance_id(word)
@@ -346,6 +373,7 @@ class House:
     def _app_changed(self) -> None:
         """Tell everybody what can be run here now, whichever thread has changed the app."""
         self._loop.call_soon_threadsafe(self._announce)
+        self._loop.call_soon_threadsafe(self.properties.look_again)
 
     def _announce(self) -> None:
         self.membership.announce(**self._run_here())
