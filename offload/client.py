@@ -283,6 +283,12 @@ class Client:
         """Return who is there, as the instance sees it."""
         return await self._ask("GET", "/api/topology")
 
+    async def topology_history(self, limit: int = 100) -> list[dict[str, Any]]:
+        """Return the last changes of the topology since the instance's start, latest at the end."""
+        answer = await self._ask("GET", "/api/topology/history", [("limit", str(limit))])
+        found: list[dict[str, Any]] = answer["history"]
+        return found
+
     # --- below ---
 
     async def _submit(

@@ -5,12 +5,13 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from offload.app import partial_value
 from offload.blobs import Blobs
+from offload.clock import Clock
 from offload.datadir import DataDir
 from offload.distributor import Distributor, closed_text
 from offload.errors import (
@@ -22,6 +23,7 @@ from offload.errors import (
     UsageError,
 )
 from offload.payload import File, decode
+from offload.peers.membership import Pulse
 from offload.peers.topology import Instance, TopologyView
 from offload.peers.transport import LinkInfo
 from offload.placement import Ranked
@@ -60,6 +62,9 @@ class Report:
         links: Callable[[], Mapping[str, LinkInfo]],
         facts: Callable[[], dict[str, Any]],
         policy: Callable[[], dict[str, Any]],
+        pulse: Callable[[str], Pulse | None],
+        links_of: Callable[[str], Iterable[str]],
+        clock: Clock,
     ) -> None:
         self._data_dir = data_dir
         self._store = store
@@ -70,6 +75,9 @@ class Report:
         self._links = links
         self._facts = facts
         self._policy = policy
+        self._pulse = pulse
+        self._links_of = links_of
+        self._clock = clock
         self._names: dict[str, str] = {}  # also of those that are gone
 
     async def job(self, job_id: str) -> dict[str, Any]:
@@ -295,9 +303,15 @@ class Report:
             "own": instance.own,
             "properties": dict(instance.properties),
             "load": dict(instance.load),
+            "version": instance.version,
+            "disabled": list(instance.disabled),
+            "versions": dict(instance.versions),
             "linked": link is not None,
             "dialled": link.dialled if link else False,
             "since": instance.since,
+            "seen": _iso(self._clock.wall() - max(0.0, self._clock.now() - instance.since)),
+            "link": None if link is None else _link(link, self._pulse(instance.id)),
+            "links": sorted(self._links() if instance.own else self._links_of(instance.id)),
         }
 
 
@@ -308,6 +322,17 @@ def _address(instance: Instance, link: LinkInfo | None) -> str:
     for host, port in instance.addresses:
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     return ""
+
+
+def _link(link: LinkInfo, pulse: Pulse | None) -> dict[str, Any]:
+    return {
+        "address": link.address,
+        "dialled": link.dialled,
+        "since": _iso(link.since_wall),
+        "rtt_s": None if pulse is None else round(pulse.rtt_s, 6),
+        "clock_ahead_s": None if pulse is None else round(pulse.ahead_s, 3),
+        "protocol": list(link.hello.versions),
+    }
 
 
 def _limits(job: Job) -> dict[str, Any]:

@@ -1,23 +1,103 @@
 """``offload topology`` and ``offload status``: who is there, and how the own instance is."""
 
-from typing import Any
+import asyncio
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any, Final
 
+import typer
+
+from offload.cli import drawing
 from offload.cli.asking import asking
-from offload.cli.terminal import SHORT_INSTANCE, facts, size, table
+from offload.cli.terminal import (
+    SHORT_INSTANCE,
+    ConfigOption,
+    DataDirOption,
+    JsonOption,
+    ask,
+    clear,
+    facts,
+    local_time,
+    say,
+    say_json,
+    size,
+    table,
+)
 from offload.client import Client
+from offload.errors import UsageError
+
+topology: Final = typer.Typer(help="Look at the instances, and at what happened to them.")
+_WATCH_S: Final = 1.0
 
 
-def _view(view: dict[str, Any]) -> None:
+@topology.callback(invoke_without_command=True)
+def default(
+    context: typer.Context,
+    tree: Annotated[bool, typer.Option("--tree", help="Show who is linked to whom.")] = False,
+    dot: Annotated[bool, typer.Option("--dot", help="Print a graph for Graphviz.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on, until interrupted.")] = False,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Show the instances, as the own one sees them."""
+    if context.invoked_subcommand is not None:
+        return
+    if sum((tree, dot, as_json)) > 1:
+        raise UsageError("--tree, --dot and --json: choose one")
+    show = say_json if as_json else _show_dot if dot else _show_tree if tree else _show_table
+    if watch:
+        ask(data_dir, config, lambda client: _watched(client, show))
+    else:
+        show(ask(data_dir, config, Client.topology))
+
+
+def _history(found: list[dict[str, Any]]) -> None:
+    columns = ("AT", "INSTANCE", "WHAT", "WHY")
+    table(columns, [(local_time(e["at"]), e["name"], e["kind"], e["text"]) for e in found])
+
+
+@topology.command()
+@asking(_history)
+async def history(
+    client: Client,
+    limit: Annotated[int, typer.Option(min=1, help="So many at most, the latest ones.")] = 100,
+) -> list[dict[str, Any]]:
+    """Show what changed in the topology since the start, with times and causes."""
+    return await client.topology_history(limit)
+
+
+async def _watched(client: Client, show: Callable[[dict[str, Any]], None]) -> None:
+    """Show the topology again and again in a terminal, elsewhere whenever it has changed."""
+    last: object = None
+    while True:
+        view = await client.topology()
+        if sys.stdout.isatty():
+            clear()
+            show(view)
+        elif drawing.essence(view) != last:
+            last = drawing.essence(view)
+            show(view)
+            sys.stdout.flush()
+        await asyncio.sleep(_WATCH_S)
+
+
+def _show_table(view: dict[str, Any]) -> None:
     table(
-        ("NAME", "ID", "TOPICS", "SLOTS", "STATE", "", "ADDRESS"),
+        ("NAME", "ID", "TOPICS", "SLOTS", "STATE", "", "ADDRESS", "RTT", "LINKED", "VERSION"),
         [_row(instance) for instance in view["instances"]],
     )
+    for words in drawing.clocks(view):
+        say(words, err=True)
 
 
-@asking(_view)
-async def topology(client: Client) -> dict[str, Any]:
-    """Show the instances, as the own one sees them."""
-    return await client.topology()
+def _show_tree(view: dict[str, Any]) -> None:
+    for line in drawing.tree(view):
+        say(line)
+
+
+def _show_dot(view: dict[str, Any]) -> None:
+    say(drawing.dot(view))
 
 
 def _status(found: dict[str, Any]) -> None:
@@ -64,6 +144,9 @@ def _row(instance: dict[str, Any]) -> tuple[str, ...]:
         _state(instance),
         " ".join(marks),
         instance.get("address") or "",
+        drawing.rtt(instance),
+        drawing.linked_for(instance),
+        str(instance.get("version") or ""),
     )
 
 

@@ -72,6 +72,12 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
+def clear() -> None:
+    """Make the terminal empty; elsewhere, do nothing."""
+    if sys.stdout.isatty():
+        Console().clear()
+
+
 def facts(pairs: Sequence[tuple[str, str]]) -> None:
     """Print names and values below each other, leaving out what is empty."""
     shown = [(name, printable(value)) for name, value in pairs if value]

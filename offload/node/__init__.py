@@ -7,7 +7,7 @@ here: ``rules`` puts the configuration as the rooms understand it, ``house`` bui
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -21,20 +21,19 @@ from offload.errors import JobNotFound, Refused, UsageError
 from offload.events import Bus
 from offload.job import Job, Options, wished
 from offload.node.house import House
+from offload.node.questions import Questions
 from offload.node.rules import Rules
 from offload.node.submitter import Submitter
 from offload.parts import REAL, Parts
 from offload.payload import Encoded
-from offload.peers.topology import TopologyEvent, TopologyView
 from offload.placement import Policy
 from offload.work.jobs import Job as Record
-from offload.work.manager import JobEvent
 
 __all__ = ["Node", "Submitter"]
 log = logging.getLogger(__name__)
 
 
-class Node:
+class Node(Questions):
     """
     The own instance, while it is open.
 
@@ -384,52 +383,6 @@ class Node:
         return {"applied": applied, "restart": [name for name in changed if name not in applied]}
 
     # --- the instance ------------------------------------------------------------------------
-
-    @property
-    def topology(self) -> TopologyView:
-        """Who is there, as this instance sees it now."""
-        return self._house.membership.view
-
-    def topology_events(self) -> AsyncIterator[TopologyEvent]:
-        """Return the topology events from now on, INIT first (C050)."""
-        return self._house.membership.events()
-
-    def on_topology(self, listener: Callable[[TopologyEvent], None]) -> Callable[[], None]:
-        """
-        Call ``listener`` with each topology event, INIT first (C050); return what ends that.
-
-        It must not block: ``topology_events`` is for those who take their time. What is different
-        between the two views of an event, ``offload.peers.topology.changes`` tells.
-        """
-        return self._house.membership.listen(listener)
-
-    def events(self, topic: str = "**") -> AsyncIterator[JobEvent]:
-        """Return what happens from now on to jobs that were added here, by topic pattern."""
-        return self._house.feed.events(topic)
-
-    def event_lines(self, topic: str = "**") -> AsyncIterator[dict[str, Any]]:
-        """Return the same as plain values."""
-        return self._house.feed.lines(topic)
-
-    async def statistics(self) -> dict[str, Any]:
-        """Return what was counted and measured, in total, by queue and by topic."""
-        return await self._house.statistics.as_json()
-
-    async def reset_statistics(self) -> None:
-        """Count anew from now on; what waits and runs is still known."""
-        self._house.statistics.reset()
-
-    def topology_json(self) -> dict[str, Any]:
-        """Return who is there as plain values."""
-        return self._house.report.topology()
-
-    async def explain(self, job_or_topic: str) -> dict[str, Any]:
-        """Say why a job is where it is, or who would run a topic, and why."""
-        return await self._house.report.explain(job_or_topic)
-
-    async def status(self) -> dict[str, Any]:
-        """Return how this instance is doing."""
-        return await self._house.report.status()
 
     def topic_of(self, what: str | Callable[..., Any]) -> str:
         """Return the topic that a string or a consumer function names."""

@@ -38,6 +38,7 @@ from offload.properties import Properties
 from offload.queueing import Queueing
 from offload.report import Report
 from offload.scheduler import Book, Scheduler, declared, local_zone
+from offload.sightings import Sightings
 from offload.statistics import Statistics
 from offload.version import VERSION
 from offload.work.executors import Executors
@@ -285,8 +286,12 @@ class House:
             links=self.transport.peers,
             facts=self._facts,
             policy=self.owner.as_json,
+            pulse=self.membership.pulse,
+            links_of=self.membership.links_of,
+            clock=self.clock,
         )
         self.feed = Feed(self._bus, self.store)
+        self.sightings = Sightings(self._bus, self.clock, lambda: self.membership.view)
         self.statistics = Statistics(self._bus, self.clock, self.store)
         self.finder = Finder(self.store, self.distributor, self.report, self.clock, self.id)
         self.desk = Desk(

@@ -57,6 +57,7 @@ class Routes:
                 web.get("/api/ping", self._ping),
                 web.get("/api/status", self._status),
                 web.get("/api/topology", self._topology),
+                web.get("/api/topology/history", self._topology_history),
                 web.get("/api/explain", self._explain),
                 web.get("/api/jobs", self._jobs),
                 web.get("/api/count", self._count),
@@ -100,6 +101,10 @@ class Routes:
 
     async def _topology(self, _request: web.Request) -> web.Response:
         return _json(self._node.topology_json())
+
+    async def _topology_history(self, request: web.Request) -> web.Response:
+        limit = min(_number("limit", request.query.get("limit", "100")), LIST_LIMIT)
+        return _json({"history": self._node.topology_history(limit)})
 
     async def _explain(self, request: web.Request) -> web.Response:
         what = request.query.get("what", "")

@@ -79,6 +79,13 @@ SENT: dict[str, dict[str, Any]] = {
         "others": {BOB: [2, 17]},
         "links": [BOB],
     },
+    "beat.timed": {
+        "number": 43,
+        "generation": 3,
+        "load": {},
+        "at": [12.25, 1700000000.5],
+        "echo": [99.5, 0.75],
+    },
     "forget": {"id": BOB, "boot": 2, "number": 17, "reason": "its host refuses connections"},
     "offer": {
         "job": [STORE, JOB],
@@ -144,6 +151,13 @@ class TestAFrame:
         assert Schedule.from_wire(fields("schedule")["schedule"]) == SCHEDULE
         assert wire.read_wish(fields("switch")) == (3, "disable", ("image/*", "mail"))
         assert wire.read_answer(fields("switched")) == (3, "has no consumer for mail")
+
+
+class TestABeat:
+    def test_may_tell_the_time(self) -> None:
+        assert frames.frame("beat", SENT["beat.timed"]) == golden("beat.timed")
+        text = PROTOCOL.read_text("utf-8").split("### `beat`")[1].split("\n#")[0]
+        assert [name for name in SENT["beat.timed"] if f"`{name}`" not in text] == []
 
 
 class TestAMessage:

@@ -1,5 +1,6 @@
 """Keeps the topology true: tells the peers of this instance and of others, and hears them."""
 
+from offload.peers.membership.pulses import Pulse
 from offload.peers.membership.room import Links, Membership
 
-__all__ = ["Links", "Membership"]
+__all__ = ["Links", "Membership", "Pulse"]

@@ -17,6 +17,7 @@ from offload.clock import Clock
 from offload.errors import Malformed
 from offload.events import Bus
 from offload.peers.membership.listeners import Listener, Listeners
+from offload.peers.membership.pulses import Pulse, Pulses
 from offload.peers.topology import (
     Address,
     Announcement,
@@ -43,6 +44,7 @@ Handler = Callable[[str, list[dict[str, Any]]], Awaitable[None] | None]
 
 TICKS_PER_BEAT: Final = 4
 REASON_LIMIT: Final = 200
+CLOCKS_APART_S: Final = 300.0  # people should see that; the protocol does not mind
 
 
 class Links(Protocol):
@@ -82,6 +84,7 @@ class Membership:
         self._load_for: Callable[[str], dict[str, Any]] | None = None
         self._number = 0
         self._beat_at = clock.now()
+        self._pulses = Pulses()
         self._hasty: set[str] = set()  # peers that a beat goes to before the loop turns
         bus.listen(LinkUp, self._link_up)
         bus.listen(LinkDown, self._link_down)
@@ -97,6 +100,15 @@ class Membership:
     def knows(self, instance_id: str) -> bool:
         """Say whether it is a member other than us."""
         return self._topology.knows(instance_id)
+
+    def pulse(self, peer: str) -> Pulse | None:
+        """Return how long the way to a linked peer is, once that is measured."""
+        return self._pulses.of(peer)
+
+    def links_of(self, peer: str) -> frozenset[str]:
+        """Return the members that a linked peer says it is linked to."""
+        others = (instance.id for instance in self._topology.view.instances)
+        return frozenset(other for other in others if self._topology.linked_to(peer, other))
 
     @property
     def own(self) -> Announcement:
@@ -182,7 +194,7 @@ class Membership:
             self._beat_at = now + self._heartbeat_s
             self._number += 1
             for peer in self._told:
-                self._beat(peer)
+                self._beat(peer, timed=True)
                 self._spread(peer)
 
     # --- links ---------------------------------------------------------------------------------
@@ -199,6 +211,7 @@ class Membership:
     def _link_down(self, event: LinkDown) -> None:
         self._told.pop(event.peer, None)
         self._told_links.pop(event.peer, None)
+        self._pulses.forget(event.peer)
         facts = self._topology.left(event.peer) if event.goodbye else []
         self._tell(facts + self._topology.unlinked(event.peer, self._clock.now()))
         self._beat_all()
@@ -244,6 +257,17 @@ class Membership:
                 facts += self._topology.neighbours(peer, _ids(fields["links"]), now)
                 self._spread(peer)
             self._tell(facts)
+            self._measure(peer, fields, now)
+
+    def _measure(self, peer: str, fields: dict[str, Any], now: float) -> None:
+        before = self._pulses.of(peer)
+        self._pulses.hear(peer, fields, now, self._clock.wall())
+        pulse = self._pulses.of(peer)
+        if before is None and pulse is not None and abs(pulse.ahead_s) > CLOCKS_APART_S:
+            how = "ahead of" if pulse.ahead_s > 0 else "behind"
+            known = self._topology.view.get(peer)
+            name = known.name if known else peer
+            log.warning("the clock of %s is %.0f s %s ours", name, abs(pulse.ahead_s), how)
 
     def _told_to_forget(self, peer: str, frames: list[dict[str, Any]]) -> None:
         for fields in frames:
@@ -293,7 +317,7 @@ class Membership:
         for peer in hasty & self._told.keys():
             self._beat(peer)
 
-    def _beat(self, peer: str) -> None:
+    def _beat(self, peer: str, *, timed: bool = False) -> None:
         topology = self._topology
         fields: dict[str, Any] = {
             "number": self._number,
@@ -303,6 +327,8 @@ class Membership:
         others = topology.numbers_for(peer)
         if others:
             fields["others"] = {i: list(numbers) for i, numbers in others.items()}
+        if timed:
+            fields |= self._pulses.said(peer, self._clock.now(), self._clock.wall())
         links = topology.live_links() - {peer}
         if links != self._told_links.get(peer):
             fields["links"] = sorted(links)
