@@ -205,6 +205,7 @@ class QueueConfig(Section):
         retry_delay_s: Seconds before the first retry; ``"2s"`` in the file.
         backoff: Whether further delays stay, or double.
         retry_delay_max_s: Where doubling ends.
+        retry_jitter_s: Up to so many more seconds before each retry, by chance.
         max_crashes: Attempts that may end with their process.
         keep: Whether succeeded jobs stay in the history.
         ranking: The queue of the highest ranking takes a topic.
@@ -223,6 +224,7 @@ class QueueConfig(Section):
     retry_delay_s: Duration = Field(default=2.0, alias="retry_delay")
     backoff: Literal["fixed", "exponential"] = "fixed"
     retry_delay_max_s: Duration = Field(default=3600.0, alias="retry_delay_max")
+    retry_jitter_s: Duration = Field(default=0.0, alias="retry_jitter")
     max_crashes: PositiveInt = 5
     keep: bool = False
     ranking: NonNegativeInt = 0

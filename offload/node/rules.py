@@ -115,7 +115,9 @@ class Rules:
         name, rules = queue_of(self.config, topic)
         retry = RetryRule(
             rules.retries,
-            delays(rules.retry_delay_s, rules.retry_delay_max_s, rules.backoff),
+            delays(
+                rules.retry_delay_s, rules.retry_delay_max_s, rules.backoff, rules.retry_jitter_s
+            ),
             rules.max_crashes,
         )
         return QueueRule(

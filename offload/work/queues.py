@@ -8,7 +8,7 @@ from itertools import zip_longest
 from typing import Final, Generic, TypeVar
 
 from tenacity import RetryCallState, Retrying
-from tenacity.wait import wait_base, wait_exponential, wait_fixed
+from tenacity.wait import wait_base, wait_exponential, wait_fixed, wait_random
 
 from offload.work.jobs import Job, RetryRule
 
@@ -115,7 +115,9 @@ def in_turn(pages: Mapping[str, Sequence[Job]], last: str) -> Iterator[Job]:
         yield from (job for job in jobs if job is not None)
 
 
-def delays(first_s: float, most_s: float, backoff: str) -> Callable[[int], float]:
+def delays(
+    first_s: float, most_s: float, backoff: str, jitter_s: float = 0.0
+) -> Callable[[int], float]:
     """
     Return the seconds before the next try, by the number of failures so far (1, 2, …).
 
@@ -123,10 +125,13 @@ def delays(first_s: float, most_s: float, backoff: str) -> Callable[[int], float
         first_s: Seconds before the first retry.
         most_s: Where doubling ends.
         backoff: ``fixed``, or ``exponential``: each delay is twice the one before.
+        jitter_s: Up to so many more, by chance, so that what failed together is not tried together.
     """
     wait: wait_base = wait_fixed(first_s)
     if backoff == "exponential":
         wait = wait_exponential(multiplier=first_s, max=max(first_s, most_s))
+    if jitter_s:
+        wait += wait_random(0, jitter_s)
 
     def delay_s(failures: int) -> float:
         state = RetryCallState(Retrying(), None, (), {})

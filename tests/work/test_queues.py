@@ -21,6 +21,11 @@ class TestDelays:
     def test_stay_finite_however_often_it_failed(self) -> None:
         assert delays(2.0, 10.0, "exponential")(10_000) == 10.0
 
+    def test_differ_by_chance_within_their_jitter(self) -> None:
+        delay_s = delays(2.0, 10.0, "exponential", jitter_s=0.5)
+        assert all(4.0 <= delay_s(2) <= 4.5 for _ in range(100))
+        assert len({delay_s(2) for _ in range(100)}) > 50
+
 
 class Desk:
     """A line that notes who has begun."""

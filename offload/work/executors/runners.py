@@ -16,8 +16,8 @@ from offload.work.programs import Command
 log = logging.getLogger(__name__)
 TOPICS_REMEMBERED: Final = 4096
 NOT_KILLABLE: Final = (
-    "its consumer there is a coroutine or a thread, which nobody can end for certain when a lease"
-    " is over: exclusive work of others (an ordered queue and order_by make it so) needs a process"
+    "its consumer is a coroutine or thread; exclusive work of others (order_by and ordered queues"
+    " make it so) needs a process, which can be ended with its lease"
 )
 
 
