@@ -52,6 +52,9 @@ TimeoutOption = Annotated[
     str | None, typer.Option(metavar="DURATION", help="Longest run of an attempt.")
 ]
 RetriesOption = Annotated[int | None, typer.Option(min=-1, help="Tries after the first.")]
+RetryDelayOption = Annotated[
+    str | None, typer.Option(metavar="DURATION", help="Between one try and the next.")
+]
 AfterOption = Annotated[
     str | None, typer.Option(metavar="DURATION", help="Not to be started before.")
 ]

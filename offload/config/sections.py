@@ -333,6 +333,7 @@ class ScheduleConfig(Section):
     delivery: DeliveryName | None = None
     timeout_s: Duration | None = Field(default=None, alias="timeout")
     retries: int | None = Field(default=None, ge=-1)
+    retry_delay_s: Duration | None = Field(default=None, alias="retry_delay")
     into: Path | None = None
 
     @property

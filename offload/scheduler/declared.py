@@ -22,6 +22,7 @@ def _declared(number: int, table: ScheduleConfig, now: float) -> Schedule:
         delivery=table.delivery,
         timeout_s=table.timeout_s,
         retries=table.retries,
+        retry_delay_s=table.retry_delay_s,
     )
     try:
         return make(

@@ -28,6 +28,7 @@ _OPTIONS: Final[Mapping[str, type | tuple[type, ...]]] = {
     "delivery": str,
     "timeout_s": (int, float),
     "retries": int,
+    "retry_delay_s": (int, float),
 }
 _PLAIN: Final = Options()
 

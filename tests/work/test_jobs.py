@@ -175,6 +175,18 @@ class TestAnOutcomeDecides:
         job = decide(running(failures=failures), Outcome(result), rule(retries=retries), NOW)
         assert (job.state, job.failures) == (state, failures + 1)
 
+    @pytest.mark.parametrize(
+        ("consumers", "jobs", "waits_s"),
+        [(None, None, 10.0), (None, 7.0, 7.0), (4.0, 7.0, 4.0), (0.0, 7.0, 0.0), (None, 0.0, 0.0)],
+    )
+    def test_by_the_delay_of_its_consumer_or_its_own_or_the_queues(
+        self, consumers: float | None, jobs: float | None, waits_s: float
+    ) -> None:
+        """C038."""
+        outcome = Outcome(Result.FAILED, retry_after_s=consumers)
+        job = decide(running(retry_delay_s=jobs), outcome, rule(), NOW)
+        assert job.not_before == (NOW + waits_s if waits_s else 0.0)
+
     def test_by_the_retries_of_the_job_rather_than_the_queue(self) -> None:
         job = decide(running(retries=0), Outcome(Result.FAILED), rule(retries=9), NOW)
         assert job.state is State.GIVEN_UP

@@ -164,6 +164,7 @@ class TestAJobThatIsAdded:
             ("a/b", Options(delivery="often"), UsageError),
             ("a/b", Options(timeout_s=0), UsageError),
             ("a/b", Options(retries=-2), UsageError),
+            ("a/b", Options(retry_delay_s=-1), UsageError),
             ("a/b", Options(run_after_s=-1), UsageError),
             ("a/b", Options(priority=2**31), UsageError),
         ],

@@ -42,6 +42,7 @@ class Job(NamedTuple):
         run_at: The wall-clock time of which ``not_before`` is the steady one, or 0.
         overdue: It is being stopped because its time is over, not by a person.
         again_of: Id of the finished job that it repeats (C042), or "".
+        retry_delay_s: Seconds before each retry; None: the queue's rule.
     """
 
     id: str
@@ -84,6 +85,7 @@ class Job(NamedTuple):
     run_at: float = 0.0
     overdue: bool = False
     again_of: str = ""
+    retry_delay_s: float | None = None
 
     @property
     def finished(self) -> bool:
@@ -113,6 +115,8 @@ class Options:
         expires_in_s: Not started by then, it expires; None: never.
         deadline_in_s: Not finished by then, it is stopped and expires; None: never.
         run_at: When it may start, in seconds of the wall clock; None: now.
+        retry_delay_s: Seconds before each retry, unless its consumer wishes others; None: the
+            queue's rule.
     """
 
     priority: int = 0
@@ -129,6 +133,7 @@ class Options:
     deadline_in_s: float | None = None
     run_at: float | None = None
     if_key: str = "same"
+    retry_delay_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

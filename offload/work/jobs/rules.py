@@ -53,8 +53,8 @@ def _failed(job: Job, retry_after_s: float | None, rule: RetryRule, now: float) 
     retries = rule.retries if job.retries is None else job.retries
     if 0 <= retries < job.failures:
         return ended(job, Event.GIVE_UP, now)
-    delay_s = rule.delay_s(job.failures) if retry_after_s is None else retry_after_s
-    return queued_again(job, now, delay_s)
+    own_s = job.retry_delay_s if retry_after_s is None else retry_after_s
+    return queued_again(job, now, rule.delay_s(job.failures) if own_s is None else own_s)
 
 
 def came(job: Job | None, sender: str, attempt: int, outcome: Outcome) -> bool:

@@ -9,7 +9,7 @@ from offload.durations import seconds
 from offload.errors import UsageError
 from offload.work.jobs.records import Options
 
-_DURATIONS: Final = ("timeout", "run_after", "expires_in", "deadline_in")
+_DURATIONS: Final = ("timeout", "run_after", "expires_in", "deadline_in", "retry_delay")
 _NOTHING: Final = Options()
 _NAMES: Final = frozenset(field.name for field in fields(Options))
 

@@ -80,7 +80,7 @@ class Intake:
             files = [File(entry.name) for entry in spec.files]
             fields = encode(decode(spec.payload, files)).fields
         fresh = self._job(job.topic, job.delivery, Options(order_by=job.order_by))
-        kept = ("priority", "into", "if_exists", "policy", "retries")
+        kept = ("priority", "into", "if_exists", "policy", "retries", "retry_delay_s")
         same = {name: getattr(job, name) for name in kept}
         return fresh._replace(again_of=job.id, **same), fields
 
@@ -115,6 +115,7 @@ class Intake:
             policy=options.policy,
             key=options.key,
             retries=options.retries,
+            retry_delay_s=options.retry_delay_s,
             created_wall=self._clock.wall(),
             created_at=now,
             order_by=options.order_by,
@@ -147,6 +148,8 @@ def _checked(options: Options) -> Delivery:
         raise UsageError("if_key: needs a key")
     if options.retries is not None and options.retries < -1:
         raise UsageError("retries: must be ≥ -1")
+    if options.retry_delay_s is not None and not 0 <= options.retry_delay_s < float("inf"):
+        raise UsageError("retry_delay: must be ≥ 0")
     if options.timeout_s is not None and not options.timeout_s > 0:
         raise UsageError("timeout: must be above 0")
     if not -(2**31) <= options.priority < 2**31:

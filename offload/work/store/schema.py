@@ -238,6 +238,7 @@ _STARTS: Final = (
     """,
     "CREATE INDEX starts_until ON starts (until)",
 )
+_RETRY_DELAY: Final = ("ALTER TABLE jobs ADD COLUMN retry_delay_s REAL",)
 # The n-th entry takes a file from version n to n + 1. Published ones are never edited.
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     _TABLES,
@@ -246,6 +247,7 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     _ORDER,
     _HISTORY,
     _STARTS,
+    _RETRY_DELAY,
 )
 FILE_NAME: Final = "store.db"
 OLDEST_SQLITE: Final = (3, 37, 0)  # STRICT tables
