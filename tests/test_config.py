@@ -22,7 +22,8 @@ class TestWithoutAnything:
     def test_the_main_queue_has_slings_rules(self) -> None:
         """C034."""
         main = Config.make().queues["main"]
-        assert (main.retries, main.retry_delay_s, main.slots(cores=2)) == (10, 2.0, 15)
+        assert (main.type, main.retries, main.retry_delay_s) == ("unordered", 10, 2.0)
+        assert main.slots(cores=2) == 15
 
     def test_work_stays_here_where_it_can(self) -> None:
         assert Config.make().offloading.policy == "local-first"
