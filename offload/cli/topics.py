@@ -1,19 +1,11 @@
 """``offload topics``: which instance runs what, and the switches of that, for every instance."""
 
-from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Final
 
 import typer
 
-from offload.cli.terminal import (
-    ConfigOption,
-    DataDirOption,
-    JsonOption,
-    ask,
-    say,
-    say_json,
-    table,
-)
+from offload.cli.asking import asking
+from offload.cli.terminal import ConfigOption, DataDirOption, JsonOption, say, table
 from offload.client import Client
 
 topics: Final = typer.Typer(help="Look at what each instance runs; enable, disable, reset it.")
@@ -30,6 +22,18 @@ OnOption = Annotated[
 ]
 
 
+def _matrix(found: dict[str, Any]) -> None:
+    instances = found["instances"]
+    columns = ("TOPIC", *(f"{i['name']}{' (own)' if i['own'] else ''}" for i in instances))
+    ids = [instance["id"] for instance in instances]
+    table(columns, [_row(line, ids) for line in found["topics"]])
+
+
+def _switched(found: dict[str, Any]) -> None:
+    for instance in found["on"]:
+        say(f"{found['done']} on {instance}")
+
+
 @topics.callback(invoke_without_command=True)
 def default(
     context: typer.Context,
@@ -43,79 +47,52 @@ def default(
 
 
 @topics.command("list")
-def listed(
-    as_json: JsonOption = False, config: ConfigOption = None, data_dir: DataDirOption = None
-) -> None:
+@asking(_matrix)
+async def listed(client: Client) -> dict[str, Any]:
     """Show what each instance runs: enabled (with its version), disabled, or not there."""
-    found = ask(data_dir, config, lambda client: client.topics.all())
-    if as_json:
-        say_json(found)
-        return
-    instances = found["instances"]
-    columns = ("TOPIC", *(f"{i['name']}{' (own)' if i['own'] else ''}" for i in instances))
-    ids = [instance["id"] for instance in instances]
-    table(columns, [_row(line, ids) for line in found["topics"]])
+    return await client.topics.all()
 
 
 @topics.command()
-def enable(
-    patterns: TopicsArgument,
-    on: OnOption = None,
-    config: ConfigOption = None,
-    data_dir: DataDirOption = None,
-) -> None:
+@asking(_switched)
+async def enable(client: Client, patterns: TopicsArgument, on: OnOption = None) -> dict[str, Any]:
     """Run topics again; done there, and kept, when this returns."""
-    _switch(on, "enabled", lambda c, i: c.topics.enable(*patterns, on=i), config, data_dir)
-
-
-@topics.command()
-def disable(
-    patterns: TopicsArgument,
-    on: OnOption = None,
-    config: ConfigOption = None,
-    data_dir: DataDirOption = None,
-) -> None:
-    """Run topics no more, over restarts too; what runs goes on, what waits there goes back."""
-    _switch(on, "disabled", lambda c, i: c.topics.disable(*patterns, on=i), config, data_dir)
-
-
-@topics.command()
-def only(
-    patterns: TopicsArgument,
-    on: OnOption = None,
-    config: ConfigOption = None,
-    data_dir: DataDirOption = None,
-) -> None:
-    """Let an instance run these topics and no others."""
-    _switch(on, "exclusive", lambda c, i: c.topics.only(*patterns, on=i), config, data_dir)
-
-
-@topics.command()
-def reset(
-    patterns: AnyTopicsArgument = None,
-    on: OnOption = None,
-    config: ConfigOption = None,
-    data_dir: DataDirOption = None,
-) -> None:
-    """Forget what was switched: the instance runs what its configuration allows."""
-    _switch(on, "reset", lambda c, i: c.topics.reset(*patterns or (), on=i), config, data_dir)
-
-
-def _switch(
-    on: list[str] | None,
-    done: str,
-    work: Callable[[Client, str], Awaitable[Any]],
-    config: Any,
-    data_dir: Any,
-) -> None:
-    """Do it on each instance, one after the other, and say so."""
     for instance in on or [""]:
+        await client.topics.enable(*patterns, on=instance)
+    return _done("enabled", patterns, client, on)
 
-        async def switch(client: Client, instance: str = instance) -> None:
-            await work(client, instance)
 
-        ask(data_dir, config, switch)
-        say(f"{done} on {instance}" if instance else done)
+@topics.command()
+@asking(_switched)
+async def disable(client: Client, patterns: TopicsArgument, on: OnOption = None) -> dict[str, Any]:
+    """Run topics no more, over restarts too; what runs goes on, what waits there goes back."""
+    for instance in on or [""]:
+        await client.topics.disable(*patterns, on=instance)
+    return _done("disabled", patterns, client, on)
+
+
+@topics.command()
+@asking(_switched)
+async def only(client: Client, patterns: TopicsArgument, on: OnOption = None) -> dict[str, Any]:
+    """Let an instance run these topics and no others."""
+    for instance in on or [""]:
+        await client.topics.only(*patterns, on=instance)
+    return _done("exclusive", patterns, client, on)
+
+
+@topics.command()
+@asking(_switched)
+async def reset(
+    client: Client, patterns: AnyTopicsArgument = None, on: OnOption = None
+) -> dict[str, Any]:
+    """Forget what was switched: the instance runs what its configuration allows."""
+    for instance in on or [""]:
+        await client.topics.reset(*patterns or (), on=instance)
+    return _done("reset", patterns or ["**"], client, on)
+
+
+def _done(done: str, patterns: list[str], client: Client, on: list[str] | None) -> dict[str, Any]:
+    return {"done": done, "topics": patterns, "on": on or [client.name]}
 
 
 def _row(line: dict[str, Any], ids: list[str]) -> tuple[str, ...]:
