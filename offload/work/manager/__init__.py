@@ -5,36 +5,27 @@ The manager knows nothing of other machines. What decides about a job is a pure 
 inside the store's transaction; what has changed is published after the commit.
 """
 
-import asyncio
-import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from offload.blobs import Blobs
 from offload.clock import Clock
-from offload.errors import BlobMismatch, BlobMissing, DiskFull, Refused, StoreFault, UnsafeName
+from offload.errors import Refused, StoreFault
 from offload.events import Bus
 from offload.payload import Encoded
 from offload.tasks import Tasks
 from offload.work.executors import Executors, News
 from offload.work.jobs import (
-    Attempt,
     Delivery,
     Job,
     Options,
-    Outcome,
-    Result,
     Spec,
     State,
-    came,
-    conclude,
     stopped,
 )
-from offload.work.manager import outputs
 from offload.work.manager.control import Control
 from offload.work.manager.facts import (
     GateMoved,
@@ -53,6 +44,7 @@ from offload.work.manager.gates import Gates
 from offload.work.manager.hearing import Hearing
 from offload.work.manager.intake import Intake, LeaseOf
 from offload.work.manager.leftovers import Leftovers
+from offload.work.manager.recording import Arrived, Recording
 from offload.work.manager.returns import HANDED_BACK, returned, taken_back
 from offload.work.manager.runs import Runs, Work
 from offload.work.queues import QueueRule
@@ -74,21 +66,9 @@ __all__ = [
     "SlotFree",
     "Work",
 ]
-log = logging.getLogger(__name__)
 R = TypeVar("R")
 _Fact = JobChanged | JobStopping | JobAltered
 LINES_KEPT: Final = 1_000
-DISK_FULL_EVERY_S: Final = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Arrived:
-    """An outcome that came, from here or from afar: of which attempt, and from whom."""
-
-    job_id: str
-    sender: str
-    attempt: int
-    outcome: Outcome
 
 
 class Manager:
@@ -110,20 +90,27 @@ class Manager:
         lease_of: LeaseOf = lambda _topic, _delivery: None,
     ) -> None:
         self._store = store
-        self._blobs = blobs
         self._bus = bus
         self._clock = clock
         self._own_id = own_id
         self._queue_of = queue_of
-        self._results = results_folder
         self._intake = Intake(blobs, clock, queue_of, lease_of)
         self._tasks = Tasks()
         self.leftovers = Leftovers(store, self._tasks, work_folder, results_folder)
         self.control = Control(store, bus, clock, self._intake, self.leftovers, self.change)
         self._hearing = Hearing(store, bus, self._tasks, self.change, lines_of)
+        self._recording = Recording(
+            store,
+            blobs,
+            results_folder,
+            clock,
+            queue_of,
+            self._tasks,
+            self.change,
+            self._recorded,
+        )
         self._lined_up: dict[str, Job] = {}  # own attempts that wait for a place here
         self._live: set[str] = set()
-        self._placing: set[str] = set()  # whose output files are being put in place just now
         self._handing_back = False
         self._taken_off: dict[tuple[str, int], str] = {}  # job and attempt -> why it was ended
         self.gates = Gates(store, bus, self._take_back_closed)
@@ -201,12 +188,7 @@ class Manager:
         Raises:
             DiskFull: If there is no room for output files; the outcome is still to be applied.
         """
-        filed = [a for a in arrived if a.outcome.files]
-        plain = [a for a in arrived if not a.outcome.files]
-        if plain:
-            await self.change([(a.job_id, partial(self._conclude, a, ())) for a in plain])
-        for each in filed:
-            await self._record_files(each)
+        await self._recording.record(arrived)
 
     # --- running ---------------------------------------------------------------------------
 
@@ -234,18 +216,7 @@ class Manager:
 
     async def recover(self) -> None:
         """Carry the placing of output files, begun before a crash or a full disk, to its end."""
-        for job, outcome, plan in await self._store.placings():
-            if outcome is not None and job.id not in self._placing:
-                sender = dict(job.given).get(job.placing, job.worker)
-                done = Arrived(job.id, sender, job.placing, outcome)
-                carry_out = partial(self._carry_out, done, outputs.Plan.unpack(plan))
-                self._placing.add(job.id)
-                try:
-                    await carry_out()
-                except DiskFull:
-                    self._tasks.start(self._insist(job.id, carry_out))
-                finally:
-                    self._placing.discard(job.id)
+        await self._recording.recover()
 
     async def hand_back(self) -> None:
         """End the own attempts that still run; their jobs wait again, at no cost."""
@@ -322,101 +293,14 @@ class Manager:
             self._bus.publish(SlotFree(self.runs.leave(key, job.topic)))
         taken_off = self._taken_off.pop((job.id, job.attempt), "")
         outcome = returned(outcome, job, taken_off, handing_back=self._handing_back)
-        arrived = Arrived(job.id, self._own_id, job.attempt, outcome)
-        try:
-            await self._insist(job.id, partial(self.record, [arrived]))
-        except BlobMismatch as error:  # the disk has changed what the consumer wrote
-            damaged = Outcome(Result.FAILED, reason=f"an output file was damaged: {error}")
-            await self._insist(job.id, partial(self.record, [replace(arrived, outcome=damaged)]))
-        self._live.discard(job.id)
-        self._bus.publish(RunEnded(job.id))
+        self._recording.keep(Arrived(job.id, self._own_id, job.attempt, outcome))
 
-    async def _insist(self, job_id: str, record: Callable[[], Awaitable[None]]) -> None:
-        """Record what came of a job; with a full disk, as soon as there is room again."""
-        while True:
-            try:
-                await record()
-            except DiskFull:
-                log.warning("disk full: the outcome of job %s waits for room", job_id)
-                await self._clock.sleep(DISK_FULL_EVERY_S)
-            else:
-                return
+    def _recorded(self, job_id: str) -> None:
+        self._live.discard(job_id)
+        self._bus.publish(RunEnded(job_id))
 
     def _hear_one(self, job_id: str, news: News) -> None:
         self.hear(job_id, [(news.wall, news.kind, news.text)])
-
-    def _conclude(self, arrived: Arrived, placed: tuple[str, ...], job: Job) -> Step[None]:
-        """Apply the rule to the job as it is; its output files are placed already, if any."""
-        outcome, attempt = arrived.outcome, arrived.attempt
-        if job.placing and placed:  # decided when the plan was committed
-            job = job._replace(placing=0, outputs=placed)
-        rule = self._queue_of(job.topic).retry
-        kept = conclude(job, arrived.sender, attempt, outcome, rule, self._clock.now())
-        if kept is None:
-            return Step(None)
-        line = Attempt(
-            attempt,
-            arrived.sender,
-            outcome.result,
-            outcome.reason,
-            self._clock.wall(),
-            outcome.run_s,
-        )
-        return Step(None, keep=kept, attempt=line, outcome=outcome if kept.finished else None)
-
-    async def _record_files(self, arrived: Arrived) -> None:
-        """Stage, commit the plan, rename, conclude: all or none (DESIGN §7)."""
-        job = await self._store.job(arrived.job_id)
-        if job is not None and job.placing:  # it came before; a full disk was in the way
-            await self.recover()
-            return
-        if job is None or not came(job, arrived.sender, arrived.attempt, arrived.outcome):
-            await self.change([(arrived.job_id, partial(self._conclude, arrived, ()))])
-            return
-        into = Path(job.into) if job.into else self._results / job.id
-        tag = f"{job.id}-{arrived.attempt}"
-        entries = arrived.outcome.files
-        try:
-            plan = await asyncio.to_thread(
-                outputs.stage, self._blobs, entries, into, job.if_exists, tag
-            )
-        except (Refused, UnsafeName, OSError, BlobMissing) as error:
-            await self._cannot_place(arrived, error)
-            return
-        self._placing.add(job.id)
-        try:
-            [mine] = await self.change([(job.id, partial(_claim_placing, arrived, plan))])
-            if mine:
-                await self._carry_out(arrived, plan)
-            else:
-                await asyncio.to_thread(outputs.discard, plan)
-        finally:
-            self._placing.discard(job.id)
-
-    async def _carry_out(self, arrived: Arrived, plan: outputs.Plan) -> None:
-        try:
-            placed = await asyncio.to_thread(outputs.carry_out, plan)
-        except (Refused, OSError) as error:
-            await self._cannot_place(arrived, error)
-            return
-        await self.change([(arrived.job_id, partial(self._conclude, arrived, placed))])
-
-    async def _cannot_place(self, arrived: Arrived, error: Exception) -> None:
-        """The work is done, but its files cannot be put where they were wanted."""
-        failed = replace(
-            arrived,
-            outcome=Outcome(
-                Result.FAILED,
-                reason=f"the output files could not be placed: {error}",
-                error_type=type(error).__name__,
-                final=True,
-            ),
-        )
-
-        def give_up(job: Job) -> Step[None]:
-            return self._conclude(failed, (), job._replace(placing=0))
-
-        await self.change([(arrived.job_id, give_up)])
 
     def _publish(self, fact: _Fact) -> None:
         self._bus.publish(fact)
@@ -440,11 +324,3 @@ def _noting(rule: Rule[Any], wall: float, job: Job) -> Step[tuple[Any, tuple[_Fa
     elif keep != job:
         changed = (JobAltered(keep, wall),)
     return Step((step.answer, changed), keep, step.attempt, step.outcome, step.placing)
-
-
-def _claim_placing(arrived: Arrived, plan: outputs.Plan, job: Job) -> Step[bool]:
-    """Commit the plan: from here on no cancel and no other outcome can come between."""
-    if not came(job, arrived.sender, arrived.attempt, arrived.outcome):
-        return Step(answer=False)
-    keep = job._replace(placing=arrived.attempt)
-    return Step(answer=True, keep=keep, outcome=arrived.outcome, placing=plan.pack())
