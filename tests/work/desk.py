@@ -29,9 +29,9 @@ class Desk:
 
     def begin(
         self, topic: str, more: dict[str, Any] | None = None, **arguments: object
-    ) -> tuple[Task, asyncio.Task[Ran]]:
+    ) -> tuple[Task, "asyncio.Future[Ran]"]:
         task = replace(self.task(topic, **arguments), **(more or {}))
-        return task, asyncio.create_task(self.executors.run(task, self.news.append))
+        return task, begun(self.executors, task, self.news.append)
 
     async def run(self, topic: str, **arguments: object) -> Ran:
         return await self.begin(topic, **arguments)[1]
@@ -47,6 +47,13 @@ class Desk:
     @property
     def lines(self) -> list[str]:
         return self.told("log")
+
+
+def begun(executors: Executors, task: Task, news: Callable[[News], None]) -> "asyncio.Future[Ran]":
+    """Begin with ``task``, and return what will be told of its end."""
+    end: asyncio.Future[Ran] = asyncio.get_running_loop().create_future()
+    executors.begin(task, news, end.set_result)
+    return end
 
 
 async def until(condition: Callable[[], object], limit_s: float = 10.0) -> None:

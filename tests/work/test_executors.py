@@ -1,7 +1,6 @@
 """Running consumers: whatever they do, there is one outcome and no trace in the next job."""
 
 import asyncio
-import itertools
 import json
 import os
 import re
@@ -9,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -18,11 +17,12 @@ from offload import payload
 from offload.app import MAIN, App, load_app
 from offload.payload import File
 from offload.work.calls import REASON_LIMIT
-from offload.work.executors import Executors, News, Ran, Task
+from offload.work.executors import Executors
 from offload.work.executors.lines import LINE_LIMIT, LINES_PER_S, Lines
 from offload.work.executors.pool import Pool
 from offload.work.executors.warden import Groups, start_of
 from offload.work.jobs import Result
+from tests.work.desk import Desk, alive, until
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = '''
@@ -202,37 +202,6 @@ def late():
 '''
 
 
-class Desk:
-    """Gives tasks to an ``Executors`` and keeps the news."""
-
-    def __init__(self, executors: Executors, folder: Path) -> None:
-        self.executors, self.folder = executors, folder
-        self.news: list[News] = []
-        self._ids = itertools.count(1)
-
-    def task(self, topic: str, **arguments: object) -> Task:
-        encoded = payload.encode(arguments)
-        folder = self.folder / f"job{next(self._ids)}"
-        folder.mkdir()
-        return Task("store", folder.name, 4, 1, topic, encoded.data, encoded.files, folder)
-
-    async def run(self, topic: str, **arguments: object) -> Ran:
-        return await self.executors.run(self.task(topic, **arguments), self.news.append)
-
-    async def value(self, topic: str, **arguments: object) -> object:
-        ran = await self.run(topic, **arguments)
-        assert ran.outcome.result is Result.SUCCEEDED, ran.outcome
-        return payload.decode(ran.outcome.value, ran.files)
-
-    def begin(self, topic: str, **arguments: object) -> tuple[Task, asyncio.Task[Ran]]:
-        task = self.task(topic, **arguments)
-        return task, asyncio.create_task(self.executors.run(task, self.news.append))
-
-    @property
-    def lines(self) -> list[str]:
-        return [news.text for news in self.news if news.kind == "log"]
-
-
 @pytest.fixture
 def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> App:
     monkeypatch.setattr(sys, "path", list(sys.path))
@@ -247,19 +216,6 @@ async def desk(app: App, tmp_path: Path) -> AsyncIterator[Desk]:
     await executors.open()
     yield Desk(executors, tmp_path)
     await executors.close()
-
-
-async def until(condition: Callable[[], object], limit_s: float = 10.0) -> None:
-    deadline = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < deadline, "it never happened"
-        await asyncio.sleep(0.005)
-
-
-def alive(pid: int) -> bool:
-    command = ["ps", "-o", "state=", "-p", str(pid)]
-    state = subprocess.run(command, capture_output=True, text=True, check=False)
-    return state.stdout.strip()[:1] not in ("", "Z")
 
 
 async def pids_in(path: Path) -> list[int]:
@@ -387,12 +343,10 @@ class TestAConsumerInAProcess:
         assert pids != {os.getpid()}
 
     async def test_runs_beside_others(self, desk: Desk) -> None:
-        runs = [desk.begin("process/wait")[1] for _ in range(3)]
+        for _ in range(3):
+            desk.begin("process/wait")
         await until(lambda: desk.lines.count("waiting") == 3)
         assert await desk.value("process/pid")
-        for run in runs:
-            run.cancel()
-        await asyncio.wait(runs)
 
     async def test_is_found_under_another_name_than_main(self, desk: Desk) -> None:
         assert await desk.value("process/main") == [MAIN, ""]
@@ -454,13 +408,17 @@ class TestAConsumerInAProcess:
         assert not desk.executors.stop(task.job_id, task.attempt)
         await until(lambda: not any(map(alive, pids)), 1)
 
-    async def test_is_ended_if_its_run_is_cancelled(self, desk: Desk) -> None:
+    async def test_is_ended_when_the_instance_closes(self, desk: Desk) -> None:
         _, running = desk.begin("process/hold", pids=str(desk.folder / "pids"))
         pids = await pids_in(desk.folder / "pids")
-        running.cancel()
-        await asyncio.wait([running])
-        assert running.cancelled()
+        await desk.executors.close()
+        assert (await running).outcome.result is Result.UNREACHABLE
         await until(lambda: not any(map(alive, pids)), 1)
+
+    async def test_is_not_begun_when_the_instance_closes_first(self, desk: Desk) -> None:
+        _, running = desk.begin("process/pid")
+        await desk.executors.close()
+        assert (await running).outcome.result is Result.UNREACHABLE
 
     async def test_can_be_stopped_before_its_process_is_there(self, desk: Desk) -> None:
         task, running = desk.begin("process/pid")
@@ -489,10 +447,8 @@ class TestWhatAJobPrints:
         assert "no end" in "".join(desk.lines)
 
     async def test_arrives_while_it_runs(self, desk: Desk) -> None:
-        _, running = desk.begin("process/wait")
+        desk.begin("process/wait")
         await until(lambda: "waiting" in desk.lines)
-        running.cancel()
-        await asyncio.wait([running])
 
     async def test_is_thinned_out_if_it_is_a_flood(self, desk: Desk) -> None:
         assert (await desk.run("process/flood")).outcome.result is Result.SUCCEEDED
@@ -543,12 +499,11 @@ class TestAConsumerOnTheLoop:
     async def test_cannot_end_the_daemon(self, desk: Desk) -> None:
         assert (await desk.run("loop/raise", kind="exit")).outcome.result is Result.FAILED
 
-    async def test_is_cancelled_with_its_run(self, desk: Desk) -> None:
+    async def test_is_cancelled_when_the_instance_closes(self, desk: Desk) -> None:
         _, running = desk.begin("loop/wait")
         await until(lambda: "waiting" in desk.lines)
-        running.cancel()
-        await asyncio.wait([running])
-        assert running.cancelled()
+        await desk.executors.close()
+        assert (await running).outcome.result is Result.UNREACHABLE
 
 
 class TestATopicWithoutConsumer:
@@ -614,7 +569,8 @@ async def main(app, topic, folder):
     executors = Executors(load_app(app), run_file=folder / "children.json")
     await executors.open()
     data = payload.encode({"pids": str(folder / "pids")}).data
-    await executors.run(Task("s", "job", 1, 0, topic, data, (), folder), print)
+    executors.begin(Task("s", "job", 1, 0, topic, data, (), folder), print, print)
+    await asyncio.Event().wait()
 
 asyncio.run(main(sys.argv[1], sys.argv[2], Path(sys.argv[3])))
 """

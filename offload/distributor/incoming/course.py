@@ -46,7 +46,7 @@ class Course:
         self._network = network
         self._bus = bus
         self._clock = clock
-        self._handing_back = False
+        self._handing_back = self._closed = False
         self._tasks = Tasks()
 
     def line_up(self, key: Key, seat: Seat) -> None:
@@ -68,7 +68,7 @@ class Course:
         if seat.running:
             self._manager.runs.stop(key[1], seat.running, at_once=at_once)
         elif seat.entered:
-            self._bus.publish(SlotFree(self._manager.runs.leave(key, seat.spec.topic)))
+            self._leave(key, seat)
 
     async def hand_back(self, reason: str) -> None:
         """Drain: what is not done goes back to its origin, at no cost to the job."""
@@ -86,6 +86,7 @@ class Course:
 
     async def close(self) -> None:
         """End what runs in the background."""
+        self._closed = True
         await self._tasks.close()
 
     # --- inside ----------------------------------------------------------------------------
@@ -122,16 +123,29 @@ class Course:
         self._tasks.start(self._run(key, seat, reason))
 
     async def _run(self, key: Key, seat: Seat, reason: str) -> None:
-        outcome = None
+        started = False
         try:
-            if await self._start(key, seat):
-                outcome = await self._outcome(key, seat, reason)
+            started = await self._start(key, seat)
         finally:
-            queue = self._manager.runs.leave(key, seat.spec.topic)
-            self._bus.publish(SlotFree(queue))
-        if outcome is not None:
-            await self._conclude(key, seat, outcome)
-            self._bus.publish(RunEnded(key[1]))
+            if not started:
+                self._leave(key, seat)
+        if started and reason:
+            self._ended(key, seat, Outcome(Result.FAILED, reason=reason))
+        elif started:
+            news, ended = partial(self._send_news, key, seat), partial(self._ended, key, seat)
+            self._manager.runs.begin(self._work(key, seat), news, ended)
+
+    def _leave(self, key: Key, seat: Seat) -> None:
+        self._bus.publish(SlotFree(self._manager.runs.leave(key, seat.spec.topic)))
+
+    def _ended(self, key: Key, seat: Seat, outcome: Outcome) -> None:
+        self._leave(key, seat)
+        if not self._closed:
+            self._tasks.start(self._write_down(key, seat, outcome))
+
+    async def _write_down(self, key: Key, seat: Seat, outcome: Outcome) -> None:
+        await self._conclude(key, seat, outcome)
+        self._bus.publish(RunEnded(key[1]))
 
     async def _start(self, key: Key, seat: Seat) -> bool:
         """Write down that it is STARTED, before the consumer is called; False: it may not run."""
@@ -166,14 +180,11 @@ class Course:
         kept = worker.start(held, attempt, self._store.boot, self._clock.now())
         return HeldStep(kept, keep=kept)
 
-    async def _outcome(self, key: Key, seat: Seat, reason: str) -> Outcome:
-        if reason:
-            return Outcome(Result.FAILED, reason=reason)
+    def _work(self, key: Key, seat: Seat) -> Work:
         held, until = seat.held, None
         if held.delivery is Delivery.EXCLUSIVE:
             until = self._shelf.terms.until(key)
-        work = Work(*key, seat.running, held.retry_count, seat.spec, held.properties, until)
-        return await self._manager.runs.perform(work, partial(self._send_news, key, seat))
+        return Work(*key, seat.running, held.retry_count, seat.spec, held.properties, until)
 
     def _send_news(self, key: Key, seat: Seat, news: News) -> None:
         items = [[news.wall, news.kind, news.text]]

@@ -1,13 +1,14 @@
 """
 Running consumers: as a coroutine, in a thread, in a child process; and commands.
 
-Whatever a consumer does, ``Executors.run`` returns an ``Outcome`` and does not raise. Payloads are
+Whatever a consumer does, a run ends with an ``Outcome``. Payloads are
 unpacked where the consumer runs: for child processes the daemon only passes the bytes on.
 """
 
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from offload.app import App
@@ -85,28 +86,21 @@ class Executors:
         self._log.open()
         await asyncio.to_thread(self._groups.end_former)
 
-    async def run(self, task: Task, news: Callable[[News], None]) -> Ran:
+    def begin(self, task: Task, news: Callable[[News], None], over: Callable[[Ran], None]) -> None:
         """
-        Run ``task``, telling ``news`` what the consumer says meanwhile.
+        Run ``task``, telling ``news`` what the consumer says meanwhile, and ``over`` its end.
 
-        If this is cancelled, the consumer is ended first.
+        ``over`` is called once, on the loop, and never before this has returned.
         """
         runner = self.consumer(task.topic)
-        if runner is None or self._closing:
-            reason = "is closing" if self._closing else f"has no consumer for {task.topic}"
-            return ended(Result.REFUSED, f"the instance {reason}", 0.0)
-        if task.lease_until_s is not None and not runner.killable:  # it was, when it was taken
-            return ended(Result.REFUSED, NOT_KILLABLE, 0.0)
-        run = self._made(task, runner, news)
+        refusal = self._refusal(task, runner)
+        if runner is None or refusal:
+            loop = asyncio.get_running_loop()
+            loop.call_soon(over, ended(Result.REFUSED, refusal, 0.0))
+            return
         key = task.job_id, task.attempt
-        self._runs[key] = run
-        try:
-            return await run.result()
-        except OSError as error:
-            log.warning("no child process can be started: %s", error)
-            return ended(Result.REFUSED, f"no child process can be started: {error}", 0.0)
-        finally:
-            self._runs.pop(key, None)
+        run = self._runs[key] = self._made(task, runner, news, partial(self._ended, key, over))
+        run.begin()
 
     def stop(self, job_id: str, attempt: int, *, at_once: bool = False) -> bool:
         """
@@ -151,8 +145,10 @@ class Executors:
         self._unlisten()
         self._unlisten = lambda: None
         self._log.close()
-        for run in list(self._runs.values()):
+        runs = list(self._runs.values())
+        for run in runs:
             run.end(Result.UNREACHABLE, "the instance was closed while it ran")
+        await asyncio.gather(*(run.gone() for run in runs))
         await self._memory.close()
         await self._pool.close()
         await asyncio.to_thread(self._groups.close)
@@ -169,18 +165,30 @@ class Executors:
             if run.pending and declared is not None and not self._runners.has(declared):
                 run.end(Result.FAILED, "its consumer was removed before it was finished")
 
-    def _made(self, task: Task, runner: Runner, news: Callable[[News], None]) -> Run:
+    def _refusal(self, task: Task, runner: Runner | None) -> str:
+        """Say why ``task`` cannot run here; "" if it can."""
+        if runner is None or self._closing:
+            reason = "is closing" if self._closing else f"has no consumer for {task.topic}"
+            return f"the instance {reason}"
+        leased = task.lease_until_s is not None
+        return NOT_KILLABLE if leased and not runner.killable else ""  # it was, when it was taken
+
+    def _ended(self, key: tuple[str, int], over: Callable[[Ran], None], ran: Ran) -> None:
+        self._runs.pop(key, None)
+        over(ran)
+
+    def _made(
+        self,
+        task: Task,
+        runner: Runner,
+        news: Callable[[News], None],
+        over: Callable[[Ran], None],
+    ) -> Run:
+        call = task, runner, news, over, self._grace_s
         match runner.isolate:
             case "coroutine":
-                return LoopRun(task, runner, news, grace_s=self._grace_s, job_log=self._log)
+                return LoopRun(*call, job_log=self._log)
             case "thread":
-                return ThreadRun(task, runner, news, grace_s=self._grace_s, job_log=self._log)
+                return ThreadRun(*call, job_log=self._log)
             case "process" | "command":
-                return ProcessRun(
-                    task,
-                    runner,
-                    news,
-                    grace_s=self._grace_s,
-                    pool=self._pool,
-                    memory=self._memory,
-                )
+                return ProcessRun(*call, pool=self._pool, memory=self._memory)

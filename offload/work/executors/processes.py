@@ -1,6 +1,7 @@
 """Runs in a child process: of a consumer, or of a command, whose keeper the child then is."""
 
 import asyncio
+import logging
 import signal
 import time
 from contextlib import suppress
@@ -16,6 +17,7 @@ from offload.work.executors.process import Child
 from offload.work.executors.runs import Run
 from offload.work.jobs import Result
 
+log = logging.getLogger(__name__)
 LOAD_LIMIT_S: Final = 300.0
 RENEWABLE_S: Final = 0.5  # so long before its end a process could have learnt of its new lease
 LEASE_OVER: Final = "its lease was over"
@@ -36,9 +38,31 @@ class ProcessRun(Run):
         self._loading: asyncio.TimerHandle | None = None
         self._lease_until_s = self.task.lease_until_s
         self._renewed_s = ticks_s()
+        self._starting: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        """Give it to a child, which may have to be started."""
+        self._starting = self._loop.create_task(self._start())
+
+    async def gone(self) -> None:
+        """Return when its child has ended, or is none of ours."""
+        if self._starting is not None and not self._starting.done():
+            self._starting.cancel()
+            await asyncio.wait([self._starting])
+            self._finish(ended(Result.UNREACHABLE, "", 0.0))
+        if self._child is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_LIMIT_S):
+                    await asyncio.shield(self._child.gone)
 
     async def _start(self) -> None:
-        child = await self._fit()
+        try:
+            child = await self._fit()
+        except OSError as error:
+            log.warning("no child process can be started: %s", error)
+            reason = f"no child process can be started: {error}"
+            self._finish(ended(Result.REFUSED, reason, 0.0))
+            return
         if self._ending is not None:  # while the child was started
             self._pool.give_back(child)
             self._finish(ended(*self._ending, 0.0))
@@ -138,11 +162,3 @@ class ProcessRun(Run):
     def _kill(self) -> None:
         if self._child is not None:
             self._child.kill()
-
-    async def _abort(self) -> None:
-        if self._child is not None:  # it has not answered
-            self._unwatch()
-            self._child.kill()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(CLOSE_LIMIT_S):
-                    await asyncio.shield(self._child.gone)

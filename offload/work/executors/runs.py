@@ -37,41 +37,42 @@ log = logging.getLogger(__name__)
 
 class Run(ABC):
     """
-    What all runs have in common: one result, a clock, and a way to be ended.
+    What all runs have in common: one end, a clock, and a way to be ended.
 
     Args:
+        over: Called on the loop with what came of it, once.
         grace_s: How long a consumer that was asked to stop may take.
     """
 
     def __init__(
-        self, task: Task, runner: Runner, news: Callable[[News], None], *, grace_s: float
+        self,
+        task: Task,
+        runner: Runner,
+        news: Callable[[News], None],
+        over: Callable[[Ran], None],
+        grace_s: float,
     ) -> None:
         self.task, self.runner = task, runner
         self.pending = False  # whether the consumer has returned, and is to be finished later
         self._news = news
+        self._over: Callable[[Ran], None] | None = over  # None: it was called
         self._kept: dict[str, Any] = {}
         self._grace_s = grace_s
         self._loop = asyncio.get_running_loop()
-        self._over: asyncio.Future[Ran] = self._loop.create_future()
         self._timers: list[asyncio.TimerHandle] = []
         self._ending: tuple[Result, str] | None = None
         self._began = time.monotonic()
 
-    async def result(self) -> Ran:
-        """Run the task; if this is cancelled, what runs is ended in bounded time."""
-        try:
-            await self._start()
-            return await self._over
-        except asyncio.CancelledError:
-            await self._abort()
-            raise
-        finally:
-            for timer in self._timers:
-                timer.cancel()
+    @abstractmethod
+    def begin(self) -> None:
+        """Begin."""
+
+    async def gone(self) -> None:  # noqa: B027 - of a thread, nothing is
+        """Return when nothing of a run that was ended is left on the loop, in bounded time."""
 
     def end(self, result: Result, reason: str) -> None:
         """End the run with this result: at once, unless the consumer can be asked to stop."""
-        if self._ending is not None or self._over.done():
+        if self._ending is not None or self._over is None:
             return
         self._ending = result, reason
         self._ask()
@@ -84,20 +85,12 @@ class Run(ABC):
         """Allow it to run until ``until_s``; only a process is held to it by the kernel."""
 
     @abstractmethod
-    async def _start(self) -> None:
-        """Begin."""
-
-    @abstractmethod
     def _ask(self) -> None:
         """Tell the consumer that it should stop."""
 
     @abstractmethod
     def _kill(self) -> None:
         """Make an end of it; ``_finish`` follows soon."""
-
-    @abstractmethod
-    async def _abort(self) -> None:
-        """Clean up after a cancellation."""
 
     def _called(self) -> None:
         """Start the clock: the consumer is called now."""
@@ -110,21 +103,24 @@ class Run(ABC):
             self._later(timeout_s, self.end, Result.TIMED_OUT, reason)
 
     def _finish(self, ran: Ran) -> None:
-        """Set the result, which is that of whoever ended the run, if anybody did."""
-        if self._over.done():
+        """Tell what came of it; if somebody ended it, that is what he says."""
+        over, self._over = self._over, None
+        if over is None:
             return
+        for timer in self._timers:
+            timer.cancel()
         if self._ending is not None:
             ran = ended(*self._ending, time.monotonic() - self._began)
         if self._kept:  # once more, and not to be lost: with the outcome
             outcome = replace(ran.outcome, properties=json.dumps(self._kept))
             ran = Ran(outcome, ran.files)
-        self._over.set_result(ran)
+        over(ran)
 
     def _later(self, delay_s: float, call: Callable[..., None], *arguments: Any) -> None:
         self._timers.append(self._loop.call_later(delay_s, call, *arguments))
 
     def _say(self, kind: str, text: str) -> None:
-        if self._over.done():  # a consumer that could not be ended is not heard any more
+        if self._over is None:  # a consumer that could not be ended is not heard any more
             return
         if kind == "properties":
             self._kept |= json.loads(text)
@@ -140,7 +136,8 @@ class LoopRun(Run):
         self._asked = False
         self._task: asyncio.Task[Ran] | None = None
 
-    async def _start(self) -> None:
+    def begin(self) -> None:
+        """Call it in a task of its own."""
         self._called()
         self._task = self._loop.create_task(self._call())
         self._task.add_done_callback(self._called_back)
@@ -189,10 +186,9 @@ class LoopRun(Run):
         log.warning("job %s does not end: its consumer suppresses cancellation", self.task.job_id)
         self._finish(ended(Result.STOPPED, "", 0.0))
 
-    async def _abort(self) -> None:
-        self._asked = True
+    async def gone(self) -> None:
+        """Return when its task has ended, or it ought to have."""
         if self._task is not None:
-            self._task.cancel()
             await asyncio.wait([self._task], timeout=self._grace_s)
 
 
@@ -206,7 +202,8 @@ class ThreadRun(Run):
         self._voice = Voice(partial(_from_any_thread, self._loop, self._say))
         self._context = context_of(self.task, self._voice.say, self._stopping.is_set)
 
-    async def _start(self) -> None:
+    def begin(self) -> None:
+        """Call it in a thread."""
         self._called()
         name = f"offload-job-{self.task.job_id}"
         # A daemon thread: a consumer that hangs must not keep the program from ending.
@@ -248,10 +245,6 @@ class ThreadRun(Run):
         if not self.pending:
             log.warning("job %s goes on in its thread, which cannot be ended", self.task.job_id)
         self._finish(ended(Result.STOPPED, "", 0.0))
-        self._context.answer.close()
-
-    async def _abort(self) -> None:
-        self._stopping.set()
         self._context.answer.close()
 
 

@@ -22,6 +22,7 @@ from offload.work.jobs import (
     Delivery,
     Job,
     Options,
+    Outcome,
     Spec,
     State,
     stopped,
@@ -241,6 +242,7 @@ class Manager:
 
     async def close(self) -> None:
         """Stop all that runs in the background; what jobs have said is kept."""
+        await self.runs.close()
         await self._tasks.close()
         with suppress(StoreFault):
             await self._hearing.flush()
@@ -282,15 +284,12 @@ class Manager:
 
     def _begin(self, key: tuple[str, str], job: Job, spec: Spec) -> None:
         self._lined_up.pop(job.id, None)
-        self._tasks.start(self._run(key, job, spec))
-
-    async def _run(self, key: tuple[str, str], job: Job, spec: Spec) -> None:
-        work = Work(key[0], job.id, job.attempt, job.failures, spec, job.properties)
         self._live.add(job.id)
-        try:
-            outcome = await self.runs.perform(work, partial(self._hear_one, job.id))
-        finally:
-            self._bus.publish(SlotFree(self.runs.leave(key, job.topic)))
+        work = Work(key[0], job.id, job.attempt, job.failures, spec, job.properties)
+        self.runs.begin(work, partial(self._hear_one, job.id), partial(self._ended, key, job))
+
+    def _ended(self, key: tuple[str, str], job: Job, outcome: Outcome) -> None:
+        self._bus.publish(SlotFree(self.runs.leave(key, job.topic)))
         taken_off = self._taken_off.pop((job.id, job.attempt), "")
         outcome = returned(outcome, job, taken_off, handing_back=self._handing_back)
         self._recording.keep(Arrived(job.id, self._own_id, job.attempt, outcome))

@@ -17,6 +17,7 @@ from offload.blobs import Blobs, check_name, safe_name
 from offload.clock import Clock
 from offload.errors import BlobMissing, DiskFull, OffloadError, UnsafeName
 from offload.payload import File
+from offload.tasks import Tasks
 from offload.ticks import ticks_s
 from offload.work.executors import Executors, News, Ran, Task
 from offload.work.jobs import FileEntry, Outcome, Result, Spec
@@ -46,6 +47,16 @@ class Work:
     lease_until: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """A ``Work`` that runs: in which private folder, and who is told of it."""
+
+    work: Work
+    folder: Path
+    news: Callable[[News], None]
+    over: Callable[[Outcome], None]
+
+
 class Runs:
     """The places of this instance's queues, and what runs in them."""
 
@@ -71,6 +82,8 @@ class Runs:
         self._places: dict[str, int] = {}
         self._unwanted: set[tuple[str, int]] = set()
         self._mean_s: dict[str, float] = {}
+        self._tasks = Tasks()
+        self._closed = False
 
     def queue_name(self, topic: str) -> str:
         """Return the name of the own queue that takes ``topic``."""
@@ -181,33 +194,79 @@ class Runs:
         """Allow an attempt that has a lease to run until ``until`` (steady seconds)."""
         self._executors.renew(job_id, attempt, self._ticks_s(until))
 
-    async def perform(self, work: Work, news: Callable[[News], None]) -> Outcome:
-        """Run one attempt to its end, whatever end; inputs must be among the blobs by now."""
+    def begin(
+        self, work: Work, news: Callable[[News], None], over: Callable[[Outcome], None]
+    ) -> None:
+        """
+        Run one attempt to its end; inputs must be among the blobs by now.
+
+        ``over`` is called once, on the loop, with what came of it, and never before this has
+        returned; not at all after ``close``.
+        """
         folder = self._folder / f"{work.job_id}-{work.attempt}-{work.store_id[:8]}"
+        run = _Run(work, folder, news, over)
+        if work.spec.payload is None or work.spec.files:
+            self._tasks.start(self._prepare(run))
+        else:
+            self._call(run, work.spec.payload, ())
+
+    async def close(self) -> None:
+        """Hear no more of what runs."""
+        self._closed = True
+        await self._tasks.close()
+
+    # --- inside ----------------------------------------------------------------------------
+
+    async def _prepare(self, run: _Run) -> None:
+        """Lay the inputs ready, then call the consumer."""
+        spec = run.work.spec
+        payload = spec.payload
+        files: tuple[File, ...] = ()
         try:
-            task = await self._prepared(work, folder)
-            if (work.job_id, work.attempt) in self._unwanted:
-                return Outcome(Result.STOPPED, reason="stopped before it began")
-            ran = await self._executors.run(task, news)
+            if payload is None:
+                payload = await asyncio.to_thread(self._blobs.path(spec.payload_sha256).read_bytes)
+            if spec.files:
+                files = await asyncio.to_thread(self._materialise, spec.files, run.folder / "in")
+        except (OffloadError, OSError) as error:
+            await _clear(run.folder)
+            self._over(run, _failure(error))
+        else:
+            self._call(run, payload, files)
+
+    def _call(self, run: _Run, payload: bytes, files: tuple[File, ...]) -> None:
+        ended = partial(self._ended, run)
+        if (run.work.job_id, run.work.attempt) in self._unwanted:
+            stopped = Outcome(Result.STOPPED, reason="stopped before it began")
+            asyncio.get_running_loop().call_soon(ended, Ran(stopped))
+        else:
+            self._executors.begin(self._task(run, payload, files), run.news, ended)
+
+    def _ended(self, run: _Run, ran: Ran) -> None:
+        """Most runs leave nothing behind that takes time."""
+        if ran.files or len(ran.outcome.value) > VALUE_LIMIT or run.folder.exists():
+            self._tasks.start(self._collect(run, ran))
+        else:
+            self._over(run, ran.outcome)
+
+    async def _collect(self, run: _Run, ran: Ran) -> None:
+        try:
             outcome = await self._collected(ran)
         except (OffloadError, OSError) as error:
             outcome = _failure(error)
-        finally:
-            self._unwanted.discard((work.job_id, work.attempt))
-            await _away(folder)
+        await _clear(run.folder)
+        self._over(run, outcome)
+
+    def _over(self, run: _Run, outcome: Outcome) -> None:
+        work = run.work
+        self._unwanted.discard((work.job_id, work.attempt))
         if outcome.result is Result.SUCCEEDED:
             known = self._mean_s.get(work.spec.topic, outcome.run_s)
             self._mean_s[work.spec.topic] = 0.8 * known + 0.2 * outcome.run_s
-        return outcome
+        if not self._closed:
+            run.over(outcome)
 
-    async def _prepared(self, work: Work, folder: Path) -> Task:
-        spec = work.spec
-        payload = spec.payload
-        if payload is None:
-            payload = await asyncio.to_thread(self._blobs.path(spec.payload_sha256).read_bytes)
-        files: tuple[File, ...] = ()
-        if spec.files:
-            files = await asyncio.to_thread(self._materialise, spec.files, folder / "in")
+    def _task(self, run: _Run, payload: bytes, files: tuple[File, ...]) -> Task:
+        work, spec = run.work, run.work.spec
         return Task(
             store_id=work.store_id,
             job_id=work.job_id,
@@ -216,7 +275,7 @@ class Runs:
             topic=spec.topic,
             payload=payload,
             files=files,
-            folder=folder,
+            folder=run.folder,
             timeout_s=spec.timeout_s,
             properties=work.properties,
             lease_until_s=None if work.lease_until is None else self._ticks_s(work.lease_until),
@@ -275,7 +334,6 @@ def _failure(error: OffloadError | OSError) -> Outcome:
     return Outcome(Result.FAILED, reason=reason, error_type=type(error).__name__, final=final)
 
 
-async def _away(folder: Path) -> None:
-    """Remove a job's private folder, which most jobs never had."""
-    if folder.exists():
-        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+async def _clear(folder: Path) -> None:
+    """Remove a job's private folder."""
+    await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
