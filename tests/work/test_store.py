@@ -107,6 +107,7 @@ class TestAJobThatIsAdded:
             run_at=10.0,
             overdue=True,
             again_of="older",
+            retry_delay_s=2.5,
         )
         plain = Job(id="", topic="", queue="")
         changed = [name for name in Job._fields if getattr(job, name) != getattr(plain, name)]
