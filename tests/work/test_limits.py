@@ -213,7 +213,7 @@ class TestALease:
         rules = {"lease/program": TopicRule(command=Command(("sh", "-c", "echo $$; sleep 60")))}
         executors = Executors(None, run_file=tmp_path / "children.json", rules=rules)
         desk = Desk(executors, tmp_path)
-        ran = await desk.begin("lease/program", {"lease_until_s": ticks_s() + 1})[1]
+        ran = await desk.begin("lease/program", {"lease_until_s": ticks_s() + 3})[1]
         assert ran.outcome.result is Result.UNREACHABLE
         await until(lambda: not alive(int(desk.lines[0])), 1)
         await executors.close()
