@@ -197,6 +197,26 @@ class TestASuspendedQueue:
         assert await lan.until(job.result()) == 1
         assert (stage.order, other.order) == ([], [1])
 
+    async def test_starts_nothing_that_was_just_to_be_sent_off(
+        self, lan: Lan, stage: Stage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """C018: it was suspended while a place was found for the job."""
+        node = await lan.node(stage.app)
+        ahead = node._house.distributor._matching._ahead
+        specs_of = ahead.specs
+
+        async def suspended_meanwhile(jobs: Any) -> Any:
+            await node.suspend_queue("main")
+            return await specs_of(jobs)
+
+        monkeypatch.setattr(ahead, "specs", suspended_meanwhile)
+        job = await node.submit("a", number=1)
+        await lan.clock.advance(5)
+        assert ((await job.info())["state"], (await job.info())["attempt"]) == ("queued", 0)
+        monkeypatch.undo()
+        await node.resume_queue("main")
+        assert await lan.until(job.result()) == 1
+
     async def test_does_not_hold_up_other_queues(self, lan: Lan, stage: Stage) -> None:
         node = await lan.node(stage.app, queues=ORDERED)
         await node.suspend_queue("ot")

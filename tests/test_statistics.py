@@ -141,9 +141,9 @@ class TestStatistics:
             if len(tries) % 2:
                 raise ValueError("not yet")
 
-        node = await lan.node(app, queues={"main": {"retry_delay": "100s"}})
-        job = await node.options(run_after="1h").submit("a")
-        await lan.until(job.result(), within_s=4_000)
+        node = await lan.node(app, queues={"main": {"retry_delay": "20s"}})
+        job = await node.options(run_after="20s").submit("a")
+        await lan.until(job.result(), within_s=120)
         assert (await node.statistics())["topics"]["a"]["waiting"]["average_s"] < 5.0
 
     async def test_stay_small_however_many_topics_there_are(self, lan: Lan) -> None:

@@ -129,7 +129,7 @@ class Matching:
         more = False
         taken: Counter[tuple[str, str]] = Counter()
         for topic in await self._ahead.topics(now):
-            if self._manager.rule(topic).name in self._manager.gates.suspended:
+            if self._suspended(topic):
                 continue
             here = self.places(topic, now, taken)
             self._note(topic, here)
@@ -150,6 +150,9 @@ class Matching:
         if chosen:
             return await self._send_off(chosen, places)
         return more and grown
+
+    def _suspended(self, topic: str) -> bool:
+        return self._manager.rule(topic).name in self._manager.gates.suspended
 
     async def waiting(self) -> int:
         """Return how many own jobs are QUEUED, due or not."""
@@ -359,6 +362,7 @@ class Matching:
             (job.id, partial(_assigned, worker, own_id, now, wall))
             for job, worker in chosen
             if job.id in specs  # what cannot be read waits for a version that can (C012)
+            and not self._suspended(job.topic)  # meanwhile
         ]
         assigned = [job for job in await self._manager.change(rules) if job is not None]
         self._ahead.drop(job for job, _ in chosen)
