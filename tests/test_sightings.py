@@ -29,9 +29,9 @@ class TestTheHistory:
         await lan.clock.advance(2)
         await lan.crash(peer)
         await lan.clock.advance(2)
-        kinds = [kind for kind, _ in told(node, "peer") if kind != "leader"]
-        assert kinds == ["linked", "appeared", "unlinked", "gone"]
-        assert told(node, "peer")[-1] == ("gone", "its host refuses")
+        happened = [entry for entry in told(node, "peer") if entry[0] != "leader"]
+        assert [kind for kind, _ in happened[:4]] == ["linked", "appeared", "unlinked", "gone"]
+        assert happened[3] == ("gone", "its host refuses")
 
     async def test_tells_of_a_goodbye(self, lan: Lan) -> None:
         node, peer = await lan.node(name="desk"), await lan.node(name="peer")
