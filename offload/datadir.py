@@ -200,6 +200,12 @@ def default() -> DataDir:
     return DataDir(Path(platformdirs.user_data_dir("offload", appauthor=False)))
 
 
+def group_folder(named: Path | None = None) -> Path:
+    """Return where the group of this user's instances is kept: what a config names, or here."""
+    here = Path(platformdirs.user_data_dir("offload-group", appauthor=False))
+    return named.expanduser().absolute() if named else here
+
+
 def _fits(path: Path) -> bool:
     return len(os.fsencode(path)) <= _SOCKET_LIMIT_BYTES
 

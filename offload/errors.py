@@ -386,6 +386,10 @@ class TwinRuns(OffloadError):
         )
 
 
+class PeerStranger(PeerUnreachable):
+    """Who answers there is another instance than was wanted, or is not of our group."""
+
+
 class Malformed(OffloadError):
     """Bytes from outside that do not have the form they must have."""
 

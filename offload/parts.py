@@ -10,6 +10,7 @@ from offload.distributor import Network
 from offload.events import Bus
 from offload.owner import Looks, Machine
 from offload.peers.discovery import Discovery, Settings
+from offload.peers.identity import Credentials, GroupFolder, Identity
 from offload.peers.membership import Membership
 from offload.peers.transport import LinkInfo, Transport
 from offload.work.store import Store
@@ -63,6 +64,7 @@ class Parts:
         network: Makes the links; takes what ``Transport`` takes.
         discovery: Makes the search for others, which dials them.
         machine: Makes what tells how the machine is.
+        credentials: Makes what links are opened with; None: they need nothing.
     """
 
     store: Callable[[Path], Store] = Store.open
@@ -70,6 +72,7 @@ class Parts:
     network: Callable[..., Links] = Transport
     discovery: Callable[[Membership, Any, Bus, Clock, Settings], Room] = Discovery
     machine: Callable[[], Looks] = Machine
+    credentials: Callable[[Identity, GroupFolder, str], Credentials | None] = Credentials.load
 
 
 REAL: Final = Parts()

@@ -110,6 +110,7 @@ def _status(found: dict[str, Any]) -> None:
             ("data", str(found["data_dir"])),
             ("link", f"port {found['port']}, realm {found['realm']}{_insecure(found)}"),
             ("works", found.get("policy", {}).get("reason") or "for others"),
+            ("group", _group(found)),
             ("peers", str(len(found["peers"]))),
             ("jobs", _counts(found["jobs"])),
             ("unreadable", f"{n} jobs" if (n := found.get("unreadable")) else ""),
@@ -175,6 +176,15 @@ def _counts(jobs: dict[str, int]) -> str:
 
 def _queue(queue: dict[str, Any]) -> str:
     return f"{queue['running']} of {queue['max_parallel']} running, {queue['waiting']} waiting"
+
+
+def _group(found: dict[str, Any]) -> str:
+    """Return the group in words; "" if the instance is insecure and belongs to none."""
+    group = found.get("group")
+    if not group:
+        return ""
+    name = group["name"] or "none made: this user's instances on this machine"
+    return f"{name}, {group['members']} members" + (", keeper" if group["keeper"] else "")
 
 
 def _insecure(found: dict[str, Any]) -> str:

@@ -247,10 +247,11 @@ def _nested(flags: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _anchor(layer: dict[str, Any], folder: Path) -> None:
-    """Make the layer's ``node.data_dir`` absolute: what it says is meant from ``folder``."""
+    """Make the layer's folders absolute: what it says is meant from ``folder``."""
     node = layer.get("node")
-    if isinstance(node, dict) and isinstance(node.get("data_dir"), str | Path):
-        node["data_dir"] = str(folder / Path(node["data_dir"]).expanduser())
+    for key in ("data_dir", "group_dir"):
+        if isinstance(node, dict) and isinstance(node.get(key), str | Path):
+            node[key] = str(folder / Path(node[key]).expanduser())
 
 
 def _of_tables(layer: dict[str, Any]) -> dict[str, Any]:

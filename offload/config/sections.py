@@ -63,7 +63,8 @@ class NodeConfig(Section):
         name: What people call it; the host's name by default.
         data_dir: Where it keeps everything; ``.offload`` beside the file by default.
         realm: Instances of other realms are ignored.
-        insecure: Links may be plain beyond this machine, said aloud.
+        group_dir: Where the user's group is kept, for all instances of it; a folder of the user's.
+        insecure: Links are plain, belong to no group, and may reach beyond this machine.
         listen: Addresses to be reached at.
         port: Of the link; None: 4711, or a free one that is then remembered; 0: a free one.
         advertise: Addresses (``host`` or ``host:port``) to be announced in place of the own ones.
@@ -75,6 +76,7 @@ class NodeConfig(Section):
     name: Name = Field(default_factory=socket.gethostname)
     data_dir: Path | None = None
     realm: Word = "default"
+    group_dir: Path | None = None
     insecure: bool = False
     listen: Listed[str] = ("127.0.0.1",)
     port: int | None = Field(default=None, ge=0, le=65_535)

@@ -27,10 +27,10 @@ from offload.history import History
 from offload.housekeeping import Housekeeping
 from offload.job import Desk
 from offload.node.rules import Rules
+from offload.node.standing import Standing
 from offload.owner import Owner
 from offload.parts import Parts
 from offload.payload import Encoded
-from offload.peers.identity import Identity
 from offload.peers.membership import Membership
 from offload.peers.topology import Announcement, Topology
 from offload.peers.transport import VERSIONS, Hello, TwinFound
@@ -116,7 +116,10 @@ class House:
     async def _open(self) -> None:
         self._data_dir.lock()
         self._exit.callback(self._data_dir.unlock)
-        self.id = (await asyncio.to_thread(Identity.load, self._data_dir.identity)).id
+        self.standing = await asyncio.to_thread(
+            Standing.take, self._rules.config, self._data_dir, self._parts
+        )
+        self.id = self.standing.identity.id
         await self._build_work()
         self._build_peers()
         self._join()
@@ -181,6 +184,7 @@ class House:
             listen=node.listen,
             port=node.port,
             port_hint=self._port_hint(),
+            credentials=self.standing.credentials,
         )
         self.enablement = Enablement(
             store=self.store,
@@ -213,7 +217,7 @@ class House:
             heartbeat_s=timing.heartbeat_s,
             event_delay_s=timing.event_delay_s,
         )
-        settings = self._rules.discovery(self._data_dir.peers_file)
+        settings = self._rules.discovery(self._data_dir.peers_file, self.standing.hint)
         self.discovery = self._parts.discovery(
             self.membership, self.transport, self._bus, self.clock, settings
         )
@@ -368,6 +372,7 @@ class House:
             "port": self.transport.port,
             "realm": node.realm,
             "insecure": node.insecure,
+            **self.standing.facts(),
         }
 
     def _port_hint(self) -> int:

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -98,11 +98,12 @@ class Rules:
         by_state = {State(name): _days_s(days) for name, days in history.states.items()}
         return Retention(_days_s(history.days), by_state, history.succeeded_s, history.count)
 
-    def discovery(self, memory: Path) -> Settings:
+    def discovery(self, memory: Path, group: Callable[[], str]) -> Settings:
         """Return how others are found; ``memory`` is the file of former days' peers."""
         node, discovery = self.config.node, self.config.discovery
         return Settings(
             realm=node.realm,
+            group=group,
             listen=node.listen,
             mdns=discovery.mdns,
             interfaces=discovery.interfaces,

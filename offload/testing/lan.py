@@ -78,6 +78,7 @@ class Lan:
             clock=self._same_clock,
             network=partial(MemoryTransport, self._switch),
             discovery=partial(MemoryDiscovery, self._switch),
+            credentials=lambda *_: None,
         )
 
     async def __aenter__(self) -> Self:

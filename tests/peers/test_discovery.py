@@ -468,12 +468,13 @@ class TestALinkThatBreaks:
 class Shown:
     """An instance that shows itself by mDNS, and whom it found and lost."""
 
-    def __init__(self, name: str, realm: str, port: int = 4711) -> None:
+    def __init__(self, name: str, realm: str, port: int = 4711, group: str = "ours") -> None:
         self.found: dict[str, list[Address]] = {}
         self.lost: set[str] = set()
         self.mdns = Mdns(
             lambda: Announcement(name, name, 1),
             realm=realm,
+            group=lambda: group,
             port=port,
             callbacks=Callbacks(
                 found=lambda peer, addresses: self.found.update({peer: addresses}),

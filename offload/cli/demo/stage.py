@@ -33,6 +33,7 @@ _CONFIG: Final = """\
 [node]
 name = "{name}"
 data_dir = "{data_dir}"
+group_dir = "{group_dir}"
 realm = "{realm}"
 listen = "127.0.0.1"
 port = {port}
@@ -74,7 +75,7 @@ class Player:
 
 class Stage:
     """
-    Three instances on loopback below ``folder``, found by mDNS, in a realm of their own.
+    Three instances on loopback below ``folder``, found by mDNS, in a realm and group of their own.
 
     As a context it starts them, and on leaving ends whatever of them still runs. Should the demo be
     killed instead, a pipe from it ends, and they with it; until then they keep ``lock`` open.
@@ -182,6 +183,7 @@ class Stage:
             _CONFIG.format(
                 name=name,
                 data_dir=folder / "data",
+                group_dir=self._folder / "group",
                 realm=self._realm,
                 port=port,
                 deny="" if name in WORKERS else '"**"',

@@ -47,13 +47,19 @@ class Callbacks:
 
 
 class Mdns:
-    """Shows what ``own()`` announces, in ``realm`` on ``port``, and finds others of that realm."""
+    """Shows what ``own()`` announces, on ``port``, and finds others of the same realm and group."""
 
     def __init__(
-        self, own: Callable[[], Announcement], *, realm: str, port: int, callbacks: Callbacks
+        self,
+        own: Callable[[], Announcement],
+        *,
+        realm: str,
+        group: Callable[[], str],
+        port: int,
+        callbacks: Callbacks,
     ) -> None:
         self._own = own
-        self._realm = realm
+        self._realm, self._group = realm, group
         self._port = port
         self._callbacks = callbacks
         self._plan: Plan | None = None
@@ -131,6 +137,7 @@ class Mdns:
             properties={
                 "v": PROTOCOL,
                 "realm": self._realm,
+                "group": self._group(),
                 "boot": str(own.boot),
                 "gen": str(own.generation),
             },
@@ -177,7 +184,9 @@ class Mdns:
         if not await info.async_request(zeroconf, RESOLVE_TIMEOUT_MS) or instance_id is None:
             return
         said = info.decoded_properties
-        if said.get("realm") != self._realm or not info.port:
+        if (said.get("realm"), said.get("group") or "") != (self._realm, self._group()):
+            return
+        if not info.port:
             return  # which versions we share is found out over the link
         # scoped: a link-local IPv6 address is of use only with the interface that leads there
         addresses = [(host, info.port) for host in info.parsed_scoped_addresses()]

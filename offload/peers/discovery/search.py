@@ -8,14 +8,14 @@ if its host refuses the connection, the membership is told that it is gone.
 import asyncio
 import enum
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NoReturn, Protocol
 
 from offload.clock import Clock
-from offload.errors import PeerRefused, PeerUnreachable
+from offload.errors import PeerRefused, PeerStranger, PeerUnreachable
 from offload.events import Bus
 from offload.peers.discovery import remembered
 from offload.peers.discovery.addresses import (
@@ -68,6 +68,8 @@ class Settings:
 
     Attributes:
         realm: Instances of different realms do not meet.
+        group: What the group is known by on the network, "" for none: so that those of other
+            groups are left alone.
         listen: The hosts that the transport listens on.
         mdns: Whether to use multicast DNS.
         interfaces: The interfaces for it, by name or address; none: all but bridges and tunnels.
@@ -77,6 +79,7 @@ class Settings:
     """
 
     realm: str = "default"
+    group: Callable[[], str] = str
     listen: tuple[str, ...] = ("127.0.0.1",)
     mdns: bool = True
     interfaces: tuple[str, ...] = ()
@@ -127,6 +130,7 @@ class Discovery:
         mdns = Mdns(
             lambda: self._membership.own,
             realm=self._settings.realm,
+            group=self._settings.group,
             port=self._dialler.port,
             callbacks=Callbacks(self._found, self._candidates.lost, self._alone),
         )
@@ -220,11 +224,17 @@ class Discovery:
         await asyncio.sleep(delay_s)
         try:
             async with asyncio.timeout(DIAL_TIMEOUT_S):
-                want = None if candidate.fixed else candidate.id
+                want = candidate.id or None  # who was reached at a fixed address is pinned to it
                 reached = await self._dialler.dial(host, port, want)
         except PeerRefused as error:
             log.debug("%s:%d refuses: %s", host, port, error)
             return _Tried.REFUSED if self._counts(candidate, address) else _Tried.FAILED
+        except PeerStranger as error:
+            level = logging.INFO if candidate.fixed else logging.DEBUG  # anybody can be hinted at
+            log.log(level, "%s:%d is not who was wanted: %s", host, port, error)
+            if candidate.fixed:
+                candidate.id = ""  # next time whoever answers will do, if it is of our group
+            return _Tried.FAILED
         except (PeerUnreachable, TimeoutError) as error:  # machines sleep; we try again
             log.debug("%s:%d not reached: %s", host, port, error)
             return _Tried.FAILED

@@ -2,7 +2,8 @@
 
 from offload.peers.transport.frames import VERSIONS, Hello
 from offload.peers.transport.link import LinkDown, LinkInfo, LinkUp, TwinFound
-from offload.peers.transport.switchboard import Handler, Timing, Transport
+from offload.peers.transport.switchboard import Handler, Transport
+from offload.peers.transport.timing import Timing
 
 __all__ = [
     "VERSIONS",

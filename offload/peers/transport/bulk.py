@@ -30,7 +30,7 @@ from offload.errors import (
     PeerUnreachable,
     Refused,
 )
-from offload.peers.transport.link import Link, url_of
+from offload.peers.transport.link import Link
 from offload.peers.transport.server import BLOB_PATH
 from offload.peers.transport.store import Arriving, BlobStore
 from offload.tasks import Tasks
@@ -187,7 +187,7 @@ class Bulk:
     async def _pull(self, link: Link, want: _Want) -> None:
         headers = {hdrs.RANGE: f"bytes={want.incoming.offset}-"}
         async with self._session().get(
-            url_of(link.host, link.port, BLOB_PATH + want.sha256), headers=headers
+            link.url(BLOB_PATH + want.sha256), headers=headers, server_hostname=link.server_name
         ) as response:
             if response.status == web.HTTPNotFound.status_code:
                 raise BlobMissing(want.sha256)
@@ -273,8 +273,12 @@ class Bulk:
         try:
             file.seek(offset)
             data = self._chunks(file.read)
-            url = url_of(link.host, link.port, BLOB_PATH + sha256)
-            async with self._session().put(url, data=data, headers=headers) as response:
+            async with self._session().put(
+                link.url(BLOB_PATH + sha256),
+                data=data,
+                headers=headers,
+                server_hostname=link.server_name,
+            ) as response:
                 if not response.ok:
                     log.info("%s answers %d for blob %s", link.peer, response.status, sha256)
         finally:

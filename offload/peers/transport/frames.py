@@ -38,6 +38,7 @@ class Close(IntEnum):
     REPLACED = 4005  # a newer link takes its place
     TWIN = 4006  # another instance has its id and has been up for longer: it must not run
     ELDER = 4007  # another instance has its id, and ends because it is the younger one
+    REMOVED = 4008  # an instance that is no member of the group, or no longer
 
 
 # Every kind of version 1. Kinds that are not known are ignored, so that later versions may add.

@@ -13,6 +13,7 @@ from aiohttp import ClientWebSocketResponse, WSMessage, WSMsgType, web
 from yarl import URL
 
 from offload.errors import Malformed, PeerClosed
+from offload.peers.identity import Checked, server_name
 from offload.peers.transport import frames
 from offload.peers.transport.frames import Close, Hello, Message
 
@@ -109,7 +110,17 @@ class Link:
         self._waiting_bytes = 0
         self._wake = asyncio.Event()
         self._closing: tuple[Close, str] | None = None
+        self.secure = proven_by(channel) is not None
         set_patience(channel.get_extra_info("socket"), write_s)
+
+    @property
+    def server_name(self) -> str | None:
+        """The name that TLS must find at its other end; None on a plain link."""
+        return server_name(self.peer) if self.secure else None
+
+    def url(self, path: str) -> URL:
+        """Return the address of ``path`` at the peer, if we have dialled it."""
+        return url_of(self.host, self.port, path, secure=self.secure)
 
     @property
     def info(self) -> LinkInfo:
@@ -280,6 +291,20 @@ def address_of(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def url_of(host: str, port: int, path: str) -> URL:
-    """Return the address of ``path`` at a peer (links are plain for now, see ``Server.open``)."""
-    return URL.build(scheme="http", host=host, port=port, path=path)
+def url_of(host: str, port: int, path: str, *, secure: bool) -> URL:
+    """Return the address of ``path`` at a peer."""
+    return URL.build(scheme="https" if secure else "http", host=host, port=port, path=path)
+
+
+def proven_by(connection: Any) -> str | None:
+    """Return the id that TLS has proven of who is at the other end; None if the link is plain."""
+    tls = connection.get_extra_info("ssl_object")
+    return tls.peer_id if isinstance(tls, Checked) else None
+
+
+def impostor(channel: Channel, hello: Hello) -> tuple[Close, str] | None:
+    """Return the refusal of a peer that says it is another than TLS has proven, or None."""
+    proven = proven_by(channel)
+    if proven in (None, hello.id):
+        return None
+    return Close.OTHER, f"its certificate is that of {proven}, not of {hello.id}"

@@ -1,9 +1,11 @@
 """The listening side: sockets, HTTP routes, and what is refused before anybody looks at it."""
 
+import asyncio
 import errno
 import logging
 import re
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Final
@@ -14,7 +16,7 @@ from aiohttp.typedefs import Handler
 
 from offload.errors import ConfigError, PortTaken
 from offload.peers.transport.frames import MAX_MESSAGE_BYTES, SUBPROTOCOL
-from offload.peers.transport.link import CLOSE_S, Channel, set_patience
+from offload.peers.transport.link import CLOSE_S, Channel, proven_by, set_patience
 
 log = logging.getLogger(__name__)
 LINK_PATH: Final = "/offload/link"
@@ -22,12 +24,14 @@ BLOB_PATH: Final = "/offload/blobs/"
 IDLE_S: Final = 3.0  # for the first request's head, and between two requests
 LINGER_S: Final = 2.0
 STOP_S: Final = 1.0
+HANDSHAKE_S: Final = 3.0
 BACKLOG: Final = 256
 _TRIES: Final = 10
 _ABSENT: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 Accept = Callable[[Channel, str, int], Awaitable[None]]
 Serve = Callable[[web.Request, str], Awaitable[web.StreamResponse]]
+Member = Callable[[str], bool]
 
 
 class Server:
@@ -39,14 +43,27 @@ class Server:
         get: Answers a request for a blob's content.
         put: Takes a blob's content in.
         stall_s: A connection whose other side confirms nothing for so long is ended.
+        tls: What connections are opened with; None: they are plain.
+        member: Says whether a proven instance still belongs to the group.
     """
 
-    def __init__(self, *, accept: Accept, get: Serve, put: Serve, stall_s: float) -> None:
+    def __init__(
+        self,
+        *,
+        accept: Accept,
+        get: Serve,
+        put: Serve,
+        stall_s: float,
+        tls: ssl.SSLContext | None,
+        member: Member,
+    ) -> None:
         self._accept = accept
         self._get, self._put = get, put
         self._stall_s = stall_s
+        self._tls, self._member = tls, member
         self._log = _HttpLog()
         self._runner: web.AppRunner | None = None
+        self._listening: list[asyncio.Server] = []
 
     @property
     def malformed(self) -> int:
@@ -62,7 +79,7 @@ class Server:
             ConfigError: If an address of ``listen`` is none of this machine's.
         """
         sockets = _bind(listen, port, port_hint)
-        app = web.Application(middlewares=[_guard], client_max_size=1)
+        app = web.Application(middlewares=[self._members_only, _guard], client_max_size=1)
         app.router.add_get(LINK_PATH, self._serve_link, allow_head=False)
         app.router.add_get(BLOB_PATH + "{sha256}", self._serving(self._get))
         app.router.add_put(BLOB_PATH + "{sha256}", self._serving(self._put))
@@ -76,24 +93,51 @@ class Server:
             auto_decompress=False,
         )
         await self._runner.setup()
+        if self._runner.server is None:
+            raise RuntimeError("the runner was set up and has no server")
+        loop = asyncio.get_running_loop()
         for listening in sockets:
             set_patience(listening, self._stall_s)  # accepted connections inherit it
-            # Links are plain for now; mutual TLS comes in here (``ssl_context``), and on the
-            # dialling side in the connector of ``Transport.open``.
-            site = web.SockSite(self._runner, listening, ssl_context=None, backlog=BACKLOG)
-            await site.start()
+            server = await loop.create_server(
+                self._runner.server,
+                sock=listening,
+                ssl=self._tls,
+                ssl_handshake_timeout=None if self._tls is None else HANDSHAKE_S,
+                backlog=BACKLOG,
+            )
+            self._listening.append(server)
         return int(sockets[0].getsockname()[1])
 
-    async def stop_listening(self) -> None:
+    def stop_listening(self) -> None:
         """Accept no new connections."""
-        if self._runner is not None:
-            for site in tuple(self._runner.sites):
-                await site.stop()
+        for server in self._listening:
+            server.close()
 
     async def close(self) -> None:
         """End all connections, in bounded time."""
+        self.stop_listening()
         if self._runner is not None:
             await self._runner.cleanup()
+
+    def cut_strangers(self) -> None:
+        """End the connections of those who no longer belong to the group."""
+        if self._runner is None or self._runner.server is None:
+            return
+        for connection in self._runner.server.connections:
+            transport = connection.transport
+            if transport is not None and not self._belongs(transport):
+                transport.abort()
+
+    def _belongs(self, connection: Any) -> bool:
+        proven = proven_by(connection)
+        return proven is None or self._member(proven)
+
+    @web.middleware
+    async def _members_only(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Refuse who was removed since its connection was opened."""
+        if not self._belongs(request):
+            raise web.HTTPForbidden(text="this instance is no member of the group\n")
+        return await handler(request)
 
     async def _serve_link(self, request: web.Request) -> web.StreamResponse:
         offered = request.headers.get(hdrs.SEC_WEBSOCKET_PROTOCOL, "").split(",")

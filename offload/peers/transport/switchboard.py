@@ -2,19 +2,17 @@
 
 import asyncio
 import logging
-import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, NoReturn
 
-import aiohttp
-
-from offload.errors import Malformed, PeerClosed, PeerRefused, PeerUnreachable
+from offload.errors import Malformed, PeerClosed, PeerStranger, PeerUnreachable
 from offload.events import Bus
+from offload.peers.identity import Credentials
 from offload.peers.transport import frames
 from offload.peers.transport.bulk import Bulk
+from offload.peers.transport.dialling import Dialling
 from offload.peers.transport.frames import Close, Hello, Message
 from offload.peers.transport.link import (
     CLOSE_S,
@@ -27,41 +25,20 @@ from offload.peers.transport.link import (
     address_of,
     close,
     hear_hello,
+    impostor,
     is_later,
     same_life,
-    set_patience,
     takes_over,
-    url_of,
 )
-from offload.peers.transport.server import LINK_PATH, Server
+from offload.peers.transport.server import Server
 from offload.peers.transport.store import BlobStore
+from offload.peers.transport.timing import PATIENT, Timing
 from offload.peers.transport.watch import TwinWatch
 from offload.tasks import Tasks
 
 log = logging.getLogger(__name__)
 MAX_MALFORMED: Final = 3
 Handler = Callable[[str, list[dict[str, Any]]], Awaitable[None] | None]
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """
-    How long the transport waits for others.
-
-    Attributes:
-        dial_s: For a connection and the peer's hello.
-        write_s: For the peer to take what was written, before the link counts as broken.
-        stall_s: For the next chunk of a blob.
-        push_s: For a peer to begin to put a blob that it was asked for.
-    """
-
-    dial_s: float = 5.0
-    write_s: float = 10.0
-    stall_s: float = 30.0
-    push_s: float = 10.0
-
-
-PATIENT: Final = Timing()
 
 
 class Transport:
@@ -82,6 +59,7 @@ class Transport:
         listen: The addresses to listen on.
         port: The port, on all of them; None for a free one, ``port_hint`` if that is free.
         timing: How long to wait for others.
+        credentials: What links are opened with, and who may have one; None: they are plain.
     """
 
     def __init__(
@@ -95,18 +73,20 @@ class Transport:
         port: int | None = None,
         port_hint: int | None = None,
         timing: Timing = PATIENT,
+        credentials: Credentials | None = None,
     ) -> None:
         self._hello = hello
         self._handlers = handlers
         self._bus = bus
         self._listen, self._ports = tuple(listen), (port, port_hint)
         self._timing = timing
+        self._credentials = credentials
         self._tasks = Tasks()
         self._links: dict[str, Link] = {}
         self._living: set[Link] = set()  # those too that another has taken the place of
         self._dials: dict[tuple[str, int, str | None], asyncio.Task[str | PeerUnreachable]] = {}
-        self._http: aiohttp.ClientSession | None = None
         self._closing = False
+        self._dialling = Dialling(credentials, dial_s=timing.dial_s, stall_s=timing.stall_s)
         self._bulk = Bulk(
             blobs,
             link=self._links.get,
@@ -120,8 +100,12 @@ class Transport:
             get=self._bulk.serve_get,
             put=self._bulk.serve_put,
             stall_s=timing.stall_s,
+            tls=None if credentials is None else credentials.server,
+            member=self._is_member,
         )
         self._watch = TwinWatch(bus, self._links.get)
+        if credentials is not None:
+            credentials.listen(self._group_changed)
         self._own: Mapping[str, Callable[[Link, list[dict[str, Any]]], None]] = {
             "hello": _refuse_hello,
             "error": _note_error,
@@ -143,14 +127,7 @@ class Transport:
             ConfigError: If it can't listen there at all.
         """
         self.port = await self._server.open(self._listen, *self._ports)
-        self._http = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, socket_factory=self._socket),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._timing.dial_s),
-            auto_decompress=False,
-            skip_auto_headers=("Accept-Encoding", "User-Agent"),
-        )
-        self._bulk.open(self._http)
+        self._bulk.open(self._dialling.open())
 
     async def run(self) -> NoReturn:
         """Work until cancelled; then say goodbye to all peers and close, in bounded time."""
@@ -164,7 +141,7 @@ class Transport:
     async def close(self) -> None:
         """Say goodbye to all peers and end everything; may be called again."""
         self._closing = True
-        await self._server.stop_listening()
+        self._server.stop_listening()
         for link in tuple(self._living):
             if not self._watch.doomed:  # another goes on under our id
                 link.send(frames.frame("bye", {}))
@@ -175,8 +152,7 @@ class Transport:
                     await link.ended.wait()
         await self._tasks.close()
         await self._server.close()
-        if self._http is not None:
-            await self._http.close()
+        await self._dialling.close()
         self._bulk.close()
 
     def peers(self) -> dict[str, LinkInfo]:
@@ -223,8 +199,9 @@ class Transport:
 
         Raises:
             PeerRefused: If the host says that nothing listens there.
-            PeerUnreachable: If there is no answer, or not the instance ``want``, or itself, or
-                one that does not fit (realm, versions).
+            PeerStranger: If it is not the instance ``want``, or not of our group.
+            PeerUnreachable: If there is no answer, or it is itself, or does not fit (realm,
+                versions).
         """
         for peer, link in self._links.items():
             if peer == want or (link.dialled and (link.host, link.port) == (host, port)):
@@ -241,9 +218,11 @@ class Transport:
 
     async def _dial(self, host: str, port: int, want: str | None) -> str | PeerUnreachable:
         where = address_of(host, port)
+        if self._closing:
+            return PeerUnreachable(where, "this instance is not open")
         try:
             async with asyncio.timeout(self._timing.dial_s):
-                channel = await self._connect(host, port)
+                channel = await self._dialling.connect(host, port, want)
                 try:
                     return await self._greet(channel, host, port, want)
                 except BaseException:
@@ -255,39 +234,23 @@ class Transport:
             return PeerUnreachable(where, str(error))
         except TimeoutError:
             return PeerUnreachable(where, f"no answer within {self._timing.dial_s:g} s")
-        except ConnectionRefusedError:
-            return PeerRefused(where, "connection refused")
-        except aiohttp.WSServerHandshakeError as error:
-            return PeerUnreachable(where, f"answers, but is no instance (HTTP {error.status})")
-        except (aiohttp.ClientError, OSError) as error:
+        except OSError as error:
             return PeerUnreachable(where, str(error) or type(error).__name__)
-
-    async def _connect(self, host: str, port: int) -> Channel:
-        if self._http is None or self._closing:
-            raise PeerUnreachable(address_of(host, port), "this instance is not open")
-        try:
-            return await self._http.ws_connect(
-                url_of(host, port, LINK_PATH),
-                protocols=(frames.SUBPROTOCOL,),
-                autoping=False,
-                compress=0,
-                max_msg_size=frames.MAX_MESSAGE_BYTES + 1,  # aiohttp refuses what is as long
-                timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_S),
-            )
-        except aiohttp.ClientConnectorError as error:
-            raise error.os_error from error
 
     async def _greet(self, channel: Channel, host: str, port: int, want: str | None) -> str:
         """Hear the acceptor's hello, answer with ours, and take up the link."""
         where = address_of(host, port)
         hello, rest = await hear_hello(channel, where)
         own = self._hello()
-        refusal = self._watch.refusal(own, hello, where)
+        refusal = impostor(channel, hello) or self._watch.refusal(own, hello, where)
         if refusal is None and want not in (None, hello.id):
             refusal = Close.OTHER, f"it is {hello.id}, not {want}"
         if refusal is not None:
             await close(channel, *refusal)
-            raise PeerUnreachable(where, refusal[1])
+            kind = PeerStranger if refusal[0] is Close.OTHER else PeerUnreachable
+            raise kind(where, refusal[1])
+        if self._credentials is not None:
+            self._credentials.keep_session(channel.get_extra_info("ssl_object"))
         link = Link(
             channel, hello, host=host, port=port, dialled=True, write_s=self._timing.write_s
         )
@@ -299,13 +262,6 @@ class Transport:
         self._take_up(link)
         self._tasks.start(self._live(link, rest))
         return hello.id
-
-    def _socket(self, info: tuple[Any, ...]) -> socket.socket:
-        family, kind, protocol, _, _ = info
-        connection = socket.socket(family, kind, protocol)
-        connection.setblocking(False)
-        set_patience(connection, self._timing.stall_s)
-        return connection
 
     # --- accepting -------------------------------------------------------------------------------
 
@@ -327,7 +283,8 @@ class Transport:
         except ConnectionError as error:
             log.debug("no link: %s", error)
             return
-        refusal = self._watch.refusal(own, hello, address_of(host, port))
+        where = address_of(host, port)
+        refusal = impostor(channel, hello) or self._watch.refusal(own, hello, where)
         if self._closing:
             refusal = Close.AWAY, "it leaves"
         if refusal is not None:
@@ -342,6 +299,30 @@ class Transport:
             return
         self._take_up(link)
         await self._live(link, rest)
+
+    # --- the group -------------------------------------------------------------------------------
+
+    def _is_member(self, peer: str) -> bool:
+        return self._credentials is None or self._credentials.roster.has(peer)
+
+    def _group_changed(self) -> None:
+        """Hear those no more who were removed, and end all that connects us."""
+        strangers = [link for link in self._living if not self._is_member(link.peer)]
+        for link in strangers:
+            link.retire(Close.REMOVED, "it is no member of the group any more")
+        if strangers:
+            self._tasks.start(self._cut_strangers(strangers))
+        else:
+            self._server.cut_strangers()
+
+    async def _cut_strangers(self, strangers: Sequence[Link]) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_S):  # so that they are told
+                for link in strangers:
+                    await link.ended.wait()
+        for link in strangers:
+            link.cut("it is no member of the group any more")
+        self._server.cut_strangers()
 
     # --- links -----------------------------------------------------------------------------------
 

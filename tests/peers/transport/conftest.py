@@ -12,6 +12,7 @@ import pytest
 
 from offload.blobs import Blobs
 from offload.events import Bus
+from offload.peers.identity import Credentials, GroupFolder, Identity
 from offload.peers.transport import Handler, Hello, LinkDown, LinkInfo, LinkUp, Timing, Transport
 
 DEADLINE_S = 10.0
@@ -33,6 +34,7 @@ class Instance:
     boot: int = 1
     realm: str = "test"
     versions: tuple[int, int] = (1, 1)
+    credentials: Credentials | None = None
     bus: Bus = field(default_factory=Bus)
     frames: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
     calls: list[int] = field(default_factory=list)
@@ -51,6 +53,7 @@ class Instance:
             blobs=self.blobs,
             bus=self.bus,
             timing=timing,
+            credentials=self.credentials,
             **({"listen": ["127.0.0.1"]} | more),
         )
         await self.transport.open()
@@ -105,6 +108,15 @@ class Lan:
         await instance.start(handlers, timing or Timing(), **(more or {}))
         self.instances.append(instance)
         return instance
+
+    async def member(self, name: str, user: str = "us", **fields: Any) -> Instance:
+        """An instance in the group of ``user``: its links are mutual TLS."""
+        identity = Identity.load(self._folder / name / "identity")
+        credentials = Credentials.load(identity, self.group(user), name)
+        return await self.start(credentials.id, credentials=credentials, **fields)
+
+    def group(self, user: str = "us") -> GroupFolder:
+        return GroupFolder(self._folder / user)
 
     async def pair(self, **fields: Any) -> tuple[Instance, Instance]:
         """``ada``, who dialled, and ``bob``; both hold the link for up."""
