@@ -141,6 +141,7 @@ class Report:
             "own": view.own.id,
             "leader": view.leader.id,
             "current": view.current,
+            "insecure": self._facts()["insecure"],
             "instances": [self._instance(instance) for instance in view.instances],
         }
 

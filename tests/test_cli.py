@@ -277,7 +277,8 @@ class TestRunIsRefused:
         """C110."""
         done = offload(folder, "run", "app.py", "--listen", "0.0.0.0")
         assert done.returncode == 2
-        assert "--insecure" in one_sentence(done)
+        sentence = one_sentence(done)
+        assert all(word in sentence for word in ("offload init", "offload join", "--insecure"))
 
 
 class TestWithoutAnInstance:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from offload.config import Config, QueueConfig, is_loopback, queue_of, split_address, topic_config
+from offload.config import Config, QueueConfig, queue_of, split_address, topic_config
 from offload.errors import ConfigError
 
 
@@ -15,9 +15,9 @@ def written(folder: Path, text: str) -> Path:
 
 
 class TestWithoutAnything:
-    def test_an_instance_listens_on_loopback_only(self) -> None:
+    def test_where_to_listen_is_left_to_the_group(self) -> None:
         """C110."""
-        assert Config.make().node.listen == ("127.0.0.1",)
+        assert Config.make().node.listen is None
 
     def test_the_main_queue_has_slings_rules(self) -> None:
         """C034."""
@@ -134,23 +134,6 @@ class TestAWrongKey:
         monkeypatch.setenv("OFFLOAD_NODE__PORT", "many")
         with pytest.raises(ConfigError, match="in OFFLOAD_NODE__PORT"):
             Config.load(None)
-
-
-class TestListening:
-    @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.2", "::", "attic.local"])
-    def test_beyond_this_machine_is_refused_and_says_how(self, host: str) -> None:
-        """C110."""
-        with pytest.raises(ConfigError, match=r"node\.listen: .*--insecure"):
-            Config.make(node={"listen": host})
-
-    def test_beyond_this_machine_may_be_said_aloud(self) -> None:
-        config = Config.make(node={"listen": ["0.0.0.0", "::"], "insecure": True})
-        assert config.node.listen == ("0.0.0.0", "::")
-
-    @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
-    def test_on_this_machine_needs_nothing(self, host: str) -> None:
-        assert is_loopback(host)
-        assert Config.make(node={"listen": host}).node.listen == (host,)
 
 
 class TestMaxParallel:

@@ -83,6 +83,8 @@ async def _watched(client: Client, show: Callable[[dict[str, Any]], None]) -> No
 
 
 def _show_table(view: dict[str, Any]) -> None:
+    if view["insecure"]:
+        warn_of_plain_links()
     table(
         ("NAME", "ID", "TOPICS", "SLOTS", "STATE", "", "ADDRESS", "RTT", "LINKED", "VERSION"),
         [_row(instance) for instance in view["instances"]],
@@ -92,6 +94,8 @@ def _show_table(view: dict[str, Any]) -> None:
 
 
 def _show_tree(view: dict[str, Any]) -> None:
+    if view["insecure"]:
+        warn_of_plain_links()
     for line in drawing.tree(view):
         say(line)
 
@@ -101,6 +105,8 @@ def _show_dot(view: dict[str, Any]) -> None:
 
 
 def _status(found: dict[str, Any]) -> None:
+    if found["insecure"]:
+        warn_of_plain_links()
     outbox, blobs, disk = (found.get(name) or {} for name in ("outbox", "blobs", "disk"))
     facts(
         [
@@ -128,6 +134,12 @@ def _status(found: dict[str, Any]) -> None:
 async def status(client: Client) -> dict[str, Any]:
     """Show how the own instance is."""
     return await client.status()
+
+
+def warn_of_plain_links() -> None:
+    """Say in red what an insecure instance is."""
+    words = "INSECURE: links are plain, and whoever reaches this instance can have jobs run on it"
+    typer.secho(words, fg=typer.colors.RED, err=True)
 
 
 def topic_names(instance: dict[str, Any]) -> list[str]:

@@ -5,7 +5,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import Annotated, Any, Final
@@ -13,10 +13,10 @@ from typing import Annotated, Any, Final
 import typer
 
 from offload.app import App, load_app
-from offload.cli.instance import topic_names
+from offload.cli.instance import topic_names, warn_of_plain_links
 from offload.cli.settings import reloaded
 from offload.cli.terminal import ConfigOption, DataDirOption, printable, say
-from offload.config import Config, is_loopback
+from offload.config import Config
 from offload.datadir import locate
 from offload.errors import OffloadError
 from offload.node import Node
@@ -41,7 +41,8 @@ def run(
         list[str] | None, typer.Option(metavar="ADDRESS", help="Address to be reached at.")
     ] = None,
     insecure: Annotated[
-        bool, typer.Option("--insecure", help="Allow plain links beyond this machine.")
+        bool,
+        typer.Option("--insecure", help="Plain links, without a group; beyond this machine too."),
     ] = False,
     until_eof: Annotated[
         bool, typer.Option("--until-eof", help="End also when the standard input ends.")
@@ -88,9 +89,10 @@ async def _serve(load: Callable[[], Config], app: App | None, *, until_eof: bool
         threading.Thread(target=_await_eof, args=(loop, stop), daemon=True).start()
     async with Node.from_config(config, app, again=load) as node, Control(node):
         loop.add_signal_handler(signal.SIGHUP, lambda: tasks.start(_reload(node)))
-        for line in greeting(await node.status(), node.topology_json(), config.node.listen):
+        for line in greeting(await node.status(), node.topology_json()):
             say(line)
-        _warn_of_plain_links(config)
+        if config.node.insecure:
+            warn_of_plain_links()
         await node.serve(stop)
 
 
@@ -113,27 +115,17 @@ def _await_eof(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
         loop.call_soon_threadsafe(stop.set)
 
 
-def greeting(
-    status: dict[str, Any], view: dict[str, Any], listen: Sequence[str]
-) -> tuple[str, str]:
+def greeting(status: dict[str, Any], view: dict[str, Any]) -> tuple[str, str]:
     """Return what a person wants to know of an instance that is up."""
     own = next(instance for instance in view["instances"] if instance["own"])
-    hosts = [f"[{host}]" if ":" in host else host for host in listen]
+    hosts = [f"[{host}]" if ":" in host else host for host in status["listen"]]
     where = ", ".join(f"{host}:{status['port']}" for host in hosts)
     realm = "" if status["realm"] == "default" else f", realm {status['realm']}"
+    name = (status["group"] or {}).get("name")
+    group = f", group {name}" if name else ""
     topics = ", ".join(topic_names(own)) or "none: it hands out jobs, and runs none"
-    return f"{status['name']} ({status['id']}) is up on {where}{realm}", f"topics: {topics}"
-
-
-def _warn_of_plain_links(config: Config) -> None:
-    strange = [host for host in config.node.listen if not is_loopback(host)]
-    if strange:
-        typer.secho(
-            f"insecure: links on {', '.join(strange)} are not encrypted, and whoever reaches them"
-            " can have jobs run here",
-            fg=typer.colors.RED,
-            err=True,
-        )
+    up = f"{status['name']} ({status['id']}) is up on {where}{realm}{group}"
+    return up, f"topics: {topics}"
 
 
 class Lines(logging.Formatter):

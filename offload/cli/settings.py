@@ -13,6 +13,7 @@ from offload.client import Client
 from offload.config import Config
 from offload.datadir import locate
 from offload.errors import ConfigError
+from offload.node.standing import check_listen
 
 config: Final = typer.Typer(help="Look at the configuration.")
 _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
@@ -85,7 +86,9 @@ def _key(name: str) -> str:
 
 def _load(path: Any, data_dir: Any) -> Config:
     place, used = locate(data_dir, path)
-    return Config.load(used, flags={"node.data_dir": str(place.path)})
+    loaded = Config.load(used, flags={"node.data_dir": str(place.path)})
+    check_listen(loaded)
+    return loaded
 
 
 def _flat(table: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:

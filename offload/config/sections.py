@@ -44,7 +44,6 @@ from offload.config.values import (
     Topic,
     Word,
     Zone,
-    is_loopback,
 )
 from offload.topics import matches
 
@@ -65,7 +64,8 @@ class NodeConfig(Section):
         realm: Instances of other realms are ignored.
         group_dir: Where the user's group is kept, for all instances of it; a folder of the user's.
         insecure: Links are plain, belong to no group, and may reach beyond this machine.
-        listen: Addresses to be reached at.
+        listen: Addresses to be reached at; None: all of this machine (IPv4) in a group that a
+            person has made, else 127.0.0.1.
         port: Of the link; None: 4711, or a free one that is then remembered; 0: a free one.
         advertise: Addresses (``host`` or ``host:port``) to be announced in place of the own ones.
         labels: What marks it among others; announced as its properties are.
@@ -78,7 +78,7 @@ class NodeConfig(Section):
     realm: Word = "default"
     group_dir: Path | None = None
     insecure: bool = False
-    listen: Listed[str] = ("127.0.0.1",)
+    listen: Listed[str] | None = None
     port: int | None = Field(default=None, ge=0, le=65_535)
     advertise: Listed[Address] = ()
     labels: Mapping[Word, str] = {}
@@ -87,16 +87,9 @@ class NodeConfig(Section):
 
     @field_validator("listen")
     @classmethod
-    def _plain_links_stay_here(cls, listen: tuple[str, ...], info: ValidationInfo) -> Any:
-        if not listen:
+    def _listens_somewhere(cls, listen: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if listen is not None and not listen:
             raise ValueError("needs an address, such as 127.0.0.1")
-        strange = [host for host in listen if not is_loopback(host)]
-        if strange and not info.data.get("insecure"):
-            raise ValueError(
-                f"{strange[0]} can be reached from other machines, and links are not encrypted"
-                " without a group; listen on 127.0.0.1, or say --insecure (node.insecure = true)"
-                " in a network where you trust everyone"
-            )
         return listen
 
 

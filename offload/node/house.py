@@ -181,7 +181,7 @@ class House:
             handlers=self._handlers,
             blobs=self.blobs,
             bus=self._bus,
-            listen=node.listen,
+            listen=self.standing.listen,
             port=node.port,
             port_hint=self._port_hint(),
             credentials=self.standing.credentials,
@@ -217,7 +217,9 @@ class House:
             heartbeat_s=timing.heartbeat_s,
             event_delay_s=timing.event_delay_s,
         )
-        settings = self._rules.discovery(self._data_dir.peers_file, self.standing.hint)
+        settings = self._rules.discovery(
+            self._data_dir.peers_file, self.standing.listen, self.standing.hint
+        )
         self.discovery = self._parts.discovery(
             self.membership, self.transport, self._bus, self.clock, settings
         )
@@ -372,6 +374,7 @@ class House:
             "port": self.transport.port,
             "realm": node.realm,
             "insecure": node.insecure,
+            "listen": list(self.standing.listen),
             **self.standing.facts(),
         }
 

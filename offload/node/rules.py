@@ -98,13 +98,15 @@ class Rules:
         by_state = {State(name): _days_s(days) for name, days in history.states.items()}
         return Retention(_days_s(history.days), by_state, history.succeeded_s, history.count)
 
-    def discovery(self, memory: Path, group: Callable[[], str]) -> Settings:
+    def discovery(
+        self, memory: Path, listen: tuple[str, ...], group: Callable[[], str]
+    ) -> Settings:
         """Return how others are found; ``memory`` is the file of former days' peers."""
         node, discovery = self.config.node, self.config.discovery
         return Settings(
             realm=node.realm,
             group=group,
-            listen=node.listen,
+            listen=listen,
             mdns=discovery.mdns,
             interfaces=discovery.interfaces,
             peers=discovery.peers,

@@ -1,12 +1,18 @@
 """Who the own instance is to others: the one place where that is settled, and handed to rooms."""
 
+import logging
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Final, Self
 
-from offload.config import Config
+from offload.config import Config, is_loopback
 from offload.datadir import DataDir, group_folder
+from offload.errors import ConfigError
 from offload.parts import Parts
-from offload.peers.identity import Credentials, GroupFolder, Identity
+from offload.peers.identity import Credentials, GroupFolder, Identity, Roster
+
+log = logging.getLogger(__name__)
+HERE: Final = ("127.0.0.1",)
+EVERYWHERE: Final = ("0.0.0.0",)  # noqa: S104 - only for members of a group, by mutual TLS
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,10 +23,12 @@ class Standing:
     Attributes:
         identity: The key, and the instance id that follows from it.
         credentials: None if links are plain: the instance is insecure, or its network in memory.
+        listen: The addresses to be reached at.
     """
 
     identity: Identity
     credentials: Credentials | None
+    listen: tuple[str, ...]
 
     @classmethod
     def take(cls, config: Config, data_dir: DataDir, parts: Parts) -> Self:
@@ -30,12 +38,16 @@ class Standing:
         Raises:
             IdentityFault: If a file of it cannot be used.
             NotAMember: If the instance has to join its user's group first.
+            ConfigError: If it is to listen where only a group may.
         """
         identity = Identity.load(data_dir.identity)
         if config.node.insecure:
-            return cls(identity, None)
-        folder = GroupFolder(group_folder(config.node.group_dir))
-        return cls(identity, parts.credentials(identity, folder, config.node.name))
+            log.warning("insecure: links are plain, and whoever reaches them can have jobs run")
+            return cls(identity, None, addresses(config, None))
+        folder = folder_of(config)
+        credentials = parts.credentials(identity, folder, config.node.name)
+        roster = None if credentials is None else credentials.roster
+        return cls(identity, credentials, addresses(config, roster))
 
     def hint(self) -> str:
         """Return what marks the group on the network, where nobody is to be believed."""
@@ -55,3 +67,34 @@ class Standing:
                 "keeper": self.credentials.group.key is not None,
             }
         }
+
+
+def folder_of(config: Config) -> GroupFolder:
+    """Return where the group of the instance's user is kept."""
+    return GroupFolder(group_folder(config.node.group_dir))
+
+
+def check_listen(config: Config) -> None:
+    """Raise ``ConfigError`` if an instance would not start for where it is to listen; blocks."""
+    group = None if config.node.insecure else folder_of(config).load()
+    addresses(config, None if group is None else group.roster)
+
+
+def addresses(config: Config, roster: Roster | None) -> tuple[str, ...]:
+    """
+    Return the addresses to be reached at (C110).
+
+    Raises:
+        ConfigError: If others could reach the instance, and no person has made a group of them.
+    """
+    made = roster is not None and not roster.silent
+    listen = config.node.listen or (EVERYWHERE if made else HERE)
+    strange = [host for host in listen if not is_loopback(host)]
+    if strange and not made and not config.node.insecure:
+        raise ConfigError(
+            "node.listen",
+            f"{strange[0]} can be reached from other machines, and this instance is in no group;"
+            " make one with: offload init, or join one with: offload join CODE (or, where everyone"
+            " in the network is trusted: --insecure, node.insecure = true)",
+        )
+    return listen
