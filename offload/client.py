@@ -7,7 +7,7 @@ in place of functions.
 
 import json
 import os
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -257,6 +257,25 @@ class Client:
         """Remove a schedule; raise ``ScheduleNotFound``, or ``Refused`` if it is configured."""
         await self._ask("DELETE", f"/api/schedules/{_segment(schedule_id)}")
 
+    # --- the group ---
+
+    async def group(self) -> dict[str, Any]:
+        """Return the instance's group and its members."""
+        return await self._ask("GET", "/api/group")
+
+    async def change_group(self, verb: str, **words: str) -> dict[str, Any]:
+        """Do ``init`` (name), ``remove``, ``promote`` (instance), ``rekey``, ``leave``."""
+        return await self._ask("POST", f"/api/group/{verb}", body=words)
+
+    async def join(self, code: str, host: str = "") -> dict[str, Any]:
+        """Join the group of whoever invites with this code; raise ``JoinRefused``."""
+        words = {"code": code, "host": host}
+        return await self._ask("POST", "/api/group/join", body=words, long=True)
+
+    def invite(self, *, token: bool = False) -> AsyncGenerator[dict[str, Any], None]:
+        """Open an invitation, and yield what happens to it; see ``GroupAffairs.invite``."""
+        return self._lines("/api/group/invite", method="POST", body={"token": token})
+
     # --- the instance ---
 
     async def explain(self, job_or_topic: str) -> dict[str, Any]:
@@ -320,10 +339,15 @@ class Client:
         return answer
 
     async def _lines(
-        self, path: str, query: Iterable[tuple[str, str]] = ()
-    ) -> AsyncIterator[dict[str, Any]]:
+        self,
+        path: str,
+        query: Iterable[tuple[str, str]] = (),
+        *,
+        method: str = "GET",
+        body: Any = None,
+    ) -> AsyncGenerator[dict[str, Any], None]:
         try:
-            async with self._request("GET", path, query, long=True) as response:
+            async with self._request(method, path, query, body, long=True) as response:
                 if response.status >= 400:
                     raise error_from_json(await response.json(content_type=None))
                 async for line in response.content:

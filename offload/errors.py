@@ -348,6 +348,17 @@ class NotAMember(OffloadError):
         )
 
 
+class JoinRefused(OffloadError):
+    """The group was not joined; why is not told, so that nobody who guesses learns anything."""
+
+    def __str__(self) -> str:
+        return (
+            "not joined: no inviter that could be reached takes this code; it is mistyped, used,"
+            " older than ten minutes, or closed after three wrong tries (a new one: offload invite,"
+            " there; and if it was not found: offload join CODE --host ADDRESS, here)"
+        )
+
+
 class NotAKeeper(OffloadError):
     """What was asked needs the CA's key, which is not on this machine; ``keepers`` have it."""
 

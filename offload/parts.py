@@ -24,6 +24,14 @@ class Room(Protocol):
         ...
 
 
+class Search(Room, Protocol):
+    """The search for other instances."""
+
+    def show_again(self) -> None:
+        """Show ourselves at once as we are now."""
+        ...
+
+
 class Links(Network, Room, Protocol):
     """The links of an instance, as ``Transport`` makes them."""
 
@@ -70,7 +78,7 @@ class Parts:
     store: Callable[[Path], Store] = Store.open
     clock: Callable[[Mark | None], Clock] = SystemClock
     network: Callable[..., Links] = Transport
-    discovery: Callable[[Membership, Any, Bus, Clock, Settings], Room] = Discovery
+    discovery: Callable[[Membership, Any, Bus, Clock, Settings], Search] = Discovery
     machine: Callable[[], Looks] = Machine
     credentials: Callable[[Identity, GroupFolder, str], Credentials | None] = Credentials.load
 

@@ -32,6 +32,10 @@ COMMANDS: Final = {
     "status": ("instance", "status"),
     "snooze": ("owner", "snooze"),
     "config": ("settings", "config"),
+    "group": ("group", "group"),
+    "init": ("group", "init"),
+    "invite": ("group", "invite"),
+    "join": ("group", "join"),
     "demo": ("showing", "demo"),
 }
 

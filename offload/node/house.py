@@ -26,11 +26,13 @@ from offload.finder import Finder
 from offload.history import History
 from offload.housekeeping import Housekeeping
 from offload.job import Desk
+from offload.node.affairs import GroupAffairs, Running
 from offload.node.rules import Rules
 from offload.node.standing import Standing
 from offload.owner import Owner
-from offload.parts import Parts
+from offload.parts import Parts, Room
 from offload.payload import Encoded
+from offload.peers.fellowship import Fellowship
 from offload.peers.membership import Membership
 from offload.peers.topology import Announcement, Topology
 from offload.peers.transport import VERSIONS, Hello, TwinFound
@@ -72,6 +74,7 @@ class House:
         self._life = secrets.token_hex(8)
         self._providers: list[Provider] = []
         self.running: list[asyncio.Task[Any]] = []
+        self._rooms: list[Room] = []  # those that only some instances have
 
     async def open(self) -> None:
         """Build all rooms and start them; what was opened is closed again if that fails."""
@@ -122,6 +125,7 @@ class House:
         self.id = self.standing.identity.id
         await self._build_work()
         self._build_peers()
+        self._build_fellowship()
         self._join()
         self._build_faces()
         await self.distributor.recover()  # before a peer can say anything
@@ -223,6 +227,20 @@ class House:
         self.discovery = self._parts.discovery(
             self.membership, self.transport, self._bus, self.clock, settings
         )
+
+    def _build_fellowship(self) -> None:
+        """The part in the group, and what a person may do about it."""
+        credentials = self.standing.credentials
+        running = None
+        if credentials is not None:
+            fellowship = Fellowship(credentials, self.transport, self._bus)
+            self._handlers.update(fellowship.handlers())
+            self._rooms.append(fellowship)
+            credentials.listen(self._group_changed)
+            running = Running(credentials, fellowship)
+        self.affairs = GroupAffairs(self._rules.config, self.standing.identity, running)
+        self._exit.push_async_callback(self.affairs.close)
+        self._hint = self.standing.hint()
 
     def _join(self) -> None:
         """The rooms that join the wings."""
@@ -334,6 +352,7 @@ class House:
             self.scheduler,
             self.owner,
             self.properties,
+            *self._rooms,
         ):
             task = self._loop.create_task(room.run())
             task.add_done_callback(_room_ended)
@@ -408,6 +427,12 @@ class House:
         """Tell peers at once how many places there are now."""
         for peer in self.transport.peers():
             self.membership.beat_now(peer)
+
+    def _group_changed(self) -> None:
+        """Be found by those of another group, if that is what we are in now."""
+        if self.standing.hint() != self._hint:
+            self._hint = self.standing.hint()
+            self.discovery.show_again()
 
     def _store_failed(self, fault: StoreFault) -> None:
         self._fail(fault)

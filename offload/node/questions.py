@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+from offload.node.affairs import GroupAffairs
 from offload.node.house import House
 from offload.peers.topology import TopologyEvent, TopologyView
 from offload.work.manager import JobEvent
@@ -12,6 +13,11 @@ class Questions:
     """The part of a ``Node`` that answers."""
 
     _house: House
+
+    @property
+    def group(self) -> GroupAffairs:
+        """What can be asked, and done, about the group; see ``offload group``."""
+        return self._house.affairs
 
     @property
     def topology(self) -> TopologyView:

@@ -297,6 +297,9 @@ class MemoryDiscovery:
         self._membership = membership
         self._links = links
 
+    def show_again(self) -> None:
+        """Say nothing: in memory there are no groups."""
+
     async def run(self) -> NoReturn:
         """Dial whoever is not linked, whenever that may have become possible."""
         self._membership.announce(addresses=[(HOST, self._links.port)])

@@ -27,6 +27,7 @@ from offload.errors import (
 from offload.payload import encode
 from offload.scheduler import HOW
 from offload.topics import check_pattern, check_topic
+from offload.web.group import GroupRoutes
 from offload.web.wire import (
     encoded_from_json,
     encoded_to_json,
@@ -89,6 +90,7 @@ class Routes:
                 web.delete("/api/schedules/{id}", self._unschedule),
                 web.post("/api/schedules/{id}/suspend", self._suspend_schedule),
                 web.post("/api/schedules/{id}/resume", self._resume_schedule),
+                *GroupRoutes(self._node, _body, _json, _stream).routes(),
             ]
         )
         return app

@@ -122,6 +122,22 @@ SENT: dict[str, dict[str, Any]] = {
     "allowed": {"id": SCHEDULE.id, "due": 1700000000.0, "allowed": True},
     "switch": {"number": 3, "verb": "disable", "topics": ["image/*", "mail"]},
     "switched": {"number": 3, "reason": "has no consumer for mail"},
+    "roster": {
+        "ca": bytes(range(32)),
+        "digest": bytes(range(32, 64)),
+        "version": 3,
+        "has_key": True,
+        "signed": b"\x82\xa4body\xc4\x01b\xa9signature\xc4\x01s",
+    },
+    "rekey": {
+        "former": b"former",
+        "ca": b"ca",
+        "cross": b"cross",
+        "roster": b"roster",
+        "certificates": {BOB: b"certificate"},
+    },
+    "key": {"key": b"key"},
+    "leave": {},
 }
 
 

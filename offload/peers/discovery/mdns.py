@@ -34,7 +34,7 @@ REFRESH_S: Final = 30.0
 REFRESH_ALONE_S: Final = 4.0
 RESTART_S: Final = 3.0
 # What the library raises when an interface vanishes under it or it is already closed.
-_TROUBLE: Final = (OSError, RuntimeError, Error, NotRunningException)
+TROUBLE: Final = (OSError, RuntimeError, Error, NotRunningException)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,10 @@ class Mdns:
         self._plan = plan
         self._moved.set()
 
+    def show_again(self) -> None:
+        """Show and find anew: what we say has changed."""
+        self._moved.set()
+
     async def run(self) -> NoReturn:
         """Show and find until cancelled; trouble is told once and tried again."""
         told = ""
@@ -84,7 +88,7 @@ class Mdns:
             try:
                 await self._serve(plan)
                 told = ""
-            except* _TROUBLE as group:
+            except* TROUBLE as group:
                 trouble = str(group.exceptions[0])
                 if trouble != told:
                     log.warning("mDNS does not work now, static peers still do: %s", trouble)
@@ -132,7 +136,7 @@ class Mdns:
         return AsyncServiceInfo(
             SERVICE,
             f"{own.id}.{SERVICE}",
-            addresses=[_packed(host) for host in plan.hosts],
+            addresses=[packed(host) for host in plan.hosts],
             port=self._port,
             properties={
                 "v": PROTOCOL,
@@ -203,11 +207,11 @@ class Mdns:
 
 async def _close(zeroconf: AsyncZeroconf, info: AsyncServiceInfo) -> None:
     """Say goodbye and close, in bounded time."""
-    with suppress(TimeoutError, *_TROUBLE):
+    with suppress(TimeoutError, *TROUBLE):
         async with asyncio.timeout(GOODBYE_TIMEOUT_S):
             # awaited twice, or no goodbye is sent: the first only begins it
             await (await zeroconf.async_unregister_service(info))
-    with suppress(TimeoutError, *_TROUBLE):
+    with suppress(TimeoutError, *TROUBLE):
         async with asyncio.timeout(GOODBYE_TIMEOUT_S):
             await zeroconf.async_close()
 
@@ -220,7 +224,8 @@ def _id_of(name: str) -> str | None:
         return None
 
 
-def _packed(host: str) -> bytes:
+def packed(host: str) -> bytes:
+    """Return an address as a record has it."""
     if ":" in host:
         return socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
     return socket.inet_aton(host)

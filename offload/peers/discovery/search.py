@@ -105,6 +105,7 @@ class Discovery:
         self._settings = settings
         self._candidates = Candidates(membership.own.id)
         self._memory: dict[str, Remembered] = {}
+        self._mdns: Mdns | None = None
         self._wake = asyncio.Event()
         self._met = asyncio.Event()  # there is something new to remember
         now = clock.now()
@@ -122,6 +123,11 @@ class Discovery:
         self._candidates.hurry(peer, self._clock.now())
         self._wake.set()
 
+    def show_again(self) -> None:
+        """Show ourselves at once as we are now: the group is another."""
+        if self._mdns is not None:
+            self._mdns.show_again()
+
     async def run(self) -> NoReturn:
         """Search until cancelled; the transport must be open."""
         plan = await self._make_plan()
@@ -134,6 +140,7 @@ class Discovery:
             port=self._dialler.port,
             callbacks=Callbacks(self._found, self._candidates.lost, self._alone),
         )
+        self._mdns = mdns
         mdns.move(plan)
         async with asyncio.TaskGroup() as group:
             if self._settings.mdns:

@@ -145,8 +145,10 @@ def read_public(public: bytes) -> ec.EllipticCurvePublicKey:
     return key
 
 
-def public_key(certificate: x509.Certificate) -> ec.EllipticCurvePublicKey:
-    """Return a certificate's P-256 key; raise ``Distrusted`` if it has none."""
+def public_key(
+    certificate: x509.Certificate | x509.CertificateSigningRequest,
+) -> ec.EllipticCurvePublicKey:
+    """Return the P-256 key of a certificate or request; raise ``Distrusted`` if it has none."""
     key = certificate.public_key()
     if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
         raise Distrusted("a certificate with a key of another kind than P-256")

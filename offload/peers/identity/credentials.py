@@ -12,13 +12,13 @@ from typing import Final, Self
 
 from cryptography import x509
 
-from offload.errors import Distrusted, IdentityFault, NotAMember
+from offload.errors import Distrusted, IdentityFault, NotAMember, Refused
 from offload.peers.identity.certificates import check_issued, der_of, pem_of, proven_id
 from offload.peers.identity.contexts import Checked, Door
 from offload.peers.identity.folder import GroupFolder
 from offload.peers.identity.group import Group
 from offload.peers.identity.keys import Identity, write_private
-from offload.peers.identity.roster import Roster
+from offload.peers.identity.roster import Roster, verify
 
 log = logging.getLogger(__name__)
 _CERTIFICATE_FILE: Final = "certificate.pem"
@@ -32,15 +32,17 @@ class Credentials:
         identity: Its key.
         folder: Where the group is kept.
         group: The group.
+        name: What people call the instance.
 
     Attributes:
         server: The TLS context for those who dial us.
         client: That for those whom we dial.
     """
 
-    def __init__(self, identity: Identity, folder: GroupFolder, group: Group) -> None:
+    def __init__(self, identity: Identity, folder: GroupFolder, group: Group, name: str) -> None:
         self.identity = identity
         self.folder = folder
+        self._name = name
         self.group = group
         self._stamp = folder.stamp()
         self._listeners: list[Callable[[], None]] = []
@@ -57,7 +59,7 @@ class Credentials:
             NotAMember: If the group is not ours to certify for, or has removed the instance.
             IdentityFault: If a file cannot be used.
         """
-        return cls(identity, folder, enter(identity, folder, name))
+        return cls(identity, folder, enter(identity, folder, name), name)
 
     @property
     def id(self) -> str:
@@ -99,8 +101,18 @@ class Credentials:
         except IdentityFault as error:
             log.warning("the group cannot be read again: %s", error)
             return
+        if group is None or (group.key is not None and self.id not in group.roster.entries):
+            group = self._enter_again(group)
         if group is not None:
             self.install(group)
+
+    def _enter_again(self, group: Group | None) -> Group | None:
+        """Take part in what the user's group is now, if we may; else leave it at that."""
+        try:
+            return enter(self.identity, self.folder, self._name)
+        except (NotAMember, IdentityFault) as error:
+            log.warning("this instance could not enter the group anew: %s", error)
+            return group
 
     def install(self, group: Group) -> None:
         """
@@ -158,6 +170,60 @@ def enter(identity: Identity, folder: GroupFolder, name: str) -> Group:
         return group
 
     return folder.change(entered) or Group.create()
+
+
+def check_leave(group: Group, own_id: str) -> None:
+    """Raise ``Refused`` if there is no group to leave, or nobody would be left to keep it."""
+    if group.roster.silent:
+        raise Refused("there is no group to leave; instances of one user need none")
+    others = [e for e in group.roster.members() if e.id != own_id]
+    if group.key is not None and others and not any(e.keeper for e in others):
+        raise Refused(
+            "nobody else keeps the key of the group; first: offload group promote INSTANCE"
+        )
+
+
+def read_roster(data: bytes, group: Group) -> Roster:
+    """Return the roster that the group's CA has signed; raise ``Distrusted``."""
+    return verify(data, group.ca).roster
+
+
+def leave(identity: Identity, folder: GroupFolder) -> None:
+    """Forget the group, and what it has certified; raise ``IdentityFault``."""
+    folder.change(lambda _: None)
+    (identity.folder / _CERTIFICATE_FILE).unlink(missing_ok=True)
+
+
+def move_in(
+    identity: Identity, folder: GroupFolder, group: Group, certificate: x509.Certificate
+) -> Group:
+    """
+    Belong to ``group``, which has just taken this instance in, in place of a silent one.
+
+    Raises:
+        Distrusted: If what was given does not fit.
+        Refused: If the user is in another group that a person has made.
+        IdentityFault: If a file cannot be written.
+    """
+    check_own(identity, group, certificate)
+    group.roster.find(identity.id)
+
+    def moved(found: Group | None) -> Group:
+        check_free(found, group.roster.group)
+        same = found is not None and der_of(found.ca) == der_of(group.ca)
+        joined = found.hear(group.signed.data) if same and found is not None else group
+        keep(identity, joined, certificate)
+        return joined
+
+    return folder.change(moved) or group
+
+
+def check_free(found: Group | None, group_id: str = "") -> None:
+    """Raise ``Refused`` if the user is in a group that a person has made, and not this one."""
+    if found is not None and not found.roster.silent and found.roster.group != group_id:
+        raise Refused(
+            f"this user is in the group {found.name!r}; leave it first: offload group leave"
+        )
 
 
 def settle(identity: Identity, group: Group) -> None:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from offload.errors import Distrusted, IdentityFault
+from offload.errors import Distrusted, IdentityFault, Refused
 from offload.peers.identity.group import Group
 from offload.peers.identity.keys import write_private
 
@@ -70,6 +70,25 @@ class GroupFolder:
             except OSError as error:
                 raise self._fault(error) from None
             return after
+
+    def alter(self, change: Callable[[Group], Group]) -> Group:
+        """
+        Put what ``change`` makes of the group in its place; return that.
+
+        Raises:
+            Refused: If there is none.
+            IdentityFault: If the folder cannot be used.
+        """
+
+        def altered(found: Group | None) -> Group:
+            if found is None:
+                raise Refused("there is no group here; make one with: offload init")
+            return change(found)
+
+        after = self.change(altered)
+        if after is None:
+            raise Refused("the group is gone")
+        return after
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

@@ -135,6 +135,24 @@ class Group:
             return self, certificate
         return self.with_roster(rosters.admit(self.roster, public, name)), certificate
 
+    def made(self, own_id: str, name: str) -> "Group":
+        """
+        Return the silent group as one that a person has made, with this instance as its keeper.
+
+        Other instances of the user, of which most may be gone, enter it when they start.
+
+        Raises:
+            Refused: If a person has made it already.
+        """
+        if not self.roster.silent:
+            raise Refused(
+                f"this user is in the group {self.name!r} already (offload group members)"
+            )
+        version = self.roster.version + 1
+        own = replace(self.roster.entries[own_id], keeper=True, at=version)
+        roster = Roster(self.roster.group, name, version, version - 1, {own_id: own})
+        return self.with_roster(roster)
+
     def without(self, word: str, *, own_id: str = "") -> "Group":
         """
         Return the group without the member that ``word`` stands for.
@@ -185,12 +203,12 @@ class Group:
         Return the group after a move to a new CA.
 
         Raises:
-            Distrusted: If it is not from our CA, or would make us forget what we know.
+            Distrusted: If it is not from our CA, or goes to another group.
         """
         if der_of(move.former) != der_of(self.ca):
             raise Distrusted("a move from another CA than ours")
-        if not rosters.covers(move.roster.roster, self.roster):
-            raise Distrusted("a move to a roster that knows less than ours")
+        if move.roster.roster.group != self.roster.group:
+            raise Distrusted("a move to another group")
         return Group(move.ca, None, move.roster, (move, *self.moves)[:FORMER_LIMIT])
 
     def with_key(self, der: bytes) -> "Group":
@@ -205,6 +223,24 @@ class Group:
             keepers = [e.name for e in self.roster.members() if e.keeper]
             raise NotAKeeper(", ".join(keepers))
         return self.key
+
+    def overruled(self, move: Move) -> list[str]:
+        """Return the names of those whom we know to be removed, and the new CA does not."""
+        there = move.roster.roster
+        return [e.name for e in self.roster.entries.values() if e.removed and there.has(e.id)]
+
+    def to_json(self, own_id: str) -> dict[str, Any]:
+        """Return what people are told of it."""
+        return {
+            "id": self.roster.group,
+            "name": self.name or None,
+            "version": self.roster.version,
+            "has_key": self.key is not None,
+            "members": [
+                {"id": e.id, "name": e.name, "keeper": e.keeper, "own": e.id == own_id}
+                for e in self.roster.members()
+            ],
+        }
 
     def chain(self) -> tuple[x509.Certificate, ...]:
         """Return what leads those who know a former CA to this one, the latest first."""

@@ -95,7 +95,7 @@ class Roster:
         found = found or [e for e in members if word and e.id.startswith(word)]
         if len(found) != 1:
             much = "more than one member is" if found else "no member of the group is"
-            raise UsageError(f"{much} called {word!r}; see: offload members")
+            raise UsageError(f"{much} called {word!r}; see: offload group members")
         return found[0]
 
 

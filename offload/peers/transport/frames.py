@@ -68,6 +68,10 @@ KINDS: Final = (
     "allowed",
     "switch",
     "switched",
+    "roster",
+    "rekey",
+    "key",
+    "leave",
 )
 
 

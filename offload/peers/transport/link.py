@@ -208,6 +208,7 @@ class Link:
     def _note_end(self, received: WSMessage) -> None:
         if received.type is WSMsgType.CLOSE:
             self.code = received.data
+            self.goodbye = self.goodbye or self.code == Close.REMOVED
             self.reason = self.reason or f"closed by the peer: {received.extra or received.data}"
         else:
             cause = f" ({received.data})" if received.data else ""

@@ -105,7 +105,7 @@ class Transport:
         )
         self._watch = TwinWatch(bus, self._links.get)
         if credentials is not None:
-            credentials.listen(self._group_changed)
+            credentials.listen(self._group_changed)  # others who listen may still send
         self._own: Mapping[str, Callable[[Link, list[dict[str, Any]]], None]] = {
             "hello": _refuse_hello,
             "error": _note_error,
@@ -306,9 +306,13 @@ class Transport:
         return self._credentials is None or self._credentials.roster.has(peer)
 
     def _group_changed(self) -> None:
+        asyncio.get_running_loop().call_soon(self._part_with_strangers)
+
+    def _part_with_strangers(self) -> None:
         """Hear those no more who were removed, and end all that connects us."""
         strangers = [link for link in self._living if not self._is_member(link.peer)]
         for link in strangers:
+            link.goodbye = True  # it is gone for good, and so are we to it
             link.retire(Close.REMOVED, "it is no member of the group any more")
         if strangers:
             self._tasks.start(self._cut_strangers(strangers))

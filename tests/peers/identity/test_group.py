@@ -11,7 +11,7 @@ from offload.peers.identity import Credentials, Group, GroupFolder, Identity, Mo
 from offload.peers.identity import roster as rosters
 from offload.peers.identity.certificates import der_of, digest_of
 from offload.peers.identity.credentials import enter
-from offload.peers.identity.keys import spki
+from offload.peers.identity.keys import instance_id, spki
 
 
 def key() -> bytes:
@@ -126,10 +126,33 @@ class TestANewCA:
         with pytest.raises(Distrusted):
             Move.from_wire({**ours.to_wire(), "roster": strange.roster.data})
 
-    def test_whose_roster_forgets_a_removal_is_not_followed(self) -> None:
+    def test_that_did_not_know_of_a_removal_is_followed_and_told_of(self) -> None:
         old = home(key(), key())
-        with pytest.raises(Distrusted, match="knows less"):
-            of_a_member(old.without("m1")).follow(old.rekeyed().moves[0])
+        move = old.rekeyed().moves[0]
+        assert of_a_member(old.without("m1")).overruled(move) == ["m1"]
+        assert of_a_member(old).overruled(move) == []
+
+
+class TestASilentGroup:
+    def test_becomes_one_that_a_person_made(self) -> None:
+        own, other = key(), key()
+        group = Group.create().certify(own, "ada")[0].certify(other, "old")[0]
+        made = group.made(instance_id(own), "home")
+        assert [(e.name, e.keeper) for e in made.roster.members()] == [("ada", True)]
+        assert rosters.covers(made.roster, group.roster)
+        with pytest.raises(Refused, match="already"):
+            made.made(instance_id(own), "again")
+
+    def test_that_has_become_one_is_entered_by_others_of_its_user(
+        self, tmp_path: Path, folder: GroupFolder
+    ) -> None:
+        ada, bob = (
+            Credentials.load(identity(tmp_path, name), folder, name) for name in ("ada", "bob")
+        )
+        folder.alter(lambda group: group.made(ada.id, "home"))
+        bob.refresh()
+        ada.judge(bob.id)
+        assert [e.name for e in ada.roster.members()] == ["ada", "bob"]
 
 
 @pytest.fixture

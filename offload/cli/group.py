@@ -1,0 +1,263 @@
+"""
+``offload group``: who belongs to it, and how others come and go.
+
+Each command works through the instance, if it runs, so that all peers learn of it at once, and
+else on its files.
+"""
+
+import asyncio
+import sys
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from pathlib import Path
+from typing import Annotated, Any, Final, TypeVar
+
+import typer
+
+from offload.cli.terminal import (
+    SHORT_INSTANCE,
+    ConfigOption,
+    DataDirOption,
+    JsonOption,
+    printable,
+    say,
+    say_json,
+    table,
+)
+from offload.client import Client, connect
+from offload.config import Config, is_loopback
+from offload.datadir import locate
+from offload.errors import NotRunning, Refused
+from offload.node.affairs import GroupAffairs
+from offload.peers.identity import Identity
+
+group: Final = typer.Typer(
+    help="The group: make it, invite, join, remove, leave.", no_args_is_help=True
+)
+_T = TypeVar("_T")
+MemberArgument = Annotated[
+    str, typer.Argument(metavar="INSTANCE", help="A member, by its name or id.")
+]
+
+
+@group.command()
+def init(
+    name: Annotated[str, typer.Argument(help="What people call the group.")] = "home",
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Make a group, whose CA is kept on this machine; others join it by: offload invite."""
+    told = _do(
+        data_dir,
+        config,
+        lambda client: client.change_group("init", name=name),
+        lambda affairs: affairs.init(name),
+    )
+    say(f"made the group {told['name']}; let another machine join it with: offload invite")
+    _say_where(data_dir, config)
+
+
+@group.command()
+def invite(
+    token: Annotated[
+        bool, typer.Option("--token", help="Print one line for scripts instead of a code.")
+    ] = False,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """
+    Let one other machine join within ten minutes: with a code for a person, or a token.
+
+    Waits until it has joined; only a token of an instance that runs is printed at once.
+    """
+    joined = asyncio.run(_invite(data_dir, config, token=token))
+    if not joined:
+        raise Refused("nobody has joined")
+
+
+@group.command()
+def join(
+    code: Annotated[
+        str, typer.Argument(help="The code or token; -: it is read from the standard input.")
+    ] = "",
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Where the inviter is, if it is not found.")
+    ] = "",
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+) -> None:
+    """Join the group of whoever has run: offload invite."""
+    if code == "-":
+        code = sys.stdin.readline()
+    code = code or typer.prompt("code")
+
+    async def through(client: Client) -> dict[str, Any]:
+        told = await client.join(code, host)
+        for warning in told["warnings"]:
+            _warn(warning)
+        return told
+
+    told = _do(data_dir, config, through, lambda affairs: affairs.join(code, host, _warn))
+    say(f"joined the group {told['name']} ({len(told['members'])} members)")
+    _say_where(data_dir, config)
+
+
+@group.command()
+def members(
+    as_json: JsonOption = False, config: ConfigOption = None, data_dir: DataDirOption = None
+) -> None:
+    """Show who belongs to the group."""
+    told = _do(data_dir, config, Client.group, GroupAffairs.describe)
+    if as_json:
+        say_json(told)
+        return
+    say(f"group {told['name']}" if told["name"] else "no group was made: instances of this user")
+    table(("NAME", "ID", ""), [_row(member) for member in told["members"]])
+
+
+@group.command()
+def remove(
+    instance: MemberArgument, config: ConfigOption = None, data_dir: DataDirOption = None
+) -> None:
+    """Remove a member: all others cut their links to it, and refuse it from then on."""
+    _do(
+        data_dir,
+        config,
+        lambda client: client.change_group("remove", instance=instance),
+        lambda affairs: affairs.remove(instance),
+    )
+    say("removed")
+
+
+@group.command()
+def promote(
+    instance: MemberArgument, config: ConfigOption = None, data_dir: DataDirOption = None
+) -> None:
+    """Let a member keep the CA's key too, so that it may invite, remove and sign."""
+    _do(
+        data_dir,
+        config,
+        lambda client: client.change_group("promote", instance=instance),
+        lambda affairs: affairs.promote(instance),
+    )
+    say("promoted; it gets the key as soon as it is linked with a keeper")
+
+
+@group.command()
+def rekey(config: ConfigOption = None, data_dir: DataDirOption = None) -> None:
+    """Give the group a new CA; its members move over while their jobs run."""
+    _do(data_dir, config, lambda client: client.change_group("rekey"), GroupAffairs.rekey)
+    say("the group has a new CA; members move when they are linked")
+
+
+@group.command()
+def leave(config: ConfigOption = None, data_dir: DataDirOption = None) -> None:
+    """Leave the group, and forget it; jobs and files of the instance stay."""
+    told = _do(data_dir, config, lambda client: client.change_group("leave"), GroupAffairs.leave)
+    say(
+        "left"
+        if told["noted"]
+        else "left; no keeper was reached: have one run offload group remove"
+    )
+
+
+# --- inside --------------------------------------------------------------------------------------
+
+
+def _do(
+    data_dir: Path | None,
+    config: Path | None,
+    running: Callable[[Client], Awaitable[_T]],
+    resting: Callable[[GroupAffairs], Awaitable[_T]],
+) -> _T:
+    """Return what ``running`` makes of the instance, or, if none runs, ``resting`` of its files."""
+
+    async def done() -> _T:
+        try:
+            async with connect(data_dir, config=config) as client:
+                return await running(client)
+        except NotRunning:
+            return await resting(_affairs(data_dir, config))
+
+    return asyncio.run(done())
+
+
+def _affairs(data_dir: Path | None, config: Path | None) -> GroupAffairs:
+    loaded = _load(data_dir, config)
+    place, _ = locate(data_dir, config)
+    return GroupAffairs(loaded, Identity.load(place.identity), None)
+
+
+def _load(data_dir: Path | None, config: Path | None) -> Config:
+    place, path = locate(data_dir, config)
+    return Config.load(path, flags={"node.data_dir": str(place.path)})
+
+
+async def _invite(data_dir: Path | None, config: Path | None, *, token: bool) -> bool:
+    try:
+        async with connect(data_dir, config=config) as client:
+            return await _follow(client.invite(token=token), token=token, stays=token)
+    except NotRunning:
+        affairs = _affairs(data_dir, config)
+        try:
+            return await _follow(affairs.invite(token=token), token=token, stays=False)
+        finally:
+            await affairs.close()
+
+
+async def _follow(
+    events: AsyncGenerator[dict[str, Any], None], *, token: bool, stays: bool
+) -> bool:
+    """Show what happens to an invitation; return whether somebody has joined, or still may."""
+    joined = False
+    async with aclosing(events) as happening:
+        async for event in happening:
+            match event["kind"]:
+                case "open" if token:
+                    say(event["code"])
+                    if stays:
+                        return True
+                case "open":
+                    _say_code(event)
+                case "wrong":
+                    _warn(f"a wrong code from {event['host']}; {event['tries_left']} tries left")
+                case "joined":
+                    joined = True
+                    say(f"{event['name']} ({event['id'][:SHORT_INSTANCE]}) has joined", err=token)
+                case "closed" if not joined:
+                    _warn(f"the invitation is closed: {event['reason']}")
+    return joined
+
+
+def _say_code(event: dict[str, Any]) -> None:
+    minutes = event["valid_s"] / 60
+    say(f"code {event['code']}, good for one machine and {minutes:.0f} minutes; there:")
+    say(f"  offload join {event['code']}")
+    where = ", ".join(f"{host}:{event['port']}" for host in event["hosts"])
+    say(f"if it is not found, with --host {where}; Ctrl-C here withdraws it")
+
+
+def _say_where(data_dir: Path | None, config: Path | None) -> None:
+    """Say what is left to do where the instance can be reached from this machine only."""
+    listen = _load(data_dir, config).node.listen
+    if listen and all(map(is_loopback, listen)):
+        say("the configuration lets it listen on this machine only (node.listen)")
+    elif asyncio.run(_runs_here_only(data_dir, config)):
+        say("the instance that runs can be reached from other machines once it is started again")
+
+
+async def _runs_here_only(data_dir: Path | None, config: Path | None) -> bool:
+    try:
+        async with connect(data_dir, config=config) as client:
+            return all(map(is_loopback, (await client.status())["listen"]))
+    except NotRunning:
+        return False
+
+
+def _warn(text: str) -> None:
+    typer.secho(printable(text), err=True, fg=typer.colors.YELLOW)
+
+
+def _row(member: dict[str, Any]) -> tuple[str, ...]:
+    marks = [word for word in ("own", "keeper", "linked") if member.get(word)]
+    return member["name"], member["id"][:SHORT_INSTANCE], " ".join(marks)
