@@ -35,6 +35,8 @@ WORKER_CONFIG = """\
 [node]
 name = "bench-worker"
 data_dir = "{data_dir}"
+group_dir = "{group_dir}"
+insecure = {insecure}
 realm = "{realm}"
 [queues.bench]
 topics = ["bench/*"]
@@ -108,10 +110,16 @@ async def measure(args: argparse.Namespace, folder: Path) -> list[Figure]:
     """Measure everything in ``folder``."""
     realm = f"bench-{secrets.token_hex(6)}"
     found: list[Figure] = []
-    with _peer(folder) as url, _worker(folder, realm, args.parallel):
+    with _peer(folder) as url, _worker(folder, realm, args):
         rows = Rows(folder / "own.db")
         config = Config.make(
-            node={"name": "bench-origin", "data_dir": str(folder / "origin"), "realm": realm},
+            node={
+                "name": "bench-origin",
+                "data_dir": str(folder / "origin"),
+                "group_dir": str(folder / "group"),
+                "insecure": args.insecure,
+                "realm": realm,
+            },
             capabilities={"deny": ["**"]},
         )
         async with Node.from_config(config, noop.app) as node:
@@ -163,12 +171,19 @@ async def _met(node: Node) -> None:
 
 
 @contextmanager
-def _worker(folder: Path, realm: str, parallel: int) -> Iterator[None]:
+def _worker(folder: Path, realm: str, args: argparse.Namespace) -> Iterator[None]:
     home = folder / "worker"
     home.mkdir()
     config = home / "offload.toml"
     config.write_text(
-        WORKER_CONFIG.format(data_dir=home / "data", realm=realm, parallel=parallel), "utf-8"
+        WORKER_CONFIG.format(
+            data_dir=home / "data",
+            group_dir=folder / "group",
+            insecure=str(args.insecure).lower(),
+            realm=realm,
+            parallel=args.parallel,
+        ),
+        "utf-8",
     )
     words = ["-m", "offload", "run", str(HERE / "noop.py"), "--config", str(config)]
     with (folder / "worker.txt").open("wb") as output:
@@ -227,6 +242,7 @@ def main() -> None:
     parser.add_argument("--files", type=int, nargs="*", default=[64, 1024], help="sizes in MiB")
     parser.add_argument("--parallel", type=int, default=64, help="slots of the worker")
     parser.add_argument("--json", type=Path, default=Path("build/bench.json"))
+    parser.add_argument("--insecure", action="store_true", help="plain links, to compare")
     parser.add_argument("--folder", type=Path, help="on the disk to measure; default: temporary")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="offload-bench-", dir=args.folder) as folder:

@@ -264,13 +264,8 @@ class Client:
         return await self._ask("GET", "/api/group")
 
     async def change_group(self, verb: str, **words: str) -> dict[str, Any]:
-        """Do ``init`` (name), ``remove``, ``promote`` (instance), ``rekey``, ``leave``."""
-        return await self._ask("POST", f"/api/group/{verb}", body=words)
-
-    async def join(self, code: str, host: str = "") -> dict[str, Any]:
-        """Join the group of whoever invites with this code; raise ``JoinRefused``."""
-        words = {"code": code, "host": host}
-        return await self._ask("POST", "/api/group/join", body=words, long=True)
+        """Do one of ``offload group``, such as ``remove`` (instance)."""
+        return await self._ask("POST", f"/api/group/{verb}", body=words, long=True)
 
     def invite(self, *, token: bool = False) -> AsyncGenerator[dict[str, Any], None]:
         """Open an invitation, and yield what happens to it; see ``GroupAffairs.invite``."""

@@ -92,7 +92,7 @@ def join(
     code = code or typer.prompt("code")
 
     async def through(client: Client) -> dict[str, Any]:
-        told = await client.join(code, host)
+        told = await client.change_group("join", code=code, host=host)
         for warning in told["warnings"]:
             _warn(warning)
         return told

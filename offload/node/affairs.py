@@ -15,9 +15,10 @@ from typing import Any, Final
 
 from offload.config import Config
 from offload.errors import Refused, UsageError
-from offload.node.standing import addresses, folder_of
+from offload.events import Bus
+from offload.node.standing import Standing, addresses, folder_of
 from offload.peers.discovery import make_plan
-from offload.peers.fellowship import Fellowship
+from offload.peers.fellowship import Fellowship, Links
 from offload.peers.identity import (
     Credentials,
     Group,
@@ -250,3 +251,14 @@ class GroupAffairs:
     def _check(self) -> None:
         if self._config.node.insecure:
             raise Refused("this instance is insecure, and belongs to no group")
+
+
+def affairs_of(
+    config: Config, standing: Standing, links: Links, bus: Bus
+) -> tuple[GroupAffairs, Fellowship | None]:
+    """Return the affairs of an instance that runs, and its part in the group, if it has one."""
+    credentials = standing.credentials
+    if credentials is None:
+        return GroupAffairs(config, standing.identity, None), None
+    fellowship = Fellowship(credentials, links, bus)
+    return GroupAffairs(config, standing.identity, Running(credentials, fellowship)), fellowship

@@ -26,13 +26,12 @@ from offload.finder import Finder
 from offload.history import History
 from offload.housekeeping import Housekeeping
 from offload.job import Desk
-from offload.node.affairs import GroupAffairs, Running
+from offload.node.affairs import affairs_of
 from offload.node.rules import Rules
 from offload.node.standing import Standing
 from offload.owner import Owner
 from offload.parts import Parts, Room
 from offload.payload import Encoded
-from offload.peers.fellowship import Fellowship
 from offload.peers.membership import Membership
 from offload.peers.topology import Announcement, Topology
 from offload.peers.transport import VERSIONS, Hello, TwinFound
@@ -230,17 +229,14 @@ class House:
 
     def _build_fellowship(self) -> None:
         """The part in the group, and what a person may do about it."""
-        credentials = self.standing.credentials
-        running = None
-        if credentials is not None:
-            fellowship = Fellowship(credentials, self.transport, self._bus)
+        self.affairs, fellowship = affairs_of(
+            self._rules.config, self.standing, self.transport, self._bus
+        )
+        self._exit.push_async_callback(self.affairs.close)
+        if fellowship is not None:
             self._handlers.update(fellowship.handlers())
             self._rooms.append(fellowship)
-            credentials.listen(self._group_changed)
-            running = Running(credentials, fellowship)
-        self.affairs = GroupAffairs(self._rules.config, self.standing.identity, running)
-        self._exit.push_async_callback(self.affairs.close)
-        self._hint = self.standing.hint()
+            self.standing.on_other_group(self.discovery.show_again)
 
     def _join(self) -> None:
         """The rooms that join the wings."""
@@ -427,12 +423,6 @@ class House:
         """Tell peers at once how many places there are now."""
         for peer in self.transport.peers():
             self.membership.beat_now(peer)
-
-    def _group_changed(self) -> None:
-        """Be found by those of another group, if that is what we are in now."""
-        if self.standing.hint() != self._hint:
-            self._hint = self.standing.hint()
-            self.discovery.show_again()
 
     def _store_failed(self, fault: StoreFault) -> None:
         self._fail(fault)

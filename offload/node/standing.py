@@ -1,6 +1,7 @@
 """Who the own instance is to others: the one place where that is settled, and handed to rooms."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -52,6 +53,19 @@ class Standing:
     def hint(self) -> str:
         """Return what marks the group on the network, where nobody is to be believed."""
         return "" if self.credentials is None else self.credentials.roster.group
+
+    def on_other_group(self, call: Callable[[], None]) -> None:
+        """Call ``call`` whenever the instance is in another group than before."""
+        last = self.hint()
+
+        def changed() -> None:
+            nonlocal last
+            last, former = self.hint(), last
+            if last != former:
+                call()
+
+        if self.credentials is not None:
+            self.credentials.listen(changed)
 
     def facts(self) -> dict[str, Any]:
         """Return what people are told of it."""

@@ -4,73 +4,87 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+import pytest
+
+from offload.cli import shell
 
 ROOT = Path(__file__).parents[2]
 LIMIT_S = 60
+Run = Callable[..., tuple[int, str]]
+CONFIG = """\
+[node]
+name = "{name}"
+listen = "127.0.0.1"
+group_dir = "group"
+[discovery]
+mdns = false
+"""
 
 
-class User:
-    """Somebody at a terminal, in a folder with an offload.toml."""
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command in somebody's folder; return its exit code, and what it says."""
+    for name in ("ada", "bob"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "offload.toml").write_text(CONFIG.format(name=name))
 
-    def __init__(self, folder: Path, name: str, realm: str) -> None:
-        self.folder = folder / name
-        self.folder.mkdir()
-        (self.folder / "offload.toml").write_text(
-            f'[node]\nname = "{name}"\nrealm = "{realm}"\nlisten = "127.0.0.1"\n'
-            'group_dir = "group"\n'
-            "[discovery]\nmdns = false\n"
-        )
+    def run(name: str, *words: str) -> tuple[int, str]:
+        monkeypatch.chdir(tmp_path / name)
+        code = shell.run(words)
+        said = capsys.readouterr()
+        return code, said.out + said.err
 
-    def words(self, *words: str) -> list[str]:
-        return [sys.executable, "-m", "offload", *words]
-
-    def run(self, *words: str, said: str = "") -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            self.words(*words),
-            cwd=self.folder,
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
-            input=said,
-            capture_output=True,
-            text=True,
-            timeout=LIMIT_S,
-            check=False,
-        )
-
-    def start(self, *words: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            self.words(*words),
-            cwd=self.folder,
-            env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+    return run
 
 
-def test_three_commands_make_two_machines_a_group(tmp_path: Path) -> None:
-    ada, bob = User(tmp_path, "ada", "r"), User(tmp_path, "bob", "r")
-    assert "made the group attic" in ada.run("init", "attic").stdout
-    again = ada.run("group", "init")
-    assert (again.returncode, "already" in again.stderr) == (1, True)
-    inviting = ada.start("invite")
-    assert inviting.stdout is not None
-    try:
-        code = inviting.stdout.readline().split()[1].rstrip(",")
-        inviting.stdout.readline()
-        where = inviting.stdout.readline().split("--host ")[1].split(";")[0]
-        wrong = bob.run("join", "000-000" if code != "000-000" else "111-111", "--host", where)
-        assert (wrong.returncode, "not joined" in wrong.stderr) == (1, True)
-        assert "2 tries left" in inviting.stdout.readline()
-        right = bob.run("join", "-", "--host", where, said=code)
-        assert "joined the group attic (2 members)" in right.stdout
-        assert "bob" in inviting.stdout.readline()
-        assert inviting.wait(LIMIT_S) == 0
-    finally:
+@pytest.fixture
+def inviting(run: Run, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """Ada has made a group, and waits for somebody to join it."""
+    exit_code, said = run("ada", "init", "attic")
+    assert (exit_code, "made the group attic" in said) == (0, True)
+    with subprocess.Popen(
+        [sys.executable, "-m", "offload", "invite"],
+        cwd=tmp_path / "ada",
+        env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as inviting:
+        yield inviting
         inviting.kill()
-        inviting.wait(LIMIT_S)
-        inviting.stdout.close()
-    told = json.loads(bob.run("group", "members", "--json").stdout)
+
+
+def test_three_commands_make_two_machines_a_group(
+    run: Run, inviting: subprocess.Popen[str]
+) -> None:
+    assert inviting.stdout is not None
+    code = inviting.stdout.readline().split()[1].rstrip(",")
+    inviting.stdout.readline()
+    where = inviting.stdout.readline().split("--host ")[1].split(";")[0]
+    exit_code, said = run(
+        "bob", "join", "111-111" if code != "111-111" else "222-222", "--host", where
+    )
+    assert (exit_code, "not joined" in said) == (1, True)
+    assert "2 tries left" in inviting.stdout.readline()
+    exit_code, said = run("bob", "join", code, "--host", where)
+    assert (exit_code, "joined the group attic (2 members)" in said) == (0, True)
+    assert "bob" in inviting.stdout.readline()
+    assert inviting.wait(LIMIT_S) == 0
+    told = json.loads(run("bob", "group", "members", "--json")[1])
     assert [(m["name"], m["keeper"]) for m in told["members"]] == [("ada", True), ("bob", False)]
-    refused = bob.run("group", "remove", "ada")
-    assert (refused.returncode, "keeper" in refused.stderr) == (1, True)
+
+
+class TestWhatCannotBe:
+    def test_is_said_in_a_sentence(self, run: Run) -> None:
+        assert run("ada", "init")[0] == 0
+        exit_code, said = run("ada", "init")
+        assert (exit_code, "already" in said) == (1, True)
+        exit_code, said = run("ada", "group", "remove", "nobody")
+        assert (exit_code, "no member" in said) == (2, True)
+        exit_code, said = run("bob", "invite")
+        assert (exit_code, "offload init" in said) == (1, True)
+        exit_code, said = run("bob", "join", "12")
+        assert (exit_code, "six letters" in said) == (2, True)
