@@ -104,7 +104,7 @@ class Client:
         for file in encoded.files:
             _check_readable(file)
         body = {"topic": topic, **encoded_to_json(encoded), "options": options_to_json(options)}
-        made = await self._ask("POST", "/api/jobs", body=body)
+        made = await self._ask("POST", "/api/jobs", body=body, long=options.if_full == "wait")
         return RemoteJob(self, made["id"], made["topic"])
 
     async def job(self, id_or_prefix: str) -> "RemoteJob":

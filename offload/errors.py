@@ -240,6 +240,22 @@ class DiskFull(OffloadError):
         return "disk full: nothing was stored"
 
 
+class QueueFull(OffloadError):
+    """As many jobs wait here as may (``[limits] queued``); nothing was stored."""
+
+    retryable = True
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return (
+            f"{self.limit} jobs wait here already, as many as may (limits.queued); nothing was"
+            ' stored. Try again later, or with if_full="wait"'
+        )
+
+
 class DataDirInUse(OffloadError):
     """Another process runs an instance on this data directory."""
 

@@ -13,7 +13,7 @@ from offload.app import partial_value
 from offload.blobs import Blobs
 from offload.clock import Clock
 from offload.datadir import DataDir
-from offload.distributor import Distributor, closed_text
+from offload.distributor import Distributor, closed_of
 from offload.errors import (
     BlobMissing,
     JobNotFound,
@@ -26,9 +26,9 @@ from offload.payload import File, decode
 from offload.peers.membership import Pulse
 from offload.peers.topology import Instance, TopologyView
 from offload.peers.transport import LinkInfo
-from offload.placement import Ranked
+from offload.placement import Ranked, compared
 from offload.topics import check_topic
-from offload.work.jobs import UNREADABLE, Attempt, Held, Job, Outcome, State, as_map
+from offload.work.jobs import UNREADABLE, Attempt, Held, Job, Outcome, State, as_map, read_demands
 from offload.work.manager import Manager
 from offload.work.store import Found, Store, Unreadable
 
@@ -40,6 +40,8 @@ _NOTHING_KNOWN: Final[dict[str, Any]] = {
     "properties": {},
     "key": "",
     "order_by": "",
+    "needs": {},
+    "where": {},
     "not_before": None,
     "expires": None,
     "deadline": None,
@@ -123,6 +125,7 @@ class Report:
             "unreadable": len(await self._store.unreadable()),
             "running": self._manager.runs.running(),
             "held": len(self._distributor.held()),
+            "closed": self._distributor.closed(),
             "outbox": {
                 "jobs": len(outbox),
                 "bytes": sum(sum(e.size for e in h.outcome.blobs()) for h in outbox if h.outcome),
@@ -132,6 +135,7 @@ class Report:
             "disk": {"free": shutil.disk_usage(self._data_dir.path).free},
             "queues": self._queues(),
             "policy": self._policy(),
+            "stranded": self._stranded(),
         }
 
     def topology(self) -> dict[str, Any]:
@@ -143,6 +147,7 @@ class Report:
             "current": view.current,
             "insecure": self._facts()["insecure"],
             "instances": [self._instance(instance) for instance in view.instances],
+            "stranded": self._stranded(),
         }
 
     async def explain(self, job_or_topic: str) -> dict[str, Any]:
@@ -154,7 +159,7 @@ class Report:
         """
         job = None if "/" in job_or_topic else await self._perhaps_job(job_or_topic)
         topic = job.topic if job else check_topic(job_or_topic)
-        policy, ranked = self._distributor.explain(topic, job)
+        policy, demands, ranked = await self._distributor.explain(topic, job)
         if job is None and "/" not in topic and not any(r.candidate.capable for r in ranked):
             raise Refused(f"no job's id starts with {topic}, and no instance has such a topic")
         chosen = ranked[0].candidate.id if ranked and ranked[0].can else ""
@@ -165,7 +170,9 @@ class Report:
             "topic": topic,
             "policy": policy.value,
             "sentence": self._sentence(job, topic, ranked),
-            "candidates": [_candidate(r, chosen) for r in ranked],
+            "needs": dict(demands.needs),
+            "where": dict(demands.where),
+            "candidates": [_candidate(r, chosen, ranked[0]) for r in ranked],
         }
 
     def brief(self, job: Found) -> dict[str, Any]:
@@ -261,7 +268,7 @@ class Report:
         if not capable:
             return f"No instance has the topic {topic}; its jobs wait until one announces it."
         if not any(r.might for r in ranked):
-            return "The policy leaves nobody who could run it."
+            return "Nobody who has the topic may run it, or has what it needs."
         if ranked[0].can:
             return f"{ranked[0].candidate.name} would run it now."
         return "Everyone who could run it is busy or cannot take it now; it waits."
@@ -282,6 +289,13 @@ class Report:
             self._names[instance.id] = instance.name
         return self._names.get(instance_id, instance_id[:8])
 
+    def _stranded(self) -> list[dict[str, Any]]:
+        """Return of which topics jobs wait that nobody can take, and why."""
+        return [
+            {"topic": found.topic, "reason": found.reason, "job": found.job_id}
+            for found in self._distributor.stranded()
+        ]
+
     def _queues(self) -> dict[str, Any]:
         runs = self._manager.runs
         return {
@@ -298,7 +312,7 @@ class Report:
             "address": _address(instance, link),
             "topics": sorted({pattern for pattern, _ in instance.capabilities}),
             "draining": instance.draining,
-            "closed": self._distributor.closed() if instance.own else closed_text(instance.load),
+            "closed": self._distributor.closed() if instance.own else closed_of(instance.load),
             "silent": instance.silent,
             "leader": instance.leader,
             "own": instance.own,
@@ -345,17 +359,20 @@ def _limits(job: Job) -> dict[str, Any]:
         "deadline": job.deadline_at,
     }
     shown = {name: _iso(at + ahead_s) if at else None for name, at in moments.items()}
-    return {"key": job.key, "order_by": job.order_by, **shown}
+    wanted = read_demands(job.demands)
+    asked = {"needs": dict(wanted.needs), "where": dict(wanted.where)}
+    return {"key": job.key, "order_by": job.order_by, **asked, **shown}
 
 
-def _candidate(ranked: Ranked, chosen: str) -> dict[str, Any]:
+def _candidate(ranked: Ranked, chosen: str, first: Ranked) -> dict[str, Any]:
+    after = compared(first, ranked) if ranked is not first else ""
     return {
         "instance": ranked.candidate.id,
         "name": ranked.candidate.name,
         "chosen": ranked.candidate.id == chosen,
         "can": ranked.can,
         "score": [value if value != float("inf") else None for value in ranked.score],
-        "reasons": list(ranked.reasons),
+        "reasons": [*ranked.reasons, after] if after else list(ranked.reasons),
     }
 
 

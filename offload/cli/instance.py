@@ -11,6 +11,7 @@ from offload.cli import drawing
 from offload.cli.asking import asking
 from offload.cli.terminal import (
     SHORT_INSTANCE,
+    SHORT_JOB,
     ConfigOption,
     DataDirOption,
     JsonOption,
@@ -18,6 +19,7 @@ from offload.cli.terminal import (
     clear,
     facts,
     local_time,
+    printable,
     say,
     say_json,
     size,
@@ -91,6 +93,8 @@ def _show_table(view: dict[str, Any]) -> None:
     )
     for words in drawing.clocks(view):
         say(words, err=True)
+    for found in view.get("stranded") or ():
+        say(f"nobody can take {printable(_stranded(found))}")
 
 
 def _show_tree(view: dict[str, Any]) -> None:
@@ -121,10 +125,11 @@ def _status(found: dict[str, Any]) -> None:
             ("jobs", _counts(found["jobs"])),
             ("unreadable", f"{n} jobs" if (n := found.get("unreadable")) else ""),
             ("running", ", ".join(found["running"])),
-            ("for others", f"{found['held']} held"),
+            ("for others", f"{found['held']} held{_closed(found.get('closed'))}"),
             ("outbox", f"{outbox.get('jobs', 0)} outcomes, {size(outbox.get('bytes', 0))}"),
             ("files", f"{blobs.get('count', 0)}, {size(blobs.get('bytes', 0))}"),
             ("disk", f"{size(disk['free'])} free" if "free" in disk else ""),
+            *(("nobody can take", _stranded(found)) for found in found.get("stranded") or ()),
             *((f"queue {name}", _queue(queue)) for name, queue in found["queues"].items()),
         ]
     )
@@ -180,6 +185,14 @@ def _slots(load: Any) -> str:
             case [_, int(busy), int(places)]:
                 taken, there = taken + busy, there + places
     return f"{taken}/{there}" if there else "-"
+
+
+def _stranded(found: dict[str, Any]) -> str:
+    return f"{found['topic']} (job {found['job'][:SHORT_JOB]}): {found['reason']}"
+
+
+def _closed(reason: str | None) -> str:
+    return f"; takes no more: {reason}" if reason else ""
 
 
 def _counts(jobs: dict[str, int]) -> str:

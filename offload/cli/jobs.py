@@ -18,6 +18,7 @@ from offload.cli.terminal import (
 )
 from offload.client import Client
 from offload.errors import Refused
+from offload.work.jobs import condition
 
 job: Final = typer.Typer(help="Look at one job, or change what becomes of it.")
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="The job's id, or how it starts.")]
@@ -71,6 +72,14 @@ def _show(found: dict[str, Any]) -> None:
             ("reason", found["reason"] or ""),
             ("repeats", found.get("again_of") or ""),
             ("priority", str(found["priority"] or "")),
+            (
+                "needs",
+                ", ".join(f"{n}={amount:g}" for n, amount in (found.get("needs") or {}).items()),
+            ),
+            (
+                "where",
+                ", ".join(condition(n, text) for n, text in (found.get("where") or {}).items()),
+            ),
             ("worker", _worker(found)),
             ("created", local_time(found["created"])),
             ("started", local_time(found["started"])),

@@ -17,15 +17,18 @@ from offload.cli.wishes import (
     ExpiresInOption,
     FilesArgument,
     IfExistsOption,
+    IfFullOption,
     IfKeyOption,
     IntoOption,
     KeyOption,
+    NeedsOption,
     OrderByOption,
     PolicyOption,
     PriorityOption,
     RetriesOption,
     RetryDelayOption,
     TimeoutOption,
+    WhereOption,
     arguments,
     duration,
 )
@@ -34,6 +37,7 @@ from offload.errors import Refused
 from offload.job import Options, moment
 from offload.payload import encode
 from offload.topics import check_topic, matches
+from offload.work.jobs import written_needs, written_where
 
 _MEET_LIMIT_S: Final = 2.0  # an instance that has just started may not have met the others yet
 _SUCCEEDED: Final = "succeeded"
@@ -47,9 +51,12 @@ def submit(
     if_exists: IfExistsOption = "keep-both",
     key: KeyOption = "",
     if_key: IfKeyOption = "same",
+    if_full: IfFullOption = "fail",
     order_by: OrderByOption = "",
     priority: PriorityOption = 0,
     policy: PolicyOption = "",
+    needs: NeedsOption = None,
+    where: WhereOption = None,
     delivery: DeliveryOption = None,
     timeout: TimeoutOption = None,
     retries: RetriesOption = None,
@@ -83,9 +90,12 @@ def submit(
         run_after_s=duration("--after", after) or 0.0,
         order_by=order_by,
         if_key=if_key,
+        if_full=if_full,
         expires_in_s=duration("--expires-in", expires_in),
         deadline_in_s=duration("--deadline-in", deadline_in),
         run_at=None if at is None else moment("--at", at),
+        needs=dict(map(written_needs, needs or ())),
+        where=dict(map(written_where, where or ())),
     )
 
     async def work(client: Client) -> int:

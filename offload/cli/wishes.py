@@ -40,6 +40,17 @@ OrderByOption = Annotated[
     str, typer.Option(metavar="VALUE", help="Jobs with the same value run in order.")
 ]
 PriorityOption = Annotated[int, typer.Option(help="Higher ones go first.")]
+IfFullOption = Annotated[
+    Literal["fail", "wait"], typer.Option(help="What to do if too many jobs wait already.")
+]
+NeedsOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=AMOUNT", help="It takes so much there: gpu=1. Repeatable."),
+]
+WhereOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="COND", help="Only where room=lab, 'cores>=8'. Repeatable."),
+]
 PolicyOption = Annotated[
     Literal["", "local-first", "remote-first", "remote-only", "local-only", "balanced"],
     typer.Option(help="Where it shall run.", show_default=False),

@@ -28,6 +28,7 @@ from offload.config.sections import (
     CapabilitiesConfig,
     DiscoveryConfig,
     HistoryConfig,
+    LimitsConfig,
     NodeConfig,
     OffloadingConfig,
     PolicyConfig,
@@ -49,6 +50,7 @@ __all__ = [
     "Config",
     "DiscoveryConfig",
     "HistoryConfig",
+    "LimitsConfig",
     "NodeConfig",
     "OffloadingConfig",
     "PolicyConfig",
@@ -68,7 +70,7 @@ __all__ = [
 MAIN_QUEUE: Final = "main"
 # What can be followed without a restart.
 LIVE_SECTIONS: Final = frozenset(
-    {"capabilities", "history", "offloading", "policy", "queues", "topics"}
+    {"capabilities", "history", "limits", "offloading", "policy", "queues", "topics"}
 )
 DATA_DIR_NAME: Final = ".offload"  # beside the file in use
 ENVIRONMENT_PREFIX: Final = "OFFLOAD_"
@@ -95,6 +97,7 @@ class Config(BaseSettings):
     offloading: OffloadingConfig = OffloadingConfig()
     policy: PolicyConfig = PolicyConfig()
     history: HistoryConfig = HistoryConfig()
+    limits: LimitsConfig = LimitsConfig()
     schedules: tuple[ScheduleConfig, ...] = ()
 
     @classmethod
@@ -283,6 +286,7 @@ _TABLES: Final[Mapping[str, type[BaseModel]]] = {
     "offloading": OffloadingConfig,
     "policy": PolicyConfig,
     "history": HistoryConfig,
+    "limits": LimitsConfig,
     "schedules": ScheduleConfig,
 }
 _LISTS: Final = frozenset({"schedules"})

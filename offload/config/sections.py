@@ -19,7 +19,9 @@ from pydantic import (
 from offload.calendar import Kind, Times, chosen
 from offload.config.values import (
     Address,
+    Amounts,
     CommandLine,
+    Conditions,
     DeliveryName,
     Duration,
     ExitCode,
@@ -70,6 +72,8 @@ class NodeConfig(Section):
         advertise: Addresses (``host`` or ``host:port``) to be announced in place of the own ones.
         labels: What marks it among others; announced as its properties are.
         properties: What others see of it.
+        resources: What jobs may take here, beside what is measured (``cores``, ``memory``,
+            ``gpu``) or in its place; 0: none.
         drain_timeout_s: How long running jobs may take when it is to end.
     """
 
@@ -83,6 +87,7 @@ class NodeConfig(Section):
     advertise: Listed[Address] = ()
     labels: Mapping[Word, str] = {}
     properties: Scalars = {}
+    resources: Amounts = {}
     drain_timeout_s: Duration = Field(default=30.0, alias="drain_timeout")
 
     @field_validator("listen")
@@ -163,6 +168,8 @@ class TopicConfig(Section):
         command: A program that runs it here, with placeholders; there is no shell.
         give_up_exit_codes: Exit codes of the program after which another try is pointless.
         log_lines: So many lines of what a job that was added here says are kept.
+        needs: Resources that its jobs take while they run; ``{gpu = 1}``.
+        where: What must be true of the instance that runs it; ``{room = "lab", cores = ">=8"}``.
     """
 
     timeout_s: Duration | None = Field(default=None, alias="timeout")
@@ -174,6 +181,8 @@ class TopicConfig(Section):
     command: CommandLine | None = None
     give_up_exit_codes: tuple[ExitCode, ...] = ()
     log_lines: NonNegativeInt = 1_000
+    needs: Amounts = {}
+    where: Conditions = {}
 
     @model_validator(mode="after")
     def _command_goes_alone(self) -> Self:
@@ -242,7 +251,12 @@ class QueueConfig(Section):
 
 
 class OffloadingConfig(Section):
-    """The ``[offloading]`` table: the placement policy where nothing else names one."""
+    """
+    The ``[offloading]`` table.
+
+    Attributes:
+        policy: Where jobs go where nothing else names a policy.
+    """
 
     policy: Policy = "local-first"
 
@@ -277,6 +291,23 @@ class PolicyConfig(Section):
 
     when: WhenConfig = WhenConfig()
     on_return: Literal["finish", "hand-back"] = "finish"
+
+
+class LimitsConfig(Section):
+    """
+    The ``[limits]`` table: what this instance takes at most.
+
+    Attributes:
+        disk_free_bytes: With less room on the disk, no jobs of others are taken.
+        held: So many jobs of others may be here that are not done.
+        outbox: So many outcomes may wait for their origins before no more jobs are taken.
+        queued: So many jobs of its own may wait; 0: no limit.
+    """
+
+    disk_free_bytes: Size = Field(default=256 * 2**20, alias="disk_free")
+    held: PositiveInt = 10_000
+    outbox: PositiveInt = 100_000
+    queued: NonNegativeInt = 0
 
 
 class HistoryConfig(Section):

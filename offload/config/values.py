@@ -13,7 +13,7 @@ from offload.commands import check_command
 from offload.durations import rate, seconds
 from offload.errors import InvalidTopic
 from offload.hours import span
-from offload.sizes import size_bytes
+from offload.sizes import LARGEST, size_bytes
 from offload.topics import check_pattern, check_topic
 
 DEFAULT_PORT: Final = 4711
@@ -118,6 +118,20 @@ def _scalars(value: object) -> Mapping[str, Scalar]:
     return dict(value)
 
 
+def _amounts(value: object) -> Mapping[str, float]:
+    if not isinstance(value, Mapping):
+        raise ValueError("must be a table, such as {gpu = 1}")  # noqa: TRY004 - as above
+    amounts: dict[str, float] = {}
+    for name, entry in value.items():
+        _word(name)
+        text = isinstance(entry, str) and re.fullmatch(r"\d*\.?\d+", entry)
+        number = float(entry) if text or isinstance(entry, int | float) else _size(entry)
+        if isinstance(entry, bool) or not 0 <= number <= LARGEST:
+            raise ValueError(f"{name}: {entry!r} is no amount; write 2, 0.5 or 4GiB")
+        amounts[name] = number
+    return amounts
+
+
 def _parallel(value: object) -> int | float:
     """Check CONFORMANCE C030; the environment gives numbers as text."""
     if isinstance(value, str) and re.fullmatch(r"-?\d+", value):
@@ -156,6 +170,8 @@ ScheduledAt = Annotated[str | None, BeforeValidator(partial(_when, Kind.AT))]
 ScheduledCron = Annotated[str | None, BeforeValidator(partial(_when, Kind.CRON))]
 Listed = Annotated[tuple[_T, ...], BeforeValidator(_split)]
 Parallel = Annotated[int | float, PlainValidator(_parallel), PlainSerializer(lambda n: n)]
+Amounts = Annotated[Mapping[str, float], PlainValidator(_amounts), PlainSerializer(dict)]
+Conditions = Annotated[Mapping[str, Scalar], PlainValidator(_scalars), PlainSerializer(dict)]
 Scalars = Annotated[Mapping[str, Scalar], PlainValidator(_scalars), PlainSerializer(dict)]
 
 

@@ -14,11 +14,15 @@ from typing import Any, Final, NoReturn
 from offload.blobs import Blobs
 from offload.clock import Clock
 from offload.distributor.ahead import Ahead
+from offload.distributor.bounds import Bounds, Gate
 from offload.distributor.doors import Doors
 from offload.distributor.incoming import Incoming
 from offload.distributor.limits import Limits
-from offload.distributor.matching import Matching, closed_text
+from offload.distributor.matching import Matching
 from offload.distributor.outgoing import Outgoing
+from offload.distributor.slots import Slots, closed_of
+from offload.distributor.stranded import JobsStranded, Stranded
+from offload.distributor.whereabouts import Whereabouts
 from offload.distributor.wire import Network, Offer
 from offload.errors import DiskFull
 from offload.events import Bus
@@ -27,11 +31,11 @@ from offload.peers.transport import LinkUp
 from offload.placement import Policy, Ranked, rank
 from offload.tasks import Tasks
 from offload.work.executors import NOT_KILLABLE
-from offload.work.jobs import Delivery, Held, Job, RetryRule
+from offload.work.jobs import Delivery, Demands, Held, Job, RetryRule, read_demands
 from offload.work.manager import GateMoved, JobChanged, JobQueued, Manager, RunEnded, SlotFree
 from offload.work.store import Store
 
-__all__ = ["Distributor", "Doors", "Network", "closed_text"]
+__all__ = ["Bounds", "Distributor", "Doors", "JobsStranded", "Network", "closed_of"]
 log = logging.getLogger(__name__)
 Handler = Callable[[str, list[dict[str, Any]]], Awaitable[None] | None]
 TICK_S: Final = 0.25
@@ -59,6 +63,9 @@ class Distributor:
         linked: Callable[[str], bool],
         doors: Doors,
         policy_of: Callable[[str], Policy],
+        demands_of: Callable[[str], Demands],
+        bounds: Callable[[], Bounds],
+        free_bytes: Callable[[], int],
         retry_of: Callable[[str], RetryRule],
     ) -> None:
         self._manager = manager
@@ -66,6 +73,7 @@ class Distributor:
         self._clock = clock
         self._bus = bus
         self._doors = doors
+        self._demands_of = demands_of
         self._tasks = Tasks()
         self._wake = asyncio.Event()
         self._next_look = 0.0
@@ -90,6 +98,13 @@ class Distributor:
             closed=doors.closed_to_others,
         )
         self._ahead = Ahead(store, bus)
+        self._gate = Gate(bounds, free_bytes, self._incoming.counts)
+        self._gate.tick(clock.now())
+        self._whereabouts = Whereabouts()
+        self._slots = Slots(
+            manager, self._incoming, lambda: view().own, self._closed, self._gate.shelf
+        )
+        self._stranded = Stranded(store, bus, self._policy, clock.now())
         self._matching = Matching(
             manager=manager,
             store=store,
@@ -101,9 +116,12 @@ class Distributor:
             linked=linked,
             doors=doors,
             policy_of=policy_of,
+            slots=self._slots,
+            stranded=self._stranded,
+            whereabouts=self._whereabouts,
         )
-        for kind in (JobQueued, SlotFree):
-            bus.listen(kind, self._look)
+        bus.listen(JobQueued, self._queued)
+        bus.listen(SlotFree, self._look)
         bus.listen(JobChanged, self._lane_moved)
         bus.listen(GateMoved, self._gate_moved)
         bus.listen(Fact, self._topology_changed)
@@ -115,7 +133,7 @@ class Distributor:
 
     def load_for(self, peer: str) -> dict[str, Any]:
         """Return what the beat to ``peer`` says of our places."""
-        return self._matching.load_for(peer)
+        return self._slots.load_for(peer)
 
     async def recover(self) -> None:
         """At start, before anything else: see what the last boot left (DESIGN §5, rule 3)."""
@@ -133,6 +151,7 @@ class Distributor:
                 while True:
                     await self._clock.sleep(TICK_S)
                     now = self._clock.now()
+                    self._gate.tick(now)
                     with suppress(DiskFull):  # all of it is tried again at the next tick
                         await self._limits.tick(now)
                         await self._outgoing.tick(now)
@@ -156,10 +175,6 @@ class Distributor:
         await self._manager.hand_back()
         await self._idle(HAND_BACK_S)
 
-    def closed(self) -> str:
-        """Say why nothing of others starts here now, whatever its topic; "" if it may."""
-        return self._doors.reserved()
-
     async def hand_back(self, reason: str, own: bool) -> None:
         """
         Give back, at no cost to the jobs, what runs here and may run twice; ``own`` jobs too.
@@ -170,12 +185,26 @@ class Distributor:
         if own:
             await self._manager.take_off(reason)
 
-    def explain(self, topic: str, job: Job | None = None) -> tuple[Policy, list[Ranked]]:
-        """Return who could run ``topic`` (or that job) now, best first, and why."""
+    async def explain(
+        self, topic: str, job: Job | None = None
+    ) -> tuple[Policy, Demands, list[Ranked]]:
+        """Return what ``topic`` (or that job) asks for, and who could run it, best first."""
         delivery = job.delivery if job else Delivery.AT_LEAST_ONCE
         places = self._matching.places(topic, self._clock.now(), delivery=delivery)
         policy = self._matching.policy(job) if job else self._matching.policy_of(topic)
-        return policy, rank(policy, places.candidates)
+        demands = self._demands_of(topic)
+        if job is not None:
+            demands = read_demands(job.demands)
+            await self._matching.suit(job, await self._store.spec(job.id), places.candidates)
+        return policy, demands, rank(policy, places.candidates, demands)
+
+    def closed(self) -> str:
+        """Say why nothing of others starts here now, whatever its topic; "" if it may."""
+        return self._doors.reserved() or self._gate.closed()
+
+    def stranded(self) -> list[JobsStranded]:
+        """Return of which jobs nobody can take any, and why."""
+        return self._stranded.all()
 
     def outbox(self) -> list[Held]:
         """Return what waits for its origin's acknowledgement."""
@@ -234,6 +263,13 @@ class Distributor:
     def _look(self, _: object = None) -> None:
         self._wake.set()
 
+    def _queued(self, queued: JobQueued) -> None:
+        self._stranded.note(queued.job)
+        self._wake.set()
+
+    def _policy(self, job: Job) -> Policy:
+        return self._matching.policy(job)
+
     def _lane_moved(self, changed: JobChanged) -> None:
         if changed.job.lane and changed.job.finished:  # the one behind it may start
             self._wake.set()
@@ -251,10 +287,14 @@ class Distributor:
         log.info("%s refuses a job of topic %s: %s", peer, job.topic, reason)
         self._matching.refused(peer, job, reason)
 
-    def _refusal(self, _peer: str, offer: Offer) -> str:
-        """Say why an offer can't be taken now; "" if it can."""
-        if self._matching.draining:
-            return "is draining"
+    def _closed(self) -> str:
+        """Say why nothing of others is taken now; "" if it is."""
+        return "is draining" if self._matching.draining else self.closed()
+
+    def _refusal(self, offer: Offer, coming: int) -> str:
+        """Say why an offer can't be taken now, with so many before it; "" if it can."""
+        if closed := self._closed() or self._gate.shelf(coming):
+            return closed
         topic, runs = offer.spec.topic, self._manager.runs
         closed = self._doors.closed_to_others(topic, runs.queue_name(topic))
         if closed:
@@ -263,11 +303,12 @@ class Distributor:
             return f"has no consumer for topic {topic}"
         if offer.spec.delivery is Delivery.EXCLUSIVE and not runs.killable(topic):
             return NOT_KILLABLE
-        return ""
+        return runs.stock.never(offer.spec.needs)
 
     def _topology_changed(self, fact: Fact) -> None:
         if isinstance(fact, Gone) and fact.confirmed:
             self._tasks.start(self._outgoing.gone(fact.id, f"its worker is gone: {fact.reason}"))
+        self._stranded.doubtful = True
         if isinstance(fact, Appeared | Updated):
             self._matching.trust_again(fact.id)
         if isinstance(fact, Appeared | Updated | LoadChanged):

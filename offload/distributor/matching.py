@@ -9,19 +9,30 @@ all assignments are committed together.
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from offload.clock import Clock
 from offload.distributor.ahead import Ahead
 from offload.distributor.doors import Doors
 from offload.distributor.incoming import Incoming
 from offload.distributor.outgoing import Outgoing
+from offload.distributor.places import Places, Taken
+from offload.distributor.slots import (
+    Slots,
+    closed_of,
+    mean_s_of,
+    places_of,
+    prefetch,
+    shares_of,
+)
+from offload.distributor.stranded import Stranded
+from offload.distributor.whereabouts import Whereabouts
 from offload.leases import origin
 from offload.peers.topology import Instance, TopologyView
 from offload.placement import Candidate, Policy, best, keeps, obstacles
-from offload.work.jobs import HURTS, Delivery, Job, Spec, State, due, turn
+from offload.work.jobs import HURTS, Delivery, Demands, Job, Spec, State, due, read_demands, turn
 from offload.work.manager import Manager
 from offload.work.queues import Paces, QueueRule, QueueType
 from offload.work.queues import in_turn as taking_turns
@@ -31,9 +42,6 @@ log = logging.getLogger(__name__)
 ROUND_LIMIT: Final = 500
 REFUSED_S: Final = 1.0
 REFUSED_MOST_S: Final = 30.0
-PREFETCH_S: Final = 0.2
-PREFETCH_LIMIT: Final = 512
-CLOSED_LIMIT: Final = 200
 
 
 @dataclass(slots=True)
@@ -43,41 +51,6 @@ class Refusal:
     reason: str
     until: float
     pause_s: float = REFUSED_S
-
-
-@dataclass(slots=True)
-class Places:
-    """
-    The candidates of one topic in one round; ``free`` goes down as jobs are assigned.
-
-    Attributes:
-        queues: By instance id, the queue there that takes the topic.
-        taken: Places that this round has taken so far, by (instance id, queue), of all topics.
-    """
-
-    candidates: list[Candidate]
-    queues: Mapping[str, str]
-    taken: Counter[tuple[str, str]]
-    _counted: Counter[tuple[str, str]] = field(default_factory=Counter)
-
-    def room(self) -> int:
-        """Return how many jobs could be placed."""
-        return sum(max(0, c.free) for c in self.candidates if not c.silent and not c.draining)
-
-    def now(self) -> list[Candidate]:
-        """Return the candidates with the places that are left now."""
-        for candidate in self.candidates:
-            key = candidate.id, self.queues[candidate.id]
-            more = self.taken[key] - self._counted[key]
-            if more:
-                candidate.free -= more
-                candidate.busy += more
-                self._counted[key] += more
-        return self.candidates
-
-    def take(self, candidate: Candidate) -> None:
-        """Take one of its places."""
-        self.taken[candidate.id, self.queues[candidate.id]] += 1
 
 
 class Matching:
@@ -96,6 +69,9 @@ class Matching:
         linked: Callable[[str], bool],
         doors: Doors,
         policy_of: Callable[[str], Policy],
+        slots: Slots,
+        stranded: Stranded,
+        whereabouts: Whereabouts,
     ) -> None:
         self._manager = manager
         self._store = store
@@ -107,8 +83,11 @@ class Matching:
         self._linked = linked
         self._doors = doors
         self.policy_of = policy_of
+        self._slots = slots
+        self._stranded = stranded
+        self._whereabouts = whereabouts
+        self._given: Counter[str] = Counter()  # how many jobs each was given since the start
         self._refusals: dict[tuple[str, str, bool], Refusal] = {}  # peer, topic, exclusive work?
-        self._homeless: set[str] = set()
         self._passed_over: dict[str, int] = {}
         self._targets: dict[str, str] = {}  # ordered queue -> who runs it
         self._last_topics: dict[str, str] = {}  # round-robin queue -> whose turn was last
@@ -122,33 +101,42 @@ class Matching:
     async def round(self) -> bool:
         """Assign and send off what can be; say whether another round may find more."""
         if not await self.waiting():
+            self._stranded.clear()
             return False
         now = self._clock.now()
         pages: dict[str, list[Job]] = {}
         places: dict[str, Places] = {}
         more = False
-        taken: Counter[tuple[str, str]] = Counter()
+        taken = Taken()
         for topic in await self._ahead.topics(now):
             if self._suspended(topic):
                 continue
-            here = self.places(topic, now, taken)
-            self._note(topic, here)
+            here = places[topic] = self.places(topic, now, taken)
             room = here.room()
+            if room <= 0 and not self._stranded.knows(topic):
+                for job in await self._ahead.jobs(topic, now, 1):
+                    self._stranded.note(job)
             if room > 0:  # look past those that found no place among the places there are
                 limit = min(room + self._passed_over.get(topic, 0), ROUND_LIMIT)
-                places[topic] = here
                 pages[topic] = await self._ahead.jobs(topic, now, limit)
                 more = more or len(pages[topic]) == limit < ROUND_LIMIT
+        due = [job for page in pages.values() for job in page]
+        specs = await self._ahead.specs(due)
+        self._ahead.drop(job for job in due if job.id not in specs)
         chosen = [
             (job, candidate.id)
             for job in self._in_order(pages)
-            if (candidate := await self._chosen(job, places[job.topic])) is not None
+            if job.id in specs  # what cannot be read waits for a version that can (C012)
+            and (candidate := await self._chosen(job, specs[job.id], places[job.topic]))
         ]
+        if self._stranded.doubtful:
+            self._stranded.note_all(due)
+        await self._stranded.look(now, lambda topic: places.get(topic) or self.places(topic, now))
         for job, _ in chosen:
             self._last_topics[self._manager.rule(job.topic).name] = job.topic
         grown = self._remember(pages, Counter(job.topic for job, _ in chosen))
         if chosen:
-            return await self._send_off(chosen, places)
+            return await self._send_off(chosen, specs, places)
         return more and grown
 
     def _suspended(self, topic: str) -> bool:
@@ -162,7 +150,7 @@ class Matching:
         self,
         topic: str,
         now: float,
-        taken: Counter[tuple[str, str]] | None = None,
+        taken: Taken | None = None,
         delivery: Delivery = Delivery.AT_LEAST_ONCE,
     ) -> Places:
         """Return who could take jobs of ``topic``, with the places that each has left."""
@@ -171,11 +159,12 @@ class Matching:
             candidate = (
                 self._here(topic, instance) if instance.own else self._there(topic, instance)
             )
+            candidate.given = self._given[instance.id]
             candidates.append(candidate)
             queues[instance.id] = instance.queue_of(topic) or ""
         queues[self._view().own.id] = self._manager.runs.queue_name(topic)
         self._note_refusals(candidates, topic, delivery, now)
-        return Places(candidates, queues, Counter() if taken is None else taken)
+        return Places(candidates, queues, taken or Taken())
 
     def policy(self, job: Job) -> Policy:
         """Return the policy that the job, its queue, its topic or the default names."""
@@ -205,27 +194,6 @@ class Matching:
         paced = self._paces.next_at(now)
         return min(ends if paced is None else [*ends, paced], default=None)
 
-    def load_for(self, peer: str) -> dict[str, Any]:
-        """
-        Return what ``peer`` is told of our places: ``{queue: [window, busy, places]}``.
-
-        The window is how many jobs of ``peer`` may be here, done ones aside: what the others
-        leave, and its fair share at least.
-        """
-        seats = self._incoming.seats()
-        closed = self._doors.reserved()
-        queues = {}
-        for name, (busy, places) in self._queues().items():
-            lined_up = busy + self._incoming.waiting(name)
-            of_peer = seats[peer, name]
-            origins = len({o for (o, queue) in seats if queue == name} | {peer})
-            window = max(places - (lined_up - of_peer), -(-places // origins))
-            if closed or self.draining:
-                window = 0
-            queues[name] = [window, lined_up, 0 if closed else places]
-        told = {"queues": queues, "mean_s": self._manager.runs.means()}
-        return {**told, "closed": closed} if closed else told
-
     # --- inside ----------------------------------------------------------------------------
 
     def _in_order(self, pages: Mapping[str, list[Job]]) -> list[Job]:
@@ -253,12 +221,6 @@ class Matching:
         self._passed_over = {topic: n for topic, n in passed.items() if n}
         return grown
 
-    def _queues(self) -> dict[str, tuple[int, int]]:
-        """Return busy ones and places of every queue that we announce."""
-        topics = {c.queue: c.pattern for c in self._view().own.capabilities}
-        runs = self._manager.runs
-        return {queue: (runs.busy_in(queue), runs.places(topic)) for queue, topic in topics.items()}
-
     def _here(self, topic: str, own: Instance) -> Candidate:
         runs, queue = self._manager.runs, self._manager.runs.queue_name(topic)
         return Candidate(
@@ -273,12 +235,14 @@ class Matching:
             places=runs.places(topic),
             run_s=runs.mean_s(topic),
             closed=self._doors.closed(topic, queue),
+            properties=own.properties,
+            resources=self._slots.own_shares(),
         )
 
     def _there(self, topic: str, peer: Instance) -> Candidate:
         queue = peer.queue_of(topic)
-        window, busy, places = _slots(peer.load, queue)
-        run_s = _mean_s(peer.load, topic)
+        window, busy, places = places_of(peer.load, queue)
+        run_s = mean_s_of(peer.load, topic)
         ours = self._outgoing.outstanding(peer.id, queue or "")
         return Candidate(
             id=peer.id,
@@ -287,11 +251,13 @@ class Matching:
             disabled=peer.disables(topic),
             draining=peer.draining,
             silent=peer.silent or not self._linked(peer.id),
-            free=max(0, window + prefetch(places, run_s) - ours),
+            free=max(0, window + prefetch(places, run_s) - ours) if window else 0,
             busy=max(busy, ours),
             places=places,
             run_s=run_s,
-            closed=closed_text(peer.load),
+            closed=closed_of(peer.load),
+            properties=peer.properties,
+            resources=shares_of(peer.load, self._outgoing.needed(peer.id)),
         )
 
     def _note_refusals(
@@ -302,90 +268,90 @@ class Matching:
             refusal = self._refusals.get((candidate.id, topic, exclusive))
             candidate.refused = refusal.reason if refusal and refusal.until > now else ""
 
-    def _note(self, topic: str, here: Places) -> None:
-        """Say once when nobody has a topic, and forget it when somebody has (C006)."""
-        if any(c.capable for c in here.candidates):
-            self._homeless.discard(topic)
-        elif topic not in self._homeless:
-            self._homeless.add(topic)
-            log.info("no instance for topic %s: its jobs wait", topic)
-
-    async def _chosen(self, job: Job, places: Places) -> Candidate | None:
+    async def _chosen(self, job: Job, spec: Spec, places: Places) -> Candidate | None:
         rule, now = self._manager.rule(job.topic), self._clock.now()
         if not self._paces.allow(rule, job, now):
             return None
         exclusive = job.delivery is Delivery.EXCLUSIVE
         if exclusive:
             self._note_refusals(places.candidates, job.topic, job.delivery, now)
-        chosen = await self._placed(rule, job, places)
+        chosen = await self._placed(rule, job, spec, places)
         if exclusive:
             self._note_refusals(places.candidates, job.topic, Delivery.AT_LEAST_ONCE, now)
         if chosen is not None:
             self._paces.start(rule, job, now)
         return chosen
 
-    async def _placed(self, rule: QueueRule, job: Job, places: Places) -> Candidate | None:
-        candidates = places.now()
+    async def _placed(
+        self, rule: QueueRule, job: Job, spec: Spec, places: Places
+    ) -> Candidate | None:
+        candidates, demands = places.now(), read_demands(job.demands)
         if rule.type is QueueType.ORDERED:
-            return self._target(rule.name, self.policy(job), places)
+            return self._target(rule.name, self.policy(job), demands, places)
+        await self.suit(job, spec, candidates)
+        chosen = best(self.policy(job), candidates, demands)
+        if chosen is not None:
+            places.take(chosen, demands)
+        return chosen
+
+    async def suit(self, job: Job, spec: Spec | None, candidates: Sequence[Candidate]) -> None:
+        """Note at the candidates what is between each of them and this very job."""
+        failed: set[str] = set()
         if job.failures or job.crashes:
             failed = {a.worker for a in await self._store.attempts(job.id) if a.result in HURTS}
-            for candidate in candidates:
-                candidate.failed = int(candidate.id in failed)
-        chosen = best(self.policy(job), candidates)
-        if chosen is not None:
-            places.take(chosen)
+        now = self._clock.now()
         for candidate in candidates:
-            candidate.failed = 0
-        return chosen
+            candidate.failed = int(candidate.id in failed)
+            candidate.bytes_away = 0
+            if spec is not None and (spec.files or spec.payload is None) and not candidate.own:
+                candidate.bytes_away = sum(
+                    size
+                    for digest, size in spec.inputs()
+                    if not self._whereabouts.has(candidate.id, digest, now)
+                )
 
-    def _target(self, queue: str, policy: Policy, places: Places) -> Candidate | None:
+    def _target(
+        self, queue: str, policy: Policy, demands: Demands, places: Places
+    ) -> Candidate | None:
         """Return who runs all jobs of an ordered queue, as long as it is there (C074)."""
         known = next((c for c in places.candidates if c.id == self._targets.get(queue)), None)
-        if known is not None and keeps(policy, known):
-            chosen = None if obstacles(policy, known) else known
+        if known is not None and keeps(policy, known, demands):
+            chosen = None if obstacles(policy, known, demands) else known
         else:
-            chosen = best(policy, places.candidates)
+            chosen = best(policy, places.candidates, demands)
         if chosen is not None:
             self._targets[queue] = chosen.id
-            places.take(chosen)
+            places.take(chosen, demands)
         return chosen
 
-    async def _send_off(self, chosen: list[tuple[Job, str]], places: Mapping[str, Places]) -> bool:
+    async def _send_off(
+        self,
+        chosen: list[tuple[Job, str]],
+        specs: Mapping[str, Spec],
+        places: Mapping[str, Places],
+    ) -> bool:
         now, wall = self._clock.now(), self._clock.wall()
         if self._paces.fresh:
             await self._store.keep_starts(self._paces.fresh, now)
             self._paces.fresh.clear()
         own_id = self._view().own.id
-        specs = await self._ahead.specs([job for job, _ in chosen])
         rules = [
             (job.id, partial(_assigned, worker, own_id, now, wall))
             for job, worker in chosen
-            if job.id in specs  # what cannot be read waits for a version that can (C012)
-            and not self._suspended(job.topic)  # meanwhile
+            if not self._suspended(job.topic)  # meanwhile
         ]
         assigned = [job for job in await self._manager.change(rules) if job is not None]
         self._ahead.drop(job for job, _ in chosen)
         for job in assigned:
-            spec: Spec = specs[job.id]
+            spec = specs[job.id]
+            self._given[job.worker] += 1
             if job.worker == own_id:
                 self._manager.start(job, spec)
             else:
+                inputs = [digest for digest, _ in spec.inputs()]
+                self._whereabouts.note(job.worker, inputs, now)
                 self._outgoing.launch(job, spec, places[job.topic].queues[job.worker])
         return bool(assigned)
-
-
-def closed_text(load: Mapping[str, Any]) -> str:
-    """Return why an instance says that it takes nothing; a peer may say anything."""
-    reason = load.get("closed")
-    return reason[:CLOSED_LIMIT] if isinstance(reason, str) else ""
-
-
-def prefetch(places: int, mean_s: float | None) -> int:
-    """Return how many jobs of a topic may stand in line at a peer: of short ones so many."""
-    if mean_s is None or mean_s >= PREFETCH_S:
-        return 0
-    return min(PREFETCH_LIMIT, int(places * PREFETCH_S / max(mean_s, 1e-6)))
 
 
 def _assigned(worker: str, own_id: str, now: float, wall: float, job: Job) -> Step[Job | None]:
@@ -395,19 +361,3 @@ def _assigned(worker: str, own_id: str, now: float, wall: float, job: Job) -> St
     if worker == own_id:
         kept = origin.started(kept, now, wall)
     return Step(kept, keep=kept)
-
-
-def _slots(load: Mapping[str, Any], queue: str | None) -> tuple[int, int, int]:
-    """Read ``[window, busy, places]`` of a queue from a peer's load; it may say anything."""
-    queues = load.get("queues")
-    entry = queues.get(queue) if isinstance(queues, dict) else None
-    match entry:
-        case [int(window), int(busy), int(places)]:
-            return window, busy, places
-    return 0, 0, 0
-
-
-def _mean_s(load: Mapping[str, Any], topic: str) -> float | None:
-    means = load.get("mean_s")
-    value = means.get(topic) if isinstance(means, dict) else None
-    return float(value) if isinstance(value, int | float) and value >= 0 else None

@@ -6,15 +6,14 @@ the assignment is on disk, and dropped by the ``JobChanged`` that ends it.
 """
 
 import logging
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
 from offload.blobs import Blobs
 from offload.clock import Clock
 from offload.distributor import wire
-from offload.distributor.flight import NOBODY, OFFER_AGAIN_S, Flight, Life
+from offload.distributor.flights import NOBODY, OFFER_AGAIN_S, Flight, Flights, Life
 from offload.distributor.wire import Holding, Line, Network
 from offload.errors import BlobMismatch, BlobMissing, DiskFull, PeerUnreachable
 from offload.events import Bus
@@ -71,8 +70,7 @@ class Outgoing:
         self._lost_after_s = lost_after_s
         self._lease_s = lease_s
         self._watch = WatchedTerms()
-        self._flights: dict[str, Flight] = {}
-        self._load: Counter[tuple[str, str]] = Counter()
+        self._flights = Flights()
         self._coming: set[tuple[str, int]] = set()
         self._lives: dict[str, Life] = {}
         self._gone: dict[str, str] = {}  # who is confirmed gone, and why
@@ -93,7 +91,11 @@ class Outgoing:
 
     def outstanding(self, worker: str, queue: str) -> int:
         """Return how many of ours are under way in that queue of ``worker``."""
-        return self._load[worker, queue]
+        return self._flights.outstanding(worker, queue)
+
+    def needed(self, worker: str) -> Mapping[str, float]:
+        """Return what our jobs under way at ``worker`` take of its resources."""
+        return self._flights.needed(worker)
 
     def __len__(self) -> int:
         return len(self._flights)
@@ -256,15 +258,11 @@ class Outgoing:
 
     def _take_off(self, job: Job, lease_s: float, queue: str, now: float) -> None:
         self._land(job.id)
-        flight = Flight(job.worker, job.attempt, queue, lease_s, stopping=job.stopping)
-        self._flights[job.id] = flight
-        self._load[job.worker, queue] += 1
+        self._flights.take_off(job, queue, lease_s)
         self._watch.renew(job.id, job.attempt, now, lease_s)
 
     def _land(self, job_id: str) -> None:
-        flight = self._flights.pop(job_id, None)
-        if flight is not None:
-            self._load[flight.worker, flight.queue] -= 1
+        if self._flights.land(job_id):
             self._watch.forget(job_id)
 
     def _changed(self, changed: JobChanged) -> None:

@@ -152,6 +152,7 @@ class Node(Questions):
 
         Raises:
             InvalidTopic, UsageError, PayloadError, UnsafeName: If it cannot be; nothing is stored.
+            QueueFull: If as many jobs wait here as may, and ``if_full`` is not "wait".
             DiskFull: If there is no room; nothing is stored.
         """
         return await self.options().submit(what, *args, **arguments)

@@ -26,6 +26,7 @@ from offload.finder import Finder
 from offload.history import History
 from offload.housekeeping import Housekeeping
 from offload.job import Desk
+from offload.machine import free_bytes, resources
 from offload.node.affairs import affairs_of
 from offload.node.rules import Rules
 from offload.node.standing import Standing
@@ -169,6 +170,8 @@ class House:
             results_folder=place.results,
             lines_of=rules.lines_of,
             lease_of=self._lease_of,
+            resources=resources(rules.config.node.resources),
+            most_queued=lambda: rules.config.limits.queued,
         )
         self._exit.push_async_callback(self.manager.close)
         self.book = Book(self.store, self.clock.wall, local_zone())
@@ -269,6 +272,9 @@ class House:
                 reserved=self.owner.reserved,
             ),
             policy_of=self._rules.policy_of,
+            demands_of=self._rules.demands_of,
+            bounds=self._rules.bounds,
+            free_bytes=lambda: free_bytes(self._data_dir.path),
             retry_of=self._rules.retry_of,
         )
         self.scheduler = Scheduler(

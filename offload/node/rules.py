@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Final
 
 from offload.config import Config, TopicConfig, queue_of, topic_config
+from offload.distributor import Bounds
 from offload.durations import rate
 from offload.history import Retention
 from offload.peers.discovery import Settings
 from offload.peers.topology import Capability
 from offload.placement import Policy
 from offload.work.executors import Command, Runner, TopicRule
-from offload.work.jobs import Delivery, Options, RetryRule, State
+from offload.work.jobs import Delivery, Demands, Options, RetryRule, State, demands
 from offload.work.queues import QueueRule, QueueType, delays
 
 TOPICS_REMEMBERED: Final = 4096
@@ -55,6 +56,9 @@ class Rules:
         ruled = self.topic(topic)
         delivery = options.delivery or ruled.delivery or (runner.delivery if runner else None)
         timeout_s = ruled.timeout_s if options.timeout_s is None else options.timeout_s
+        if ruled.needs or ruled.where:
+            needs, where = {**ruled.needs, **options.needs}, {**ruled.where, **options.where}
+            options = replace(options, needs=needs, where=where)
         if (delivery, timeout_s) == (options.delivery, options.timeout_s):
             return options
         return replace(options, delivery=delivery, timeout_s=timeout_s)
@@ -74,6 +78,16 @@ class Rules:
         if wanted_s is not None:
             return max(wanted_s, usual_s)
         return usual_s if delivery is Delivery.EXCLUSIVE else None
+
+    def demands_of(self, topic: str) -> Demands:
+        """Return what jobs of ``topic`` demand that say nothing themselves."""
+        ruled = self.topic(topic)
+        return demands(ruled.needs, ruled.where)
+
+    def bounds(self) -> Bounds:
+        """Return how much of others this instance takes."""
+        limits = self.config.limits
+        return Bounds(limits.disk_free_bytes, limits.held, limits.outbox)
 
     def capabilities(self, patterns: Iterable[str]) -> tuple[Capability, ...]:
         """Return these patterns with the queues that take them."""

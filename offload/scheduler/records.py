@@ -13,7 +13,7 @@ from offload.calendar import Kind, Misfire, Times, as_text, chosen
 from offload.errors import InvalidTopic, Malformed, UsageError
 from offload.payload import Encoded, File
 from offload.topics import check_topic
-from offload.work.jobs import Delivery, Options
+from offload.work.jobs import Delivery, Options, demands
 
 E = TypeVar("E", bound=StrEnum)
 PAYLOAD_LIMIT: Final = 64 * 1024
@@ -29,6 +29,8 @@ _OPTIONS: Final[Mapping[str, type | tuple[type, ...]]] = {
     "timeout_s": (int, float),
     "retries": int,
     "retry_delay_s": (int, float),
+    "needs": dict,
+    "where": dict,
 }
 _PLAIN: Final = Options()
 
@@ -109,6 +111,9 @@ class Schedule:
     def to_wire(self) -> dict[str, Any]:
         """Return it as plain values; its id follows from them."""
         given = {name: getattr(self.options, name) for name in _OPTIONS}
+        for name in ("needs", "where"):  # unknown to older ones: said only if there are any
+            if not given[name]:
+                del given[name]
         return {
             "topic": self.topic,
             "kind": self.times.kind.value,
@@ -189,6 +194,7 @@ def make(
         _choice("delivery", Delivery, options.delivery)
     if options.key or options.run_after_s:
         raise UsageError("a schedule takes neither key nor run_after: each firing has its own")
+    demands(options.needs, options.where)
     if len(encoded.data) > PAYLOAD_LIMIT:
         raise UsageError(f"a schedule's arguments are limited to {PAYLOAD_LIMIT} bytes; use a file")
     made = Schedule(

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from offload import errors
 from offload.errors import OffloadError, Refused, UsageError
@@ -116,6 +116,8 @@ def options_from_json(body: Any) -> Options:
 
 
 def _fits(value: Any, hint: Any) -> bool:
+    if get_origin(hint) is Mapping:
+        return isinstance(value, dict)
     kinds = set(get_args(hint) or (hint,))
     return type(value) in kinds or (float in kinds and type(value) is int)
 

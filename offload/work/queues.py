@@ -14,6 +14,7 @@ from offload.work.jobs import Job, RetryRule
 
 K = TypeVar("K", bound=Hashable)
 PACES_KEPT: Final = 10_000
+TINY: Final = 1e-9  # ten tenths of a processor are one
 LONGEST_S: Final = 3_600.0  # a rate per key over longer times may be forgotten in a crowd of keys
 
 
@@ -141,52 +142,152 @@ def delays(
     return delay_s
 
 
+class Stock(Generic[K]):
+    """
+    The resources of one instance, and who has taken how much of which.
+
+    Attributes:
+        totals: How much there is, by name.
+    """
+
+    def __init__(self, totals: Mapping[str, float]) -> None:
+        self.totals = dict(totals)
+        self._taken: dict[K, Mapping[str, float]] = {}
+
+    def never(self, needs: Mapping[str, float]) -> str:
+        """Say why ``needs`` cannot be met here, whoever leaves; "" if they can."""
+        for name, amount in needs.items():
+            there = self.totals.get(name, 0.0)
+            if there < amount:
+                return f"has only {there:g} {name} (needed: {amount:g})"
+        return ""
+
+    def taken(self) -> dict[str, float]:
+        """Return how much is taken, by name."""
+        sums: dict[str, float] = {}
+        for needs in self._taken.values():
+            for name, amount in needs.items():
+                sums[name] = sums.get(name, 0.0) + amount
+        return sums
+
+    def short(self, needs: Mapping[str, float]) -> set[str]:
+        """Return the names of those of which less is free now than ``needs`` asks for."""
+        taken = self.taken()
+        return {
+            name
+            for name, amount in needs.items()
+            if self.totals.get(name, 0.0) - taken.get(name, 0.0) < amount - TINY
+        }
+
+    def take(self, key: K, needs: Mapping[str, float]) -> None:
+        """Give ``key`` what it needs."""
+        if needs:
+            self._taken[key] = needs
+
+    def has(self, key: K) -> bool:
+        """Say whether ``key`` has taken what it needs."""
+        return key in self._taken
+
+    def give_back(self, key: K) -> bool:
+        """Take back what ``key`` has; say whether it had anything."""
+        return self._taken.pop(key, None) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting(Generic[K]):
+    """Somebody in a line."""
+
+    key: K
+    begin: Callable[[], None]
+    needs: Mapping[str, float]
+
+
 class Line(Generic[K]):
     """
     The places of one queue: who runs, and who was promised the next free one.
 
     Those who wait are served in turn by whom they belong to, so that no origin crowds out another.
+    Who needs a resource that is taken is passed by those who do not; but nothing of what one waits
+    for goes to a later one.
+
+    Args:
+        stock: The resources of the instance, which all lines share.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, stock: Stock[K] | None = None) -> None:
         self.running: set[K] = set()
-        self._waiting: dict[str, deque[tuple[K, Callable[[], None]]]] = {}
+        self._stock: Stock[K] = stock or Stock({})
+        self._waiting: dict[str, deque[_Waiting[K]]] = {}
 
     @property
     def waiting(self) -> int:
         """How many wait for a place."""
         return sum(map(len, self._waiting.values()))
 
-    def enter(self, key: K, owner: str, begin: Callable[[], None], places: int) -> None:
-        """Call ``begin`` when ``key`` has a place: now if one of ``places`` is free, or later."""
-        self._waiting.setdefault(owner, deque()).append((key, begin))
+    def enter(
+        self,
+        key: K,
+        owner: str,
+        begin: Callable[[], None],
+        places: int,
+        needs: Mapping[str, float] | None = None,
+    ) -> None:
+        """
+        Call ``begin`` when ``key`` has a place and what it needs: now, or later.
+
+        There is a place if fewer than ``places`` run.
+        """
+        self._waiting.setdefault(owner, deque()).append(_Waiting(key, begin, needs or {}))
         self.let_in(places)
 
-    def leave(self, key: K, places: int) -> None:
-        """Free the place of ``key``, or its turn, and let the next ones in."""
+    def leave(self, key: K, places: int) -> bool:
+        """
+        Free the place of ``key``, or its turn, and let the next ones in.
+
+        Returns:
+            Whether it had a resource, for which others may wait in other lines.
+        """
         if key not in self.running:
             self.withdraw(key)
         self.running.discard(key)
+        freed = self._stock.give_back(key)
         self.let_in(places)
+        return freed
 
     def let_in(self, places: int) -> None:
         """Begin with those who wait, as long as fewer than ``places`` run."""
         while self._waiting and len(self.running) < places:
-            owner = next(iter(self._waiting))
+            found = self._next()
+            if found is None:
+                return
+            owner, index = found
             turn = self._waiting.pop(owner)
-            following, begin = turn.popleft()
+            following = turn[index]
+            del turn[index]
             if turn:
                 self._waiting[owner] = turn  # to the end of the round
-            self.running.add(following)
-            begin()
+            self.running.add(following.key)
+            self._stock.take(following.key, following.needs)
+            following.begin()
 
-    def withdraw(self, key: K) -> tuple[str, Callable[[], None]] | None:
-        """Take ``key`` out of its turn; return who owns it and what begins it, or None."""
+    def _next(self) -> tuple[str, int] | None:
+        """Return whose turn it is, and which of theirs has what it needs."""
+        wanted: set[str] = set()  # what an earlier one waits for
         for owner, turn in self._waiting.items():
-            found = next((entry for entry in turn if entry[0] == key), None)
+            for index, one in enumerate(turn):
+                short = self._stock.short(one.needs) if one.needs else set()
+                if not short and wanted.isdisjoint(one.needs):
+                    return owner, index
+                wanted |= short
+        return None
+
+    def withdraw(self, key: K) -> tuple[str, Callable[[], None], Mapping[str, float]] | None:
+        """Take ``key`` out of its turn; return its owner, what begins it and its needs, or None."""
+        for owner, turn in self._waiting.items():
+            found = next((one for one in turn if one.key == key), None)
             if found is not None:
                 turn.remove(found)
                 if not turn:
                     del self._waiting[owner]
-                return owner, found[1]
+                return owner, found.begin, found.needs
         return None

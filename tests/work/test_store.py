@@ -107,7 +107,8 @@ class TestAJobThatIsAdded:
             run_at=10.0,
             overdue=True,
             again_of="older",
-            retry_delay_s=2.5,
+            retry_delay_s=3.5,
+            demands='{"needs": {"gpu": 1.0}}',
         )
         plain = Job(id="", topic="", queue="")
         changed = [name for name in Job._fields if getattr(job, name) != getattr(plain, name)]

@@ -6,7 +6,7 @@ What is kept is in the store (HAVE, STARTED, DONE, TOMB); the ``shelf`` is the m
 """
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
@@ -43,7 +43,7 @@ class Incoming:
         clock: Clock,
         lease_s: float,
         queue_name: Callable[[str], str],
-        refusal: Callable[[str, Offer], str],
+        refusal: Callable[[Offer, int], str],
         closed: Callable[[str, str], str],
     ) -> None:
         self._store = store
@@ -65,6 +65,7 @@ class Incoming:
         )
         self._lease_s = lease_s
         self._holding_at = 0.0
+        self._arriving = 0  # offers that are being answered
 
     def handlers(self) -> dict[str, Any]:
         """Return what to do with the frames of origins."""
@@ -82,6 +83,18 @@ class Incoming:
     def waiting(self, queue: str) -> int:
         """Return how many seats of ``queue`` are not lined up for a place yet."""
         return sum(s.queue == queue and not s.entered for s in self._shelf.seats.values())
+
+    def counts(self) -> tuple[int, int]:
+        """Return how many jobs of others are not done here, and how many outcomes wait."""
+        return len(self._shelf.seats), len(self._shelf.outbox)
+
+    def needs(self, counts: Callable[[Key], bool]) -> dict[tuple[str, str], float]:
+        """Return what those jobs of others take that ``counts``, by (origin, resource)."""
+        amounts: dict[tuple[str, str], float] = defaultdict(float)
+        for key, seat in self._shelf.seats.items():
+            for name, amount in seat.spec.needs.items() if counts(key) else ():
+                amounts[seat.held.origin, name] += amount
+        return amounts
 
     @property
     def busy(self) -> bool:
@@ -232,9 +245,15 @@ class Incoming:
         self, peer: str, offers: list[Offer], now: float, refusal: str
     ) -> list[tuple[Held | None, Reply, str]]:
         """Write down one answer to each offer, and return them."""
-        return await self._store.change_held(
-            [(o.key, partial(self._offered, peer, o, now, refusal)) for o in offers]
-        )
+        rules = []
+        for number, offer in enumerate(offers, self._arriving):
+            why = refusal or self._refusal(offer, number)
+            rules.append((offer.key, partial(self._offered, peer, offer, now, why)))
+        self._arriving += len(offers)
+        try:
+            return await self._store.change_held(rules)
+        finally:
+            self._arriving -= len(offers)
 
     def _offered(
         self, peer: str, offer: Offer, now: float, refusal: str, held: Held | None
@@ -248,7 +267,6 @@ class Incoming:
             retry_count=offer.retry_count,
             properties=offer.properties,
         )
-        refusal = refusal or self._refusal(peer, offer)
         kept, reply = worker.offered(held, wanted, refusal, self._store.boot)
         now_held = kept or held
         reason = now_held.refused if now_held else ""

@@ -15,7 +15,7 @@ from offload.events import Bus
 from offload.leases import worker
 from offload.tasks import Tasks
 from offload.work.executors import News
-from offload.work.jobs import Delivery, Held, Outcome, Result, Spec
+from offload.work.jobs import Delivery, Held, Outcome, Result
 from offload.work.manager import Manager, RunEnded, SlotFree, Work
 from offload.work.store import HeldStep, Store
 
@@ -93,7 +93,11 @@ class Course:
 
     async def _fetch_and_enter(self, key: Key, seat: Seat) -> None:
         """Bring the inputs here, then wait in line for a place."""
-        missing = _inputs(seat.spec)
+        never = self._manager.runs.stock.never(seat.spec.needs)
+        if never:  # it was taken before what there is was declared anew
+            await self.give_back(key, never)
+            return
+        missing = seat.spec.inputs()
         for sha256, _ in missing:
             self._blobs.pin(sha256)
         reason = ""
@@ -105,14 +109,17 @@ class Course:
                 except (PeerUnreachable, BlobMismatch) as error:
                     log.info("inputs of job %s are not here yet: %s", key[1], error)
                     await self._clock.sleep(FETCH_AGAIN_S)
-                except (BlobMissing, DiskFull) as error:
+                except DiskFull:  # that is no fault of the job: it goes elsewhere
+                    await self.give_back(key, "its disk is full")
+                except BlobMissing as error:
                     reason = f"its input files could not be brought here: {error}"
         finally:
             for sha256, _ in missing:
                 self._blobs.unpin(sha256)
         if self._shelf.seats.get(key) is seat:
             begin = partial(self._begin, key, seat, reason)
-            self._manager.runs.enter(key, seat.spec.topic, seat.held.origin, begin)
+            owner = seat.held.origin
+            self._manager.runs.enter(key, seat.spec.topic, owner, begin, seat.spec.needs)
 
     async def _fetch(self, peer: str, wanted: Iterable[tuple[str, int]]) -> None:
         for sha256, size in wanted:
@@ -228,8 +235,3 @@ class Course:
         if back is not None:
             about = wire.about(key, back.attempt, reason=reason)
             self._network.send(back.origin, "refused", about)
-
-
-def _inputs(spec: Spec) -> list[tuple[str, int]]:
-    files = [(entry.sha256, entry.size) for entry in spec.files]
-    return files if spec.payload is not None else [*files, (spec.payload_sha256, spec.payload_size)]

@@ -5,6 +5,17 @@ Every ``now`` and every ``*_at`` without another word is in steady seconds (``of
 ``created_wall`` and the like are wall-clock seconds, for people.
 """
 
+from offload.work.jobs.demands import (
+    NO_DEMANDS,
+    Demands,
+    Fact,
+    amount,
+    condition,
+    demands,
+    read_demands,
+    written_needs,
+    written_where,
+)
 from offload.work.jobs.ids import ID_LENGTH, digest, is_id, is_sha256, new_id
 from offload.work.jobs.properties import as_map, merged
 from offload.work.jobs.queries import UNREADABLE, WORDS, Condition, Query, conditions_as_text, query
@@ -46,6 +57,7 @@ __all__ = [
     "FINAL",
     "HURTS",
     "ID_LENGTH",
+    "NO_DEMANDS",
     "TRANSITIONS",
     "UNDER_WAY",
     "UNREADABLE",
@@ -53,7 +65,9 @@ __all__ = [
     "Attempt",
     "Condition",
     "Delivery",
+    "Demands",
     "Event",
+    "Fact",
     "Fields",
     "FileEntry",
     "Held",
@@ -67,11 +81,14 @@ __all__ = [
     "Spec",
     "State",
     "after",
+    "amount",
     "as_map",
     "came",
     "conclude",
+    "condition",
     "conditions_as_text",
     "decide",
+    "demands",
     "digest",
     "due",
     "duration",
@@ -87,9 +104,12 @@ __all__ = [
     "new_id",
     "query",
     "queued_again",
+    "read_demands",
     "requeued",
     "stopped",
     "time_over",
     "turn",
     "wished",
+    "written_needs",
+    "written_where",
 ]

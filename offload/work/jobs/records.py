@@ -1,8 +1,8 @@
 """What an instance keeps of a job: its own, and another's that it holds."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from offload.work.jobs.states import FINAL, Delivery, HeldState, Result, State
 from offload.work.jobs.work import Outcome
@@ -43,6 +43,7 @@ class Job(NamedTuple):
         overdue: It is being stopped because its time is over, not by a person.
         again_of: Id of the finished job that it repeats (C042), or "".
         retry_delay_s: Seconds before each retry; None: the queue's rule.
+        demands: What it demands of the place where it runs (``read_demands``), or "".
     """
 
     id: str
@@ -86,6 +87,7 @@ class Job(NamedTuple):
     overdue: bool = False
     again_of: str = ""
     retry_delay_s: float | None = None
+    demands: str = ""
 
     @property
     def finished(self) -> bool:
@@ -117,6 +119,9 @@ class Options:
         run_at: When it may start, in seconds of the wall clock; None: now.
         retry_delay_s: Seconds before each retry, unless its consumer wishes others; None: the
             queue's rule.
+        needs: Resources that it takes while it runs, such as ``{"gpu": 1, "memory": "4GiB"}``.
+        where: What must be true of the instance: ``{"room": "lab", "cores": ">=8"}``.
+        if_full: When as many jobs wait as may: ``fail``, or ``wait`` until there is room.
     """
 
     priority: int = 0
@@ -134,6 +139,9 @@ class Options:
     run_at: float | None = None
     if_key: str = "same"
     retry_delay_s: float | None = None
+    needs: Mapping[str, Any] = field(default_factory=dict)
+    where: Mapping[str, Any] = field(default_factory=dict)
+    if_full: str = "fail"
 
 
 @dataclass(frozen=True, slots=True)

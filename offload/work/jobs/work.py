@@ -1,9 +1,11 @@
 """What is to be run, and what came of it: the two records that travel."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from offload.errors import Malformed
+from offload.errors import Malformed, UsageError
+from offload.work.jobs.demands import demands
 from offload.work.jobs.ids import is_sha256
 from offload.work.jobs.reading import Fields
 from offload.work.jobs.states import Delivery, Result
@@ -37,6 +39,7 @@ class Spec:
         payload_size: Length of the packed arguments, in bytes.
         timeout_s: Longest run of one attempt; None: the worker's topic decides.
         lease_s: For so long a silent worker keeps it; None: each side goes by its own setting.
+        needs: Resources that it takes while it runs.
     """
 
     topic: str
@@ -47,11 +50,20 @@ class Spec:
     delivery: Delivery = Delivery.AT_LEAST_ONCE
     timeout_s: float | None = None
     lease_s: float | None = None
+    needs: Mapping[str, float] = field(default_factory=dict)
+
+    def inputs(self) -> list[tuple[str, int]]:
+        """Return digest and size of what a worker must have before it can run."""
+        files = [(entry.sha256, entry.size) for entry in self.files]
+        if self.payload is None:
+            files.append((self.payload_sha256, self.payload_size))
+        return files
 
     def envelope(self) -> dict[str, Any]:
-        """Return all but the payload as plain values; the lease only if there is one."""
+        """Return all but the payload as plain values; lease and needs only if there are any."""
         return {
             **({} if self.lease_s is None else {"lease_s": self.lease_s}),
+            **({"needs": dict(self.needs)} if self.needs else {}),
             "topic": self.topic,
             "payload_sha256": self.payload_sha256,
             "payload_size": self.payload_size,
@@ -77,6 +89,7 @@ class Spec:
             delivery=fields.choice("delivery", Delivery),
             timeout_s=None if timeout_s is None else float(timeout_s),
             lease_s=None if lease_s is None else float(lease_s),
+            needs=_needs(fields.take("needs", (dict, type(None))) or {}),
         )
 
 
@@ -156,6 +169,13 @@ class Outcome:
             run_s=float(fields.take("run_s", (int, float))),
             properties=fields.take("properties", (str, type(None))) or "",
         )
+
+
+def _needs(value: dict[Any, Any]) -> Mapping[str, float]:
+    try:
+        return demands(value, {}).needs if value else value
+    except UsageError as error:
+        raise Malformed(f"envelope.{error}") from None
 
 
 def file_entries(value: list[Any]) -> tuple[FileEntry, ...]:

@@ -5,10 +5,11 @@ The manager knows nothing of other machines. What decides about a job is a pure 
 inside the store's transaction; what has changed is published after the commit.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 from offload.blobs import Blobs
@@ -47,6 +48,7 @@ from offload.work.manager.intake import Intake, LeaseOf
 from offload.work.manager.leftovers import Leftovers
 from offload.work.manager.recording import Arrived, Recording
 from offload.work.manager.returns import HANDED_BACK, returned, taken_back
+from offload.work.manager.room import Room
 from offload.work.manager.runs import Runs, Work
 from offload.work.queues import QueueRule
 from offload.work.store import Rule, Step, Store
@@ -89,12 +91,16 @@ class Manager:
         results_folder: Path,
         lines_of: Callable[[str], int] = lambda _topic: LINES_KEPT,
         lease_of: LeaseOf = lambda _topic, _delivery: None,
+        resources: Mapping[str, float] = MappingProxyType({}),
+        most_queued: Callable[[], int] = lambda: 0,
     ) -> None:
         self._store = store
         self._bus = bus
         self._clock = clock
         self._own_id = own_id
         self._queue_of = queue_of
+        self._most_queued = most_queued
+        self._room = Room(bus)
         self._intake = Intake(blobs, clock, queue_of, lease_of)
         self._tasks = Tasks()
         self.leftovers = Leftovers(store, self._tasks, work_folder, results_folder)
@@ -115,7 +121,8 @@ class Manager:
         self._handing_back = False
         self._taken_off: dict[tuple[str, int], str] = {}  # job and attempt -> why it was ended
         self.gates = Gates(store, bus, self._take_back_closed)
-        self.runs = Runs(executors, blobs, clock, queue_of, work_folder, self.gates.is_open)
+        is_open = self.gates.is_open
+        self.runs = Runs(executors, blobs, clock, queue_of, work_folder, is_open, resources)
         bus.listen(GateMoved, lambda _: self.runs.look_again())
 
     # --- taking in -------------------------------------------------------------------------
@@ -127,11 +134,13 @@ class Manager:
         Raises:
             InvalidTopic, UsageError, PayloadError, UnsafeName: If it cannot be; nothing is stored.
             Conflict, KeyTaken: If its key is taken; see ``Options.if_key``.
+            QueueFull: If as many jobs wait as may, and it was not to wait (``Options.if_full``).
             DiskFull: If there is no room; nothing is stored.
         """
         job, spec = await self._intake.make(topic, encoded, options)
         try:
-            stored = await self._insert(job, spec, encoded, options.if_key)
+            insert = partial(self._insert, job, spec, encoded, options.if_key)
+            stored = await self._room.enter(insert, wait=options.if_full == "wait")
         finally:
             self._intake.release(spec)
         if stored.id == job.id:
@@ -145,13 +154,14 @@ class Manager:
 
         Raises:
             Refused: If its arguments or input files are no longer here.
+            QueueFull: If as many jobs wait as may.
         """
         spec = await self._store.spec(job.id)
         if spec is None:
             raise Refused(f"job {job.id} cannot be read any more")
         again, fields = self._intake.again(job, spec)
         try:
-            stored = await self._store.insert(again, spec, fields)
+            stored = await self._store.insert(again, spec, fields, self._most_queued())
         finally:
             self._intake.release(spec)
         self._bus.publish(JobAdded(stored))
@@ -198,7 +208,7 @@ class Manager:
         key = (self._store.store_id, job.id)
         begin = partial(self._begin, key, job, spec)
         self._lined_up[job.id] = job
-        self.runs.enter(key, job.topic, self._own_id, begin)
+        self.runs.enter(key, job.topic, self._own_id, begin, spec.needs)
         if job.id in self._lined_up and self.gates.closed(self.runs.queue_name(job.topic)):
             self._tasks.start(self._take_back_closed())  # it was closed meanwhile
 
@@ -252,7 +262,7 @@ class Manager:
     async def _insert(self, job: Job, spec: Spec, encoded: Encoded, if_key: str) -> Job:
         """Store a job, or find the one that has its key; tell of one that it replaces."""
         if not job.key or if_key == "same":
-            return await self._store.insert(job, spec, encoded.fields)
+            return await self._store.insert(job, spec, encoded.fields, self._most_queued())
 
         now, why = self._clock.now(), f"replaced by job {job.id}, which has its key"
 
@@ -260,7 +270,9 @@ class Manager:
             return Step(None, keep=stopped(other, now, why))
 
         rule: Rule[Any] = partial(_noting, oust, self._clock.wall())
-        stored, answer = await self._store.insert_alone(job, spec, encoded.fields, if_key, rule)
+        stored, answer = await self._store.insert_alone(
+            job, spec, encoded.fields, if_key, rule, self._most_queued()
+        )
         for fact in answer[1] if answer else ():
             self._publish(fact)
         return stored

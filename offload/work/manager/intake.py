@@ -12,13 +12,15 @@ from offload.clock import Clock
 from offload.errors import PayloadError, Refused, UsageError
 from offload.payload import Encoded, File, decode, encode
 from offload.topics import check_topic
-from offload.work.jobs import Delivery, FileEntry, Job, Options, Spec, digest, new_id
+from offload.work.jobs import Delivery, FileEntry, Job, Options, Spec, demands, digest, new_id
 from offload.work.manager.runs import file_entry
 from offload.work.queues import QueueRule
 
 PAYLOAD_LIMIT: Final = 256 * 1024
 _IF_KEY: Final = ("same", "existing", "replace", "refuse")
+_IF_FULL: Final = ("fail", "wait")
 _IF_EXISTS: Final = ("keep-both", "overwrite", "refuse")
+_CHOICES: Final = {"if_exists": _IF_EXISTS, "if_full": _IF_FULL, "if_key": _IF_KEY}
 LeaseOf = Callable[[str, Delivery], float | None]  # of a topic's jobs, where it is not the usual
 
 
@@ -49,6 +51,7 @@ class Intake:
         """
         check_topic(topic)
         delivery = self._delivery(topic, options)
+        wanted = demands(options.needs, options.where)
         _check_folder(options.into)
         put = partial(_taken_in, self._blobs)
         entries = [await asyncio.to_thread(put, file) for file in encoded.files]
@@ -61,11 +64,11 @@ class Intake:
         timeout_s = (
             self._queue_of(topic).timeout_s if options.timeout_s is None else options.timeout_s
         )
-        lease_s = self._lease_of(topic, delivery)
-        spec = Spec(topic, payload, sha256, size, tuple(entries), delivery, timeout_s, lease_s)
+        lease_s, files = self._lease_of(topic, delivery), tuple(entries)
+        spec = Spec(topic, payload, sha256, size, files, delivery, timeout_s, lease_s, wanted.needs)
         for blob in _blobs(spec):
             self._blobs.pin(blob)
-        return self._job(topic, delivery, options), spec
+        return self._job(topic, delivery, options)._replace(demands=wanted.text), spec
 
     def again(self, job: Job, spec: Spec) -> tuple[Job, Mapping[str, str | int | float]]:
         """
@@ -80,7 +83,10 @@ class Intake:
             files = [File(entry.name) for entry in spec.files]
             fields = encode(decode(spec.payload, files)).fields
         fresh = self._job(job.topic, job.delivery, Options(order_by=job.order_by))
-        kept = ("priority", "into", "if_exists", "policy", "retries", "retry_delay_s")
+        kept = (
+            *("priority", "into", "if_exists", "policy"),
+            *("retries", "retry_delay_s", "demands"),
+        )
         same = {name: getattr(job, name) for name in kept}
         return fresh._replace(again_of=job.id, **same), fields
 
@@ -140,10 +146,9 @@ class Intake:
 
 
 def _checked(options: Options) -> Delivery:
-    if options.if_exists not in _IF_EXISTS:
-        raise UsageError(f"if_exists: must be one of {', '.join(_IF_EXISTS)}")
-    if options.if_key not in _IF_KEY:
-        raise UsageError(f"if_key: must be one of {', '.join(_IF_KEY)}")
+    for name, known in _CHOICES.items():
+        if getattr(options, name) not in known:
+            raise UsageError(f"{name}: must be one of {', '.join(known)}")
     if options.if_key != _IF_KEY[0] and not options.key:
         raise UsageError("if_key: needs a key")
     if options.retries is not None and options.retries < -1:

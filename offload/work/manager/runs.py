@@ -7,10 +7,11 @@ are blobs by then.
 
 import asyncio
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from offload.blobs import Blobs, check_name, safe_name
@@ -21,7 +22,7 @@ from offload.tasks import Tasks
 from offload.ticks import ticks_s
 from offload.work.executors import Executors, News, Ran, Task
 from offload.work.jobs import FileEntry, Outcome, Result, Spec
-from offload.work.queues import Line, QueueRule
+from offload.work.queues import Line, QueueRule, Stock
 
 VALUE_LIMIT: Final = 256 * 1024
 
@@ -68,6 +69,7 @@ class Runs:
         queue_of: Callable[[str], QueueRule],
         folder: Path,
         is_open: Callable[[str], bool] = lambda _queue: True,
+        resources: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
         self._executors = executors
         self._blobs = blobs
@@ -75,6 +77,7 @@ class Runs:
         self._queue_of = queue_of
         self._folder = folder
         self._is_open = is_open
+        self.stock: Stock[tuple[str, str]] = Stock(resources)
         self._entered: dict[tuple[str, str], tuple[str, str]] = {}  # in which line, of which topic
         self._moved: dict[tuple[str, str], str] = {}  # who runs in one, but now belongs to another
         self._topics: dict[str, str] = {}  # queue -> one of its topics
@@ -134,13 +137,18 @@ class Runs:
         return {name: (len(line.running), line.waiting) for name, line in self._lines.items()}
 
     def enter(
-        self, key: tuple[str, str], topic: str, owner: str, begin: Callable[[], None]
+        self,
+        key: tuple[str, str],
+        topic: str,
+        owner: str,
+        begin: Callable[[], None],
+        needs: Mapping[str, float] | None = None,
     ) -> None:
-        """Call ``begin`` as soon as the queue of ``topic`` has a place for ``key``."""
+        """Call ``begin`` when the queue of ``topic`` has a place for ``key``, and what it needs."""
         queue = self.queue_name(topic)
         self._entered[key], self._topics[queue] = (queue, topic), topic
-        line = self._lines.setdefault(queue, Line())
-        line.enter(key, owner, begin, self._open_places(queue))
+        line = self._lines.setdefault(queue, Line(self.stock))
+        line.enter(key, owner, begin, self._open_places(queue), needs)
 
     def leave(self, key: tuple[str, str], topic: str) -> str:
         """Free the place of ``key``, or take it out of the line; return the queue's name."""
@@ -148,9 +156,11 @@ class Runs:
         if not queue:
             return self.queue_name(topic)
         heir = self._moved.pop(key, queue)
-        self._lines[queue].leave(key, self._open_places(queue))
+        freed = self._lines[queue].leave(key, self._open_places(queue))
         if heir != queue and heir in self._lines:
             self._lines[heir].let_in(self._open_places(heir))
+        if freed:  # others may wait for it in any line
+            self._let_in()
         return queue
 
     def look_again(self) -> None:
@@ -170,6 +180,9 @@ class Runs:
                 self._moved[key] = heir
             else:
                 self.enter(key, topic, *turn)
+        self._let_in()
+
+    def _let_in(self) -> None:
         for queue, line in self._lines.items():
             line.let_in(self._open_places(queue))
 

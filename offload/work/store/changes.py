@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from offload.clock import Mark
-from offload.errors import Conflict, DiskFull, KeyTaken
+from offload.errors import Conflict, DiskFull, KeyTaken, QueueFull
 from offload.work.jobs import FINAL, Held, HeldState, Job, Spec
 from offload.work.store import rows, schema
 from offload.work.store.ledger import NEWS_LIMIT, Ledger
@@ -21,12 +21,19 @@ _FINISHED: Final = (
 )
 
 
-def insert(ledger: Ledger, job: Job, spec: Spec, found: Mapping[str, str | int | float]) -> Job:
+def insert(
+    ledger: Ledger,
+    job: Job,
+    spec: Spec,
+    found: Mapping[str, str | int | float],
+    most_queued: int = 0,
+) -> Job:
     """
     Add ``job``, unless its key or id stands for the same content already: then return that job.
 
     Raises:
         Conflict: If the key or id stands for other content.
+        QueueFull: If ``most_queued`` (0: any number) wait already.
         DiskFull: If there is no room for new work.
     """
     # A new id is not looked up, unless that turned out to be wrong.
@@ -37,8 +44,7 @@ def insert(ledger: Ledger, job: Job, spec: Spec, found: Mapping[str, str | int |
         if not rows.same_content(ledger.spec(twin.seq), spec):
             raise Conflict(job.key or job.id, twin.id)
         return twin
-    if ledger.full:
-        raise DiskFull
+    _check_room(ledger, most_queued)
     return ledger.add(job, rows.spec_row(spec), found)
 
 
@@ -49,12 +55,14 @@ def insert_alone(
     found: Mapping[str, str | int | float],
     if_key: str,
     oust: Rule[R],
+    most_queued: int = 0,
 ) -> tuple[Job, R | None]:
     """
     Add ``job`` as the only one of its key that lives; see ``Options.if_key``.
 
     Raises:
         KeyTaken: If another lives, and is not to be replaced.
+        QueueFull: If ``most_queued`` (0: any number) wait already.
         DiskFull: If there is no room for new work.
     """
     twin = ledger.jobs([job.id]).get(job.id) or ledger.live_job_with_key(job.key)
@@ -62,14 +70,20 @@ def insert_alone(
         return twin, None
     if twin is not None and if_key == "refuse":
         raise KeyTaken(job.key, twin.id)
-    if ledger.full:
-        raise DiskFull
+    _check_room(ledger, 0 if twin is not None else most_queued)
     answer = None
     if twin is not None:
         step = oust(twin)
         answer = step.answer
         _take(ledger, twin, step, b"")
     return ledger.add(job, rows.spec_row(spec), found), answer
+
+
+def _check_room(ledger: Ledger, most_queued: int) -> None:
+    if ledger.full:
+        raise DiskFull
+    if most_queued and ledger.queued >= most_queued:
+        raise QueueFull(most_queued)
 
 
 def change(ledger: Ledger, changes: Sequence[tuple[str, Rule[R]]]) -> list[R | None]:

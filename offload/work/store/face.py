@@ -115,7 +115,11 @@ class Store(Asking):
     # --- writing ---------------------------------------------------------------------------
 
     async def insert(
-        self, job: Job, spec: Spec, fields: Mapping[str, str | int | float] | None = None
+        self,
+        job: Job,
+        spec: Spec,
+        fields: Mapping[str, str | int | float] | None = None,
+        most_queued: int = 0,
     ) -> Job:
         """
         Add a job, and return it with its place in the order.
@@ -126,11 +130,13 @@ class Store(Asking):
             job: The job; its ``seq`` is given by the store.
             spec: What is to be run.
             fields: By what it is found: top-level scalars of its payload.
+            most_queued: So many may wait; 0: any number.
 
         Raises:
             Conflict: If the key, or the id, stands for other content.
+            QueueFull: If as many wait as may.
         """
-        return await self._write(changes.insert, job, spec, fields or {})
+        return await self._write(changes.insert, job, spec, fields or {}, most_queued)
 
     async def insert_alone(
         self,
@@ -139,13 +145,18 @@ class Store(Asking):
         fields: Mapping[str, str | int | float],
         if_key: str,
         oust: Rule[R],
+        most_queued: int = 0,
     ) -> tuple[Job, R | None]:
         """
-        Add a job as the only one of its key that lives (``Options.if_key``); raise ``KeyTaken``.
+        Add a job as the only one of its key that lives (``Options.if_key``).
 
         The rule ``oust`` decides about the one that it replaces, and its answer is returned too.
+
+        Raises:
+            KeyTaken: If another lives, and is not to be replaced.
+            QueueFull: If as many wait as may.
         """
-        return await self._write(changes.insert_alone, job, spec, fields, if_key, oust)
+        return await self._write(changes.insert_alone, job, spec, fields, if_key, oust, most_queued)
 
     async def line_up_anew(self, place_of: Callable[[str, str], tuple[str, str]]) -> int:
         """Put what has not ended where ``place_of`` (topic, order_by) says: queue and lane."""

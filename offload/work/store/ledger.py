@@ -176,6 +176,11 @@ class Ledger:
         row = self.cursor.execute(_BY_KEY + still + _NEWEST, (key,)).fetchone()
         return None if row is None else rows.read_job(row)
 
+    @property
+    def queued(self) -> int:
+        """Return how many jobs wait, with what the open transaction has changed."""
+        return self._tally[State.QUEUED]
+
     def spec(self, seq: int) -> Spec:
         """Return the spec of a job that is there."""
         self.flush()

@@ -239,6 +239,7 @@ _STARTS: Final = (
     "CREATE INDEX starts_until ON starts (until)",
 )
 _RETRY_DELAY: Final = ("ALTER TABLE jobs ADD COLUMN retry_delay_s REAL",)
+_DEMANDS: Final = ("ALTER TABLE jobs ADD COLUMN demands TEXT NOT NULL DEFAULT ''",)
 # The n-th entry takes a file from version n to n + 1. Published ones are never edited.
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     _TABLES,
@@ -248,6 +249,7 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     _HISTORY,
     _STARTS,
     _RETRY_DELAY,
+    _DEMANDS,
 )
 FILE_NAME: Final = "store.db"
 OLDEST_SQLITE: Final = (3, 37, 0)  # STRICT tables

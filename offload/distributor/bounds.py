@@ -1,0 +1,79 @@
+"""How much of others this instance takes: less when its disk or its shelves are full."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from offload.sizes import size_text
+
+log = logging.getLogger(__name__)
+LOOK_EVERY_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """
+    What is taken of others at most.
+
+    Attributes:
+        disk_free_bytes: With less room on the disk nothing is taken.
+        held: Jobs of others that are here and not done.
+        outbox: Outcomes that wait to be acknowledged.
+    """
+
+    disk_free_bytes: int = 0
+    held: int = 10_000
+    outbox: int = 100_000
+
+
+class Gate:
+    """
+    Says why nothing of others is taken now.
+
+    Args:
+        bounds: The bounds as they are now.
+        free_bytes: How much room the disk has.
+        counts: How many jobs of others are here, and how many outcomes wait.
+    """
+
+    def __init__(
+        self,
+        bounds: Callable[[], Bounds],
+        free_bytes: Callable[[], int],
+        counts: Callable[[], tuple[int, int]],
+    ) -> None:
+        self._bounds = bounds
+        self._free_bytes = free_bytes
+        self._counts = counts
+        self._low = ""
+        self._look_at = 0.0
+
+    def tick(self, now: float) -> bool:
+        """Look at the disk now and then; say whether it is another matter than before."""
+        if now < self._look_at:
+            return False
+        self._look_at = now + LOOK_EVERY_S
+        wanted = self._bounds().disk_free_bytes
+        low = ""
+        if self._free_bytes() < wanted:
+            low = f"its disk is low: less than {size_text(wanted)} are free"
+        if low == self._low:
+            return False
+        if bool(low) != bool(self._low):
+            log.warning("jobs of others are %s", f"not taken: {low}" if low else "taken again")
+        self._low = low
+        return True
+
+    def shelf(self, coming: int = 0) -> str:
+        """Return why no more can be held if ``coming`` are on their way to the shelf; or ""."""
+        bounds, (held, _) = self._bounds(), self._counts()
+        full = held + coming >= bounds.held
+        return f"its shelf is full: it holds {bounds.held} jobs of others" if full else ""
+
+    def closed(self) -> str:
+        """Return why nothing is taken for now, "" if it is."""
+        bounds, (_, outbox) = self._bounds(), self._counts()
+        if outbox >= bounds.outbox:
+            return f"its outbox is full: {bounds.outbox} outcomes wait for their origins"
+        return self._low

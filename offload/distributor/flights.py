@@ -1,0 +1,73 @@
+"""What is remembered of own jobs under way at peers, and what they take there."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from offload.work.jobs import Job, read_demands
+
+OFFER_AGAIN_S: Final = 1.0
+TINY: Final = 1e-9
+Life = tuple[str, int]  # store id and boot of an instance
+NOBODY: Final = ("", 0)
+
+
+@dataclass(slots=True)
+class Flight:
+    """One own job under way at ``worker``, taking a place in its ``queue``."""
+
+    worker: str
+    attempt: int
+    queue: str
+    lease_s: float
+    told: bool = False  # the worker has answered …
+    life: Life = NOBODY  # … in this life of it
+    again_at: float = 0.0  # when to say it once more: OFFER, or CANCEL
+    pause_s: float = OFFER_AGAIN_S
+    stopping: bool = False
+    silent_since: float | None = None
+    needs: Mapping[str, float] = field(default_factory=dict)
+
+
+class Flights(dict[str, Flight]):
+    """The flights by job id, counted by where they take what."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._load: Counter[tuple[str, str]] = Counter()
+        self._needs: dict[str, dict[str, float]] = {}
+
+    def outstanding(self, worker: str, queue: str) -> int:
+        """Return how many are under way in that queue of ``worker``."""
+        return self._load[worker, queue]
+
+    def needed(self, worker: str) -> Mapping[str, float]:
+        """Return what they take of the resources of ``worker``."""
+        return self._needs.get(worker, {})
+
+    def take_off(self, job: Job, queue: str, lease_s: float) -> Flight:
+        """Remember ``job``, which is on its way to its worker."""
+        self.land(job.id)
+        needs = read_demands(job.demands).needs
+        flight = Flight(job.worker, job.attempt, queue, lease_s, stopping=job.stopping, needs=needs)
+        self[job.id] = flight
+        self._load[job.worker, queue] += 1
+        self._count_needs(flight, 1)
+        return flight
+
+    def land(self, job_id: str) -> bool:
+        """Forget the job; say whether it was remembered."""
+        flight = self.pop(job_id, None)
+        if flight is None:
+            return False
+        self._load[flight.worker, flight.queue] -= 1
+        self._count_needs(flight, -1)
+        return True
+
+    def _count_needs(self, flight: Flight, sign: int) -> None:
+        for name, amount in flight.needs.items():
+            there = self._needs.setdefault(flight.worker, {})
+            there[name] = there.get(name, 0.0) + sign * amount
+            if there[name] < TINY:
+                del there[name]

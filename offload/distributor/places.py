@@ -1,0 +1,73 @@
+"""The candidates of one topic in one round, with the places and resources that are left."""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from offload.placement import Candidate, Share
+from offload.work.jobs import Demands
+
+
+@dataclass(slots=True)
+class Taken:
+    """
+    What one round has taken so far, of all topics.
+
+    Attributes:
+        places: By (instance id, queue), how many.
+        amounts: By (instance id, resource), how much.
+    """
+
+    places: Counter[tuple[str, str]] = field(default_factory=Counter)
+    amounts: defaultdict[tuple[str, str], float] = field(default_factory=lambda: defaultdict(float))
+
+
+@dataclass(slots=True)
+class Places:
+    """
+    The candidates of one topic in one round; ``free`` goes down as jobs are assigned.
+
+    Attributes:
+        queues: By instance id, the queue there that takes the topic.
+        taken: What this round has taken so far, of all topics.
+    """
+
+    candidates: list[Candidate]
+    queues: Mapping[str, str]
+    taken: Taken
+    _counted: Counter[tuple[str, str]] = field(default_factory=Counter)
+    _amounts: dict[tuple[str, str], float] = field(default_factory=dict)
+
+    def room(self) -> int:
+        """Return how many jobs could be placed."""
+        return sum(max(0, c.free) for c in self.candidates if not c.silent and not c.draining)
+
+    def now(self) -> list[Candidate]:
+        """Return the candidates with what is left now."""
+        for candidate in self.candidates:
+            key = candidate.id, self.queues[candidate.id]
+            more = self.taken.places[key] - self._counted[key]
+            if more:
+                candidate.free -= more
+                candidate.busy += more
+                candidate.given += more
+                self._counted[key] += more
+        if self.taken.amounts != self._amounts:
+            self._count_amounts()
+        return self.candidates
+
+    def take(self, candidate: Candidate, demands: Demands) -> None:
+        """Take one of its places, and what the job needs."""
+        self.taken.places[candidate.id, self.queues[candidate.id]] += 1
+        for name, amount in demands.needs.items():
+            self.taken.amounts[candidate.id, name] += amount
+
+    def _count_amounts(self) -> None:
+        for candidate in self.candidates:
+            left = {}
+            for name, share in candidate.resources.items():
+                key = candidate.id, name
+                more = self.taken.amounts.get(key, 0.0) - self._amounts.get(key, 0.0)
+                left[name] = Share(share.window - more, share.taken + more, share.total)
+            candidate.resources = left
+        self._amounts = dict(self.taken.amounts)

@@ -1,0 +1,20 @@
+"""
+Who should run this job: best first, and why. Pure.
+
+The answer names every candidate and its reasons, so that ``offload explain`` can print them.
+"""
+
+from offload.placement.candidates import Candidate, Policy, Share
+from offload.placement.ranking import Ranked, best, compared, keeps, obstacles, rank
+
+__all__ = [
+    "Candidate",
+    "Policy",
+    "Ranked",
+    "Share",
+    "best",
+    "compared",
+    "keeps",
+    "obstacles",
+    "rank",
+]
