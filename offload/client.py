@@ -173,6 +173,20 @@ class Client:
         """Drop a job that is not finished, or delete a finished one for good."""
         return bool((await self._ask("DELETE", f"/api/jobs/{_segment(job_id)}"))["done"])
 
+    async def dead_letters(self) -> list[dict[str, Any]]:
+        """Return the outcomes that nobody took, or that came too late, the newest first."""
+        answer = await self._ask("GET", "/api/dead-letters")
+        found: list[dict[str, Any]] = answer["dead_letters"]
+        return found
+
+    async def dead_letter(self, number: int) -> dict[str, Any]:
+        """Return one of them; raise ``LetterNotFound``."""
+        return await self._ask("GET", f"/api/dead-letters/{number}")
+
+    async def remove_dead_letter(self, number: int) -> None:
+        """Remove one of them for good, with its files; raise ``LetterNotFound``."""
+        await self._ask("DELETE", f"/api/dead-letters/{number}")
+
     # --- topics ---
 
     @property

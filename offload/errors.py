@@ -150,6 +150,17 @@ class ScheduleNotFound(OffloadError):
         return f"no schedule {self.schedule_id}"
 
 
+class LetterNotFound(OffloadError):
+    """No dead letter has this number."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+    def __str__(self) -> str:
+        return f"no dead letter {self.number}"
+
+
 class Conflict(OffloadError):
     """The submit key is taken by a job with other content."""
 

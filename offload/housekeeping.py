@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final, NoReturn
 
 from offload.blobs import Blobs
@@ -15,17 +17,39 @@ MARK_EVERY_S: Final = 60.0
 TIDY_EVERY_ROUNDS: Final = 5
 PRUNE_EVERY_ROUNDS: Final = 30
 BLOB_SPARED_S: Final = 3600.0
-TOMB_SPARED_S: Final = 8 * 86_400.0
+LONGER_S: Final = 86_400.0  # than an outcome waits, a TOMB is kept
+
+
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """
+    How long what is over and done with is kept for others.
+
+    Attributes:
+        letters: So many dead letters; 0: all.
+        outbox_s: As long as outcomes wait in the outbox, TOMBs must be known, and longer.
+    """
+
+    letters: int
+    outbox_s: float
 
 
 class Housekeeping:
     """Keeps one instance's data directory in order."""
 
-    def __init__(self, store: Store, blobs: Blobs, clock: Clock, history: History) -> None:
+    def __init__(
+        self,
+        store: Store,
+        blobs: Blobs,
+        clock: Clock,
+        history: History,
+        keeping: Callable[[], Keeping],
+    ) -> None:
         self._store = store
         self._history = history
         self._blobs = blobs
         self._clock = clock
+        self._keeping = keeping
 
     async def run(self) -> NoReturn:
         """Go round until cancelled."""
@@ -46,9 +70,13 @@ class Housekeeping:
         gone = await self._history.tidy()
         if gone:
             log.info("removed %d jobs from the history", gone)
+        most = self._keeping().letters
+        if most and (gone := await self._store.trim_letters(most)):
+            log.warning("removed %d dead letters: limits.dead_letters is %d", gone, most)
 
     async def _prune(self) -> None:
-        await self._store.purge(tomb_older_than=self._clock.now() - TOMB_SPARED_S)
+        spared_s = self._keeping().outbox_s + LONGER_S
+        await self._store.purge(tomb_older_than=self._clock.now() - spared_s)
         loop = asyncio.get_running_loop()
 
         def live() -> set[str]:  # asked when the old ones are known: none is named in between

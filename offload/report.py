@@ -17,6 +17,7 @@ from offload.distributor import Distributor, closed_of
 from offload.errors import (
     BlobMissing,
     JobNotFound,
+    LetterNotFound,
     Malformed,
     OffloadError,
     Refused,
@@ -28,7 +29,17 @@ from offload.peers.topology import Instance, TopologyView
 from offload.peers.transport import LinkInfo
 from offload.placement import Ranked, compared
 from offload.topics import check_topic
-from offload.work.jobs import UNREADABLE, Attempt, Held, Job, Outcome, State, as_map, read_demands
+from offload.work.jobs import (
+    UNREADABLE,
+    Attempt,
+    DeadLetter,
+    Held,
+    Job,
+    Outcome,
+    State,
+    as_map,
+    read_demands,
+)
 from offload.work.manager import Manager
 from offload.work.store import Found, Store, Unreadable
 
@@ -131,12 +142,20 @@ class Report:
                 "bytes": sum(sum(e.size for e in h.outcome.blobs()) for h in outbox if h.outcome),
             },
             "peers": [self._instance(i) for i in self._view().instances if not i.own],
+            "dead_letters": await self._store.count_letters(),
             "blobs": {"count": blobs, "bytes": size},
             "disk": {"free": shutil.disk_usage(self._data_dir.path).free},
             "queues": self._queues(),
             "policy": self._policy(),
             "stranded": self._stranded(),
         }
+
+    async def letters(self, number: int | None = None) -> list[dict[str, Any]]:
+        """Return the dead letters, the newest first, or one; raise ``LetterNotFound``."""
+        found = await self._store.letters(None if number is None else [number])
+        if number is not None and not found:
+            raise LetterNotFound(number)
+        return [self._letter(letter) for letter in found]
 
     def topology(self) -> dict[str, Any]:
         """Return who is there, in the order of the topology."""
@@ -236,12 +255,12 @@ class Report:
             return None
         kept = outcome.value_blob
         if kept is None:
-            return _value(job, outcome, outcome.value)
+            return _value(job.outputs, outcome, outcome.value)
         if kept.size > VALUE_LIMIT:
             return f"<{kept.size} bytes>"
         try:
             path = self._blobs.path(kept.sha256)
-            return await asyncio.to_thread(lambda: _value(job, outcome, path.read_bytes()))
+            return await asyncio.to_thread(lambda: _value(job.outputs, outcome, path.read_bytes()))
         except (BlobMissing, OSError):
             return f"<{kept.size} bytes that are no longer here>"
 
@@ -272,6 +291,31 @@ class Report:
         if ranked[0].can:
             return f"{ranked[0].candidate.name} would run it now."
         return "Everyone who could run it is busy or cannot take it now; it waits."
+
+    def _letter(self, letter: DeadLetter) -> dict[str, Any]:
+        outcome = letter.outcome
+        files = [(e, self._path(e.sha256)) for e in outcome.blobs()]
+        outputs = tuple(path for _, path in files[: len(outcome.files)])
+        return {
+            "number": letter.number,
+            "reason": letter.reason,
+            "kept": _iso(letter.kept_wall),
+            "store": letter.store_id,
+            "job": letter.job_id,
+            "attempt": letter.attempt,
+            "topic": letter.topic,
+            "origin": letter.origin,
+            "origin_name": self._name(letter.origin),
+            "worker": letter.sender,
+            "worker_name": self._name(letter.sender),
+            "result": outcome.result.value,
+            "value": None if outcome.value_blob else _value(outputs, outcome, outcome.value),
+            "files": [{"name": e.name, "size": e.size, "path": path} for e, path in files],
+            "error": _error(outcome),
+        }
+
+    def _path(self, sha256: str) -> str:
+        return str(self._blobs.path(sha256)) if self._blobs.has(sha256) else ""
 
     def _attempt(self, attempt: Attempt) -> dict[str, Any]:
         return {
@@ -376,9 +420,9 @@ def _candidate(ranked: Ranked, chosen: str, first: Ranked) -> dict[str, Any]:
     }
 
 
-def _value(job: Job, outcome: Outcome, data: bytes) -> Any:
+def _value(outputs: Sequence[str], outcome: Outcome, data: bytes) -> Any:
     """Return the result as JSON can show it; a daemon unpacks no payload, only own results."""
-    files = [File(path, e.name) for path, e in zip(job.outputs, outcome.files, strict=True)]
+    files = [File(path, e.name) for path, e in zip(outputs, outcome.files, strict=True)]
     try:
         return _plain(decode(data, files))
     except (Malformed, OffloadError) as error:

@@ -127,6 +127,7 @@ def _status(found: dict[str, Any]) -> None:
             ("running", ", ".join(found["running"])),
             ("for others", f"{found['held']} held{_closed(found.get('closed'))}"),
             ("outbox", f"{outbox.get('jobs', 0)} outcomes, {size(outbox.get('bytes', 0))}"),
+            ("dead letters", str(found.get("dead_letters") or "")),
             ("files", f"{blobs.get('count', 0)}, {size(blobs.get('bytes', 0))}"),
             ("disk", f"{size(disk['free'])} free" if "free" in disk else ""),
             *(("nobody can take", _stranded(found)) for found in found.get("stranded") or ()),

@@ -22,6 +22,7 @@ COMMANDS: Final = {
     "jobs": ("jobs", "jobs"),
     "job": ("jobs", "job"),
     "explain": ("jobs", "explain"),
+    "dead-letters": ("letters", "letters"),
     "topics": ("topics", "topics"),
     "queues": ("queues", "queues"),
     "processing": ("queues", "processing"),

@@ -256,9 +256,14 @@ class OffloadingConfig(Section):
 
     Attributes:
         policy: Where jobs go where nothing else names a policy.
+        outbox_days: An outcome waits so long for an origin that is away; then it is a dead letter.
+        lost_after_s: An at-most-once job waits so long for a worker that is out of reach; then
+            it is LOST.
     """
 
     policy: Policy = "local-first"
+    outbox_days: float = Field(default=7.0, gt=0, le=36_500)
+    lost_after_s: Duration = Field(default=600.0, alias="lost_after")
 
 
 class WhenConfig(Section):
@@ -302,12 +307,14 @@ class LimitsConfig(Section):
         held: So many jobs of others may be here that are not done.
         outbox: So many outcomes may wait for their origins before no more jobs are taken.
         queued: So many jobs of its own may wait; 0: no limit.
+        dead_letters: So many are kept, the oldest go; 0: all, until a person removes them.
     """
 
     disk_free_bytes: Size = Field(default=256 * 2**20, alias="disk_free")
     held: PositiveInt = 10_000
     outbox: PositiveInt = 100_000
     queued: NonNegativeInt = 0
+    dead_letters: NonNegativeInt = 0
 
 
 class HistoryConfig(Section):

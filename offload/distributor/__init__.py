@@ -88,7 +88,12 @@ class Distributor:
             "lease_s": lease_s,
         }
         self._outgoing = Outgoing(
-            **shared, own_id=own_id, retry_of=retry_of, refused=self._refused, landed=self._wake.set
+            **shared,
+            lost_after_s=lambda: bounds().lost_after_s,
+            own_id=own_id,
+            retry_of=retry_of,
+            refused=self._refused,
+            landed=self._wake.set,
         )
         self._limits = Limits(manager=manager, store=store, clock=clock, bus=bus)
         self._incoming = Incoming(
@@ -96,6 +101,9 @@ class Distributor:
             queue_name=manager.runs.queue_name,
             refusal=self._refusal,
             closed=doors.closed_to_others,
+            own_id=own_id,
+            outbox_s=lambda: bounds().outbox_s,
+            peer_linked=linked,
         )
         self._ahead = Ahead(store, bus)
         self._gate = Gate(bounds, free_bytes, self._incoming.counts)
@@ -315,7 +323,7 @@ class Distributor:
             self._wake.set()
 
     def _linked(self, link: LinkUp) -> None:
-        self._incoming.linked(link.peer)
+        self._incoming.linked(link.peer, link.hello.store_id)
         life = link.hello.store_id, link.hello.boot
         self._tasks.start(self._outgoing.linked(link.peer, life))
         self._wake.set()

@@ -1,4 +1,4 @@
-"""How much of others this instance takes: less when its disk or its shelves are full."""
+"""How much of others this instance takes, and for how long it waits for them."""
 
 import logging
 from collections.abc import Callable
@@ -20,11 +20,15 @@ class Bounds:
         disk_free_bytes: With less room on the disk nothing is taken.
         held: Jobs of others that are here and not done.
         outbox: Outcomes that wait to be acknowledged.
+        outbox_s: How long an outcome waits for an origin that is away.
+        lost_after_s: How long an at-most-once job waits for a worker that is out of reach.
     """
 
     disk_free_bytes: int = 0
     held: int = 10_000
     outbox: int = 100_000
+    outbox_s: float = 7 * 86_400.0
+    lost_after_s: float = 600.0
 
 
 class Gate:

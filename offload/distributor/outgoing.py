@@ -29,13 +29,13 @@ from offload.work.jobs import (
     RetryRule,
     Spec,
     came,
+    came_late,
 )
 from offload.work.manager import Arrived, JobChanged, JobStopping, Manager
 from offload.work.store import Rule, Step, Store
 
 log = logging.getLogger(__name__)
 OFFER_AGAIN_MOST_S: Final = 10.0
-LOST_AFTER_S: Final = 600.0
 UNREACHABLE: Final = "unreachable: its worker fell silent"
 
 
@@ -56,7 +56,7 @@ class Outgoing:
         retry_of: Callable[[str], RetryRule],
         refused: Callable[[str, Job, str], None],
         landed: Callable[[], None],
-        lost_after_s: float = LOST_AFTER_S,
+        lost_after_s: Callable[[], float],
     ) -> None:
         self._manager = manager
         self._store = store
@@ -311,7 +311,8 @@ class Outgoing:
         pinned: tuple[FileEntry, ...] = ()
         try:
             job = await self._store.job(arrived.job_id)
-            if came(job, arrived.sender, arrived.attempt, arrived.outcome):
+            counts = came(job, arrived.sender, arrived.attempt, arrived.outcome)
+            if counts or came_late(job, arrived.sender, arrived.attempt):
                 pinned = arrived.outcome.blobs()
                 await self._fetch(arrived.sender, pinned)
             await self._manager.record([arrived])
@@ -402,7 +403,7 @@ class Outgoing:
         kept = origin.lapsed(job, attempt, self._retry_of(job.topic), now)
         if kept is not None or not origin.is_current(job, job.worker, attempt) or job.placing:
             return self._ended(job, kept, Result.UNREACHABLE)
-        if silent_s >= self._lost_after_s:  # at most once: it waits that long for its worker
+        if silent_s >= self._lost_after_s():  # at most once: it waits that long for its worker
             return self._ended(job, origin.lost(job, now), Result.UNREACHABLE)
         kept = job._replace(reason=UNREACHABLE)
         return Step(None, keep=None if kept == job else kept)

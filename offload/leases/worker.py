@@ -87,6 +87,11 @@ def acknowledged(held: Held | None, attempt: int, now: float) -> Held | None:
     return _tomb(held, now)
 
 
+def buried(held: Held, now: float) -> Held:
+    """Nobody takes the outcome in the outbox: it is a dead letter now, and this its TOMB."""
+    return _tomb(held, now)
+
+
 def handed_back(held: Held | None, reason: str, now: float) -> Held | None:
     """We drain: what was taken and is not done becomes a refusal."""
     if held is None or held.state not in _AT_WORK:

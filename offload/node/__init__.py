@@ -17,7 +17,7 @@ from offload.app import App, Provider, loading
 from offload.config import LIVE_SECTIONS, Config, changed_sections
 from offload.datadir import DataDir, locate
 from offload.enablement import Enablement
-from offload.errors import JobNotFound, Refused, UsageError
+from offload.errors import JobNotFound, LetterNotFound, Refused, UsageError
 from offload.events import Bus
 from offload.job import Job, Options, wished
 from offload.node.house import House
@@ -295,6 +295,20 @@ class Node(Questions):
         return self._house.desk.handle(
             await self._house.manager.control.set_priority(job.id, priority)
         )
+
+    async def dead_letters(self) -> list[dict[str, Any]]:
+        """Return the outcomes that nobody took, or that came too late, the newest first."""
+        return await self._house.report.letters()
+
+    async def dead_letter(self, number: int) -> dict[str, Any]:
+        """Return one of them; raise ``LetterNotFound``."""
+        [found] = await self._house.report.letters(number)
+        return found
+
+    async def remove_dead_letter(self, number: int) -> None:
+        """Remove one of them for good, with its files; raise ``LetterNotFound``."""
+        if not await self._house.store.remove_letters([number]):
+            raise LetterNotFound(number)
 
     # --- topics ------------------------------------------------------------------------------
 

@@ -336,7 +336,9 @@ class House:
         )
         rules, forget = self._rules, self.manager.leftovers.forget
         history = History(self.store, self.clock, forget, rules.retention, rules.keeps)
-        self.housekeeping = Housekeeping(self.store, self.blobs, self.clock, history)
+        self.housekeeping = Housekeeping(
+            self.store, self.blobs, self.clock, history, self._rules.keeping
+        )
 
     async def _open_links(self) -> None:
         self._exit.push_async_callback(self.transport.close)

@@ -12,6 +12,7 @@ from offload.config import Config, TopicConfig, queue_of, topic_config
 from offload.distributor import Bounds
 from offload.durations import rate
 from offload.history import Retention
+from offload.housekeeping import Keeping
 from offload.peers.discovery import Settings
 from offload.peers.topology import Capability
 from offload.placement import Policy
@@ -85,9 +86,19 @@ class Rules:
         return demands(ruled.needs, ruled.where)
 
     def bounds(self) -> Bounds:
-        """Return how much of others this instance takes."""
-        limits = self.config.limits
-        return Bounds(limits.disk_free_bytes, limits.held, limits.outbox)
+        """Return how much of others this instance takes, and how long it waits for them."""
+        limits, offloading = self.config.limits, self.config.offloading
+        return Bounds(
+            limits.disk_free_bytes,
+            limits.held,
+            limits.outbox,
+            _days_s(offloading.outbox_days),
+            offloading.lost_after_s,
+        )
+
+    def keeping(self) -> Keeping:
+        """Return how long what is over and done with is kept for others."""
+        return Keeping(self.config.limits.dead_letters, _days_s(self.config.offloading.outbox_days))
 
     def capabilities(self, patterns: Iterable[str]) -> tuple[Capability, ...]:
         """Return these patterns with the queues that take them."""

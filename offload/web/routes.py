@@ -18,6 +18,7 @@ from offload.errors import (
     Conflict,
     JobFailed,
     JobNotFound,
+    LetterNotFound,
     OffloadError,
     Refused,
     ScheduleNotFound,
@@ -76,6 +77,9 @@ class Routes:
                 web.post("/api/jobs/{id}/retry", self._retry),
                 web.post("/api/jobs/{id}/requeue", self._requeue),
                 web.post("/api/jobs/{id}/priority", self._set_priority),
+                web.get("/api/dead-letters", self._letters),
+                web.get("/api/dead-letters/{number}", self._letter),
+                web.delete("/api/dead-letters/{number}", self._remove_letter),
                 web.get("/api/topics", self._topics),
                 web.post("/api/topics/{verb}", self._switch),
                 web.post("/api/snooze", self._snooze),
@@ -152,6 +156,17 @@ class Routes:
     async def _retry(self, request: web.Request) -> web.Response:
         job = await self._node.retry(request.match_info["id"])
         return _json({"id": job.id, "topic": job.topic}, status=201)
+
+    async def _letters(self, _request: web.Request) -> web.Response:
+        return _json({"dead_letters": await self._node.dead_letters()})
+
+    async def _letter(self, request: web.Request) -> web.Response:
+        number = _number("number", request.match_info["number"])
+        return _json(await self._node.dead_letter(number))
+
+    async def _remove_letter(self, request: web.Request) -> web.Response:
+        await self._node.remove_dead_letter(_number("number", request.match_info["number"]))
+        return _json({"done": True})
 
     async def _topics(self, _request: web.Request) -> web.Response:
         return _json(await self._node.topics.all())
@@ -300,7 +315,7 @@ def _refusal(error: OffloadError, status: int | None = None) -> web.Response:
 
 def _status_of(error: OffloadError) -> int:
     match error:
-        case JobNotFound() | ScheduleNotFound():
+        case JobNotFound() | LetterNotFound() | ScheduleNotFound():
             return 404
         case Conflict() | JobFailed():
             return 409

@@ -15,6 +15,7 @@ from offload.blobs import Blobs
 from offload.clock import Clock
 from offload.distributor import wire
 from offload.distributor.incoming.course import Course
+from offload.distributor.incoming.letters import Letters
 from offload.distributor.incoming.shelf import PUSH_AGAIN_S, Out, Seat, Shelf
 from offload.distributor.wire import Key, Network, Offer
 from offload.errors import DiskFull
@@ -45,6 +46,9 @@ class Incoming:
         queue_name: Callable[[str], str],
         refusal: Callable[[Offer, int], str],
         closed: Callable[[str, str], str],
+        own_id: str,
+        outbox_s: Callable[[], float],
+        peer_linked: Callable[[str], bool],
     ) -> None:
         self._store = store
         self._network = network
@@ -54,6 +58,7 @@ class Incoming:
         self._closed = closed
         self._opened_at = clock.now()
         self._shelf = Shelf(network, boot=store.boot, opened_at=self._opened_at)
+        self._letters = Letters(self._shelf, store, clock, own_id, outbox_s, peer_linked)
         self._course = Course(
             self._shelf,
             manager=manager,
@@ -135,10 +140,12 @@ class Incoming:
         else:
             self._shelf.say_started(now)
         await self._end_lapsed(now)
+        await self._letters.tick(now)
 
-    def linked(self, peer: str) -> None:
+    def linked(self, peer: str, store_id: str) -> None:
         """A link is up: tell this origin all that is held of it, and bring it its outcomes."""
         now = self._clock.now()
+        self._letters.welcome(peer, store_id)
         self._shelf.say_holding(peer, now, always=True)
         for key, out in self._shelf.outbox.items():
             if out.held.origin == peer:
@@ -164,6 +171,7 @@ class Incoming:
 
     async def close(self) -> None:
         """End what runs in the background."""
+        await self._letters.close()
         await self._course.close()
 
     # --- what origins say ------------------------------------------------------------------
@@ -215,10 +223,12 @@ class Incoming:
 
         messages = wire.sound(self._network, peer, batch, wire.read_about)
         await self._store.change_held([(k, partial(rule, n)) for k, n in messages])
+        home = []
         for key, attempt in messages:
             out = self._shelf.outbox.get(key)
             if out is not None and _is_of(out.held, peer) and out.held.attempt <= attempt:
-                del self._shelf.outbox[key]
+                home.append(self._shelf.outbox.pop(key))
+        await self._letters.acknowledged(home)
 
     async def _on_cancel(self, peer: str, batch: list[dict[str, Any]]) -> None:
         now = self._clock.now()

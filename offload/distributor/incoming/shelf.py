@@ -40,6 +40,7 @@ class Out:
     held: Held
     again_at: float = 0.0
     pause_s: float = PUSH_AGAIN_S
+    letter: int = 0  # its number, if it was a dead letter already
 
 
 class Shelf:

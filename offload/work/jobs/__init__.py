@@ -20,10 +20,11 @@ from offload.work.jobs.ids import ID_LENGTH, digest, is_id, is_sha256, new_id
 from offload.work.jobs.properties import as_map, merged
 from offload.work.jobs.queries import UNREADABLE, WORDS, Condition, Query, conditions_as_text, query
 from offload.work.jobs.reading import Fields
-from offload.work.jobs.records import Attempt, Held, Job, Options, RetryRule
+from offload.work.jobs.records import Attempt, DeadLetter, Held, Job, Options, RetryRule
 from offload.work.jobs.rules import (
     AGEING_S,
     came,
+    came_late,
     conclude,
     decide,
     due,
@@ -64,6 +65,7 @@ __all__ = [
     "WORDS",
     "Attempt",
     "Condition",
+    "DeadLetter",
     "Delivery",
     "Demands",
     "Event",
@@ -84,6 +86,7 @@ __all__ = [
     "amount",
     "as_map",
     "came",
+    "came_late",
     "conclude",
     "condition",
     "conditions_as_text",

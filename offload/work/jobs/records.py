@@ -176,6 +176,32 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """
+    An outcome that nobody takes, or that came too late to be applied.
+
+    Attributes:
+        number: Its own; given by the store.
+        store_id: Store id of the origin; with ``job_id`` the job's name.
+        origin: Instance id of the origin.
+        sender: Instance id of the worker.
+        reason: Why it is one, in one sentence.
+        kept_wall: Since when, in wall seconds.
+    """
+
+    number: int
+    store_id: str
+    job_id: str
+    attempt: int
+    origin: str
+    sender: str
+    topic: str
+    reason: str
+    kept_wall: float
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
 class Attempt:
     """A line of a job's history of attempts."""
 

@@ -72,6 +72,11 @@ def came(job: Job | None, sender: str, attempt: int, outcome: Outcome) -> bool:
     return outcome.conclusive or (attempt == job.attempt and job.worker == sender)
 
 
+def came_late(job: Job | None, sender: str, attempt: int) -> bool:
+    """Say whether this is what came of an attempt whose job was given up as LOST meanwhile."""
+    return job is not None and job.state is State.LOST and (attempt, sender) in job.given
+
+
 def conclude(
     job: Job, sender: str, attempt: int, outcome: Outcome, rule: RetryRule, now: float
 ) -> Job | None:

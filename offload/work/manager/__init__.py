@@ -111,6 +111,7 @@ class Manager:
             blobs,
             results_folder,
             clock,
+            own_id,
             queue_of,
             self._tasks,
             self.change,
@@ -324,7 +325,7 @@ def _noting(rule: Rule[Any], wall: float, job: Job) -> Step[tuple[Any, tuple[_Fa
     step = rule(job)
     keep = step.keep
     if keep is None:
-        return Step((step.answer, ()))
+        return Step((step.answer, ()), letter=step.letter)
     if keep.finished and not keep.finished_wall:
         keep = keep._replace(finished_wall=wall)
     changed: tuple[_Fact, ...] = ()

@@ -19,13 +19,14 @@ from offload.errors import (
     UnsafeName,
 )
 from offload.tasks import Tasks
-from offload.work.jobs import Attempt, Job, Outcome, Result, came, conclude
+from offload.work.jobs import Attempt, DeadLetter, Job, Outcome, Result, came, came_late, conclude
 from offload.work.manager import outputs
 from offload.work.queues import QueueRule
 from offload.work.store import Rule, Step, Store
 
 log = logging.getLogger(__name__)
 DISK_FULL_EVERY_S: Final = 5.0
+TOO_LATE: Final = "it came when the job was LOST already"
 Change = Callable[[Sequence[tuple[str, Rule[Any]]]], Awaitable[list[Any]]]
 
 
@@ -48,6 +49,7 @@ class Recording:
         blobs: Where output files come from …
         results: … and where they go, if no other place was named.
         clock: The time.
+        own_id: Our own instance id.
         queue_of: Whose retry rules hold for a topic.
         tasks: Whose background tasks record what ended here.
         change: How rules are put to jobs.
@@ -60,6 +62,7 @@ class Recording:
         blobs: Blobs,
         results: Path,
         clock: Clock,
+        own_id: str,
         queue_of: Callable[[str], QueueRule],
         tasks: Tasks,
         change: Change,
@@ -69,6 +72,7 @@ class Recording:
         self._blobs = blobs
         self._results = results
         self._clock = clock
+        self._own_id = own_id
         self._queue_of = queue_of
         self._tasks = tasks
         self._change = change
@@ -159,7 +163,7 @@ class Recording:
         rule = self._queue_of(job.topic).retry
         kept = conclude(job, arrived.sender, attempt, outcome, rule, self._clock.now())
         if kept is None:
-            return Step(None)
+            return Step(None, letter=self._letter(arrived, job))
         line = Attempt(
             attempt,
             arrived.sender,
@@ -169,6 +173,23 @@ class Recording:
             outcome.run_s,
         )
         return Step(None, keep=kept, attempt=line, outcome=outcome if kept.finished else None)
+
+    def _letter(self, arrived: Arrived, job: Job) -> DeadLetter | None:
+        """Return what is kept of an outcome that came when its job was LOST already, or None."""
+        if not came_late(job, arrived.sender, arrived.attempt):
+            return None
+        return DeadLetter(
+            number=0,
+            store_id=self._store.store_id,
+            job_id=job.id,
+            attempt=arrived.attempt,
+            origin=self._own_id,
+            sender=arrived.sender,
+            topic=job.topic,
+            reason=TOO_LATE,
+            kept_wall=self._clock.wall(),
+            outcome=arrived.outcome,
+        )
 
     async def _record_files(self, arrived: Arrived) -> None:
         """Stage, commit the plan, rename, conclude: all or none (DESIGN §7)."""

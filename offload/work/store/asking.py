@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from offload.topics import check_pattern
-from offload.work.jobs import Attempt, Held, HeldState, Job, Outcome, Query, Spec, State
+from offload.work.jobs import Attempt, DeadLetter, Held, HeldState, Job, Outcome, Query, Spec, State
 from offload.work.store import schema
 from offload.work.store.desk import Desk
 from offload.work.store.ledger import Ledger
@@ -206,6 +206,14 @@ class Asking:
     async def timed(self) -> list[str]:
         """Return the ids of jobs that wait for a time of the wall clock, and never ran."""
         return await self._ask(Reads.timed)
+
+    async def letters(self, numbers: Collection[int] | None = None) -> list[DeadLetter]:
+        """Return the dead letters with these numbers, or all of them, the newest first."""
+        return await self._ask(Reads.letters, numbers)
+
+    async def count_letters(self) -> int:
+        """Return how many dead letters there are."""
+        return await self._ask(Reads.count_letters)
 
     async def schedules(self) -> list[KeptSchedule]:
         """Return all schedules."""

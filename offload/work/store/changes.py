@@ -13,6 +13,7 @@ from offload.errors import Conflict, DiskFull, KeyTaken, QueueFull
 from offload.work.jobs import FINAL, Held, HeldState, Job, Spec
 from offload.work.store import rows, schema
 from offload.work.store.ledger import NEWS_LIMIT, Ledger
+from offload.work.store.letters import add_letter
 from offload.work.store.steps import HeldRule, HeldStep, Key, R, Rule, Step
 
 # By name: a state that this version does not know is never taken for a finished one.
@@ -116,6 +117,8 @@ def _take(ledger: Ledger, job: Job, step: Step[R], outcome: bytes) -> None:
             ledger.keep_placing(job.seq, kept.placing, step.placing)
     if step.attempt is not None:
         ledger.record(job.seq, step.attempt)
+    if step.letter is not None:
+        add_letter(ledger, step.letter)
     if step.outcome is not None:
         ledger.keep_outcome(job.seq, step.outcome, outcome)
 

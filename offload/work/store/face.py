@@ -2,14 +2,14 @@
 
 import sqlite3
 from asyncio import Future
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Concatenate, Final, ParamSpec, TypeVar
 
 from offload.clock import Mark
 from offload.errors import DiskFull, StoreFault
-from offload.work.jobs import Job, Spec, State
-from offload.work.store import changes, schedules, schema
+from offload.work.jobs import DeadLetter, Held, Job, Spec, State
+from offload.work.store import changes, letters, schedules, schema
 from offload.work.store.asking import Asking
 from offload.work.store.desk import Desk
 from offload.work.store.ledger import Ledger
@@ -199,6 +199,29 @@ class Store(Asking):
         The last 1 000 are kept, or as many as ``limit_of`` says of its topic (in another thread).
         """
         await self._write(changes.add_news, job_id, lines, limit_of)
+
+    async def bury(
+        self,
+        keys: Sequence[Key],
+        own_id: str,
+        reason: str,
+        tomb: Callable[[Held], Held],
+        wall: float,
+    ) -> list[Key]:
+        """Make dead letters of what is still in the outbox; return which (``worker.buried``)."""
+        return await self._write(letters.bury, keys, own_id, reason, tomb, wall)
+
+    async def add_letter(self, letter: DeadLetter) -> None:
+        """Keep a dead letter, unless it is kept already."""
+        await self._write(letters.add_letter, letter)
+
+    async def remove_letters(self, numbers: Collection[int]) -> int:
+        """Remove dead letters for good, and return how many went."""
+        return await self._write(letters.remove_letters, numbers)
+
+    async def trim_letters(self, most: int) -> int:
+        """Remove the oldest dead letters beyond ``most``, and return how many went."""
+        return await self._write(letters.trim_letters, most)
 
     async def put_schedule(self, kept: KeptSchedule) -> None:
         """Keep a schedule, in place of the one with its id."""

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 from offload.errors import AmbiguousId, JobNotFound, Malformed
 from offload.work.jobs import (
     Attempt,
+    DeadLetter,
     Held,
     HeldState,
     Job,
@@ -21,7 +22,7 @@ from offload.work.jobs import (
     State,
     is_id,
 )
-from offload.work.store import bulk, rows, schedules, search, waiting
+from offload.work.store import bulk, letters, rows, schedules, search, waiting
 from offload.work.store.steps import Key
 
 T = TypeVar("T")
@@ -101,6 +102,8 @@ LIVE_OUTCOMES: Final = """
     SELECT outcome FROM placing CROSS JOIN outcomes USING (seq)
     UNION ALL
     SELECT outcome FROM held WHERE state != 'tomb' AND outcome IS NOT NULL
+    UNION ALL
+    SELECT outcome FROM dead_letters
 """
 LARGE_VALUES: Final = "SELECT value_blob FROM outcomes WHERE value_blob IS NOT NULL"
 
@@ -317,6 +320,14 @@ class Reads:
     def timed(self) -> list[str]:
         """Return the ids of jobs that wait for a time of the wall clock."""
         return waiting.timed(self._connection)
+
+    def letters(self, numbers: Collection[int] | None) -> list[DeadLetter]:
+        """Return the dead letters with these numbers, or all, the newest first."""
+        return letters.letters(self._connection, numbers)
+
+    def count_letters(self) -> int:
+        """Return how many dead letters there are."""
+        return letters.count_letters(self._connection)
 
     def schedules(self) -> list[schedules.KeptSchedule]:
         """Return all schedules."""

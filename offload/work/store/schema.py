@@ -240,6 +240,11 @@ _STARTS: Final = (
 )
 _RETRY_DELAY: Final = ("ALTER TABLE jobs ADD COLUMN retry_delay_s REAL",)
 _DEMANDS: Final = ("ALTER TABLE jobs ADD COLUMN demands TEXT NOT NULL DEFAULT ''",)
+_LETTERS: Final = (
+    "ALTER TABLE dead_letters ADD COLUMN origin TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE dead_letters ADD COLUMN topic TEXT NOT NULL DEFAULT ''",
+    "CREATE UNIQUE INDEX letters_once ON dead_letters (store_id, job_id, attempt, sender)",
+)
 # The n-th entry takes a file from version n to n + 1. Published ones are never edited.
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     _TABLES,
@@ -250,6 +255,7 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     _STARTS,
     _RETRY_DELAY,
     _DEMANDS,
+    _LETTERS,
 )
 FILE_NAME: Final = "store.db"
 OLDEST_SQLITE: Final = (3, 37, 0)  # STRICT tables

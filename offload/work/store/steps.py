@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeAlias, TypeVar
 
-from offload.work.jobs import Attempt, Held, Job, Outcome, Spec
+from offload.work.jobs import Attempt, DeadLetter, Held, Job, Outcome, Spec
 
 R = TypeVar("R")
 Key: TypeAlias = tuple[str, str]  # (store id of the origin, job id)
@@ -22,6 +22,7 @@ class Step(Generic[R]):
         outcome: What came of it, in place of an earlier outcome.
         placing: The plan by which its output files are put in place; kept while
             ``keep.placing`` is not 0.
+        letter: What came too late, kept as a dead letter.
     """
 
     answer: R
@@ -29,6 +30,7 @@ class Step(Generic[R]):
     attempt: Attempt | None = None
     outcome: Outcome | None = None
     placing: bytes | None = None
+    letter: DeadLetter | None = None
 
 
 @dataclass(frozen=True, slots=True)
