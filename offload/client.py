@@ -173,6 +173,11 @@ class Client:
         """Drop a job that is not finished, or delete a finished one for good."""
         return bool((await self._ask("DELETE", f"/api/jobs/{_segment(job_id)}"))["done"])
 
+    async def adopt(self, data_dir: str | Path) -> dict[str, Any]:
+        """Take over the jobs of a dead instance's data directory; see ``Node.adopt``."""
+        path = str(Path(data_dir).expanduser().absolute())
+        return await self._ask("POST", "/api/adopt", body={"data_dir": path}, long=True)
+
     async def dead_letters(self) -> list[dict[str, Any]]:
         """Return the outcomes that nobody took, or that came too late, the newest first."""
         answer = await self._ask("GET", "/api/dead-letters")

@@ -279,6 +279,22 @@ class DataDirInUse(OffloadError):
         return f"data directory {self.path} is in use{by}"
 
 
+class DataDirAdopted(OffloadError):
+    """The jobs of this data directory were taken over by another instance."""
+
+    exit_code = 2
+
+    def __init__(self, path: str, name: str) -> None:
+        super().__init__(path, name)
+        self.path, self.name = path, name
+
+    def __str__(self) -> str:
+        return (
+            f"the jobs of data directory {self.path} were adopted by {self.name}: nothing may run"
+            " on it again; start with a new one"
+        )
+
+
 class BlobMissing(OffloadError):
     """The content with this digest is not here (any more)."""
 

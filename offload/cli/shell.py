@@ -22,6 +22,7 @@ COMMANDS: Final = {
     "jobs": ("jobs", "jobs"),
     "job": ("jobs", "job"),
     "explain": ("jobs", "explain"),
+    "adopt": ("adopting", "adopt"),
     "dead-letters": ("letters", "letters"),
     "topics": ("topics", "topics"),
     "queues": ("queues", "queues"),

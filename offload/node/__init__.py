@@ -296,6 +296,14 @@ class Node(Questions):
             await self._house.manager.control.set_priority(job.id, priority)
         )
 
+    async def adopt(self, data_dir: str | Path) -> dict[str, Any]:
+        """
+        Take over the jobs of a data directory whose instance will not come back.
+
+        See ``offload.adoption.Adoption.adopt``: what is returned, and what is raised.
+        """
+        return await self._house.adoption.adopt(data_dir)
+
     async def dead_letters(self) -> list[dict[str, Any]]:
         """Return the outcomes that nobody took, or that came too late, the newest first."""
         return await self._house.report.letters()

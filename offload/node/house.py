@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
+from offload.adoption import Adoption, check_not_adopted
 from offload.app import App, Provider
 from offload.blobs import Blobs
 from offload.config import DEFAULT_PORT, Config
@@ -26,6 +27,7 @@ from offload.finder import Finder
 from offload.history import History
 from offload.housekeeping import Housekeeping
 from offload.job import Desk
+from offload.leases import watch_s
 from offload.machine import free_bytes, resources
 from offload.node.affairs import affairs_of
 from offload.node.rules import Rules
@@ -35,7 +37,7 @@ from offload.parts import Parts, Room
 from offload.payload import Encoded
 from offload.peers.membership import Membership
 from offload.peers.topology import Announcement, Topology
-from offload.peers.transport import VERSIONS, Hello, TwinFound
+from offload.peers.transport import VERSIONS, Hello, LinkUp, TwinFound
 from offload.properties import Properties
 from offload.queueing import Queueing
 from offload.report import Report
@@ -148,6 +150,7 @@ class House:
         self.fault: asyncio.Future[None] = self._loop.create_future()
         self.store = await asyncio.to_thread(self._parts.store, place.store)
         self._exit.push_async_callback(self.store.close)
+        check_not_adopted(self.store, place.path)
         self.store.on_fault = self._store_failed
         self.clock = self._parts.clock(self.store.mark)
         self._opened_at = self.clock.now()
@@ -335,6 +338,15 @@ class House:
             self.statistics.as_json,
         )
         rules, forget = self._rules, self.manager.leftovers.forget
+        self.adoption = Adoption(
+            self.store,
+            self.blobs,
+            self.manager,
+            self.clock,
+            own=(self.id, self.name),
+            lease_over_s=watch_s(self._rules.config.timing.lease_s),
+        )
+        self._bus.listen(LinkUp, self._back_from_the_dead)
         history = History(self.store, self.clock, forget, rules.retention, rules.keeps)
         self.housekeeping = Housekeeping(
             self.store, self.blobs, self.clock, history, self._rules.keeping
@@ -434,6 +446,14 @@ class House:
 
     def _store_failed(self, fault: StoreFault) -> None:
         self._fail(fault)
+
+    def _back_from_the_dead(self, link: LinkUp) -> None:
+        if link.hello.store_id in self.adoption.stores:
+            log.warning(
+                "%s is back, though its jobs were adopted here: they may run twice;"
+                " give it a new data directory",
+                link.hello.name,
+            )
 
     def _twin_found(self, twin: TwinFound) -> None:
         """Take no part any more if we are the copy: the other one goes on under our id (C057)."""

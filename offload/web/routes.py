@@ -8,6 +8,7 @@ cannot work), 404 (no such job), 409 (it contradicts what is) or 503 (not now).
 import json
 import logging
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
@@ -77,6 +78,7 @@ class Routes:
                 web.post("/api/jobs/{id}/retry", self._retry),
                 web.post("/api/jobs/{id}/requeue", self._requeue),
                 web.post("/api/jobs/{id}/priority", self._set_priority),
+                web.post("/api/adopt", self._adopt),
                 web.get("/api/dead-letters", self._letters),
                 web.get("/api/dead-letters/{number}", self._letter),
                 web.delete("/api/dead-letters/{number}", self._remove_letter),
@@ -156,6 +158,12 @@ class Routes:
     async def _retry(self, request: web.Request) -> web.Response:
         job = await self._node.retry(request.match_info["id"])
         return _json({"id": job.id, "topic": job.topic}, status=201)
+
+    async def _adopt(self, request: web.Request) -> web.Response:
+        path = (await _body(request)).get("data_dir")
+        if not isinstance(path, str) or not Path(path).is_absolute():
+            raise UsageError("data_dir: must be an absolute path")
+        return _json(await self._node.adopt(path))
 
     async def _letters(self, _request: web.Request) -> web.Response:
         return _json({"dead_letters": await self._node.dead_letters()})

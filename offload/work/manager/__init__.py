@@ -44,7 +44,7 @@ from offload.work.manager.facts import (
 )
 from offload.work.manager.gates import Gates
 from offload.work.manager.hearing import Hearing
-from offload.work.manager.intake import Intake, LeaseOf
+from offload.work.manager.intake import Intake, LeaseOf, searchable
 from offload.work.manager.leftovers import Leftovers
 from offload.work.manager.recording import Arrived, Recording
 from offload.work.manager.returns import HANDED_BACK, returned, taken_back
@@ -167,6 +167,29 @@ class Manager:
             self._intake.release(spec)
         self._bus.publish(JobAdded(stored))
         self._bus.publish(JobQueued(stored))
+        return stored
+
+    async def take_over(self, job: Job, spec: Spec) -> Job:
+        """
+        Store a job of another instance's past, under its id, as our rules have it.
+
+        Raises:
+            Conflict: If its key stands for something else here.
+            DiskFull: If there is no room.
+        """
+        rule = self._queue_of(job.topic)
+        lane = rule.lane(job.order_by)
+        exclusive = lane and job.delivery is Delivery.AT_LEAST_ONCE
+        job = job._replace(
+            queue=rule.name,
+            lane=lane,
+            delivery=Delivery.EXCLUSIVE if exclusive else job.delivery,
+            finished_wall=self._clock.wall() if job.finished else 0.0,
+        )
+        stored = await self._store.insert(job, spec, searchable(spec))
+        self._bus.publish(JobAdded(stored))
+        if stored.state is State.QUEUED:
+            self._bus.publish(JobQueued(stored))
         return stored
 
     def rule(self, topic: str) -> QueueRule:

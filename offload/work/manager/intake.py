@@ -78,10 +78,7 @@ class Intake:
             Refused: If a file of it is no longer here.
         """
         self.hold(job.id, spec)
-        fields: Mapping[str, str | int | float] = {}
-        if spec.payload is not None:
-            files = [File(entry.name) for entry in spec.files]
-            fields = encode(decode(spec.payload, files)).fields
+        fields = searchable(spec)
         fresh = self._job(job.topic, job.delivery, Options(order_by=job.order_by))
         kept = (
             *("priority", "into", "if_exists", "policy"),
@@ -143,6 +140,13 @@ class Intake:
         delivery = _checked(options)
         in_order = self._queue_of(topic).lane(options.order_by)
         return Delivery.EXCLUSIVE if in_order and delivery is Delivery.AT_LEAST_ONCE else delivery
+
+
+def searchable(spec: Spec) -> Mapping[str, str | int | float]:
+    """Return by what a job of ``spec`` is found; nothing if its payload is large."""
+    if spec.payload is None:
+        return {}
+    return encode(decode(spec.payload, [File(entry.name) for entry in spec.files])).fields
 
 
 def _checked(options: Options) -> Delivery:
