@@ -16,6 +16,7 @@ MEETING_S: Final = 2.0  # for so long after the start the others may not be know
 KINDS_LIMIT: Final = 1_000
 TOLD_LIMIT: Final = 1_000
 NAMED: Final = 3  # instances whose reasons are told
+NO_CONSUMER: Final = "no instance has a consumer for it"
 Kind = tuple[str, Policy, str]  # topic, policy, demands
 
 
@@ -116,6 +117,8 @@ class Stranded:
         if len(self._told) >= TOLD_LIMIT:
             self._told.clear()
         self._told[key] = None
+        if found.reason == NO_CONSUMER:  # an everyday state too: C006 wants a line without alarm
+            log.info("no instance for topic %s: its jobs wait", found.topic)
         log.warning("nobody can take jobs of topic %s now: %s", found.topic, found.reason)
         self._bus.publish(found)
 
@@ -126,7 +129,7 @@ def _reason(
     """Say why none of ``candidates`` can take a job."""
     capable = [c for c in candidates if c.capable or c.disabled]
     if not capable:
-        return "no instance has a consumer for it"
+        return NO_CONSUMER
     words = [f"{c.name}: {', '.join(against(c))}" for c in capable[:NAMED]]
     more = len(capable) - NAMED
     return "; ".join([*words, f"and {more} more"] if more > 0 else words)
