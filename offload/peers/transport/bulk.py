@@ -30,7 +30,8 @@ from offload.errors import (
     PeerUnreachable,
     Refused,
 )
-from offload.peers.transport.link import Link
+from offload.peers.transport.giving import CONTENT, give
+from offload.peers.transport.link import Link, proven_by
 from offload.peers.transport.server import BLOB_PATH
 from offload.peers.transport.store import Arriving, BlobStore
 from offload.tasks import Tasks
@@ -294,14 +295,19 @@ class Bulk:
         finally:
             ahead.cancel()  # whoever stops early does not want to know how it went
 
-    async def serve_get(self, _request: web.Request, sha256: str) -> web.StreamResponse:
+    async def serve_get(self, request: web.Request, sha256: str) -> web.StreamResponse:
         """Answer with a blob's content or the range of it that was asked for."""
         try:
             path = self._blobs.path(sha256)
         except BlobMissing:
             raise web.HTTPNotFound(text="this blob is not here\n") from None
-        headers = {hdrs.CONTENT_TYPE: "application/octet-stream"}
-        return web.FileResponse(path, chunk_size=CHUNK_BYTES, headers=headers)
+        if proven_by(request) is None:
+            return web.FileResponse(path, chunk_size=CHUNK_BYTES, headers=dict(CONTENT))
+        file = await self._thread(_open, path)
+        try:
+            return await give(request, file, self._chunks(file.read), stall_s=self._stall_s)
+        finally:
+            self._threads.submit(file.close)
 
     # --- being given -----------------------------------------------------------------------------
 

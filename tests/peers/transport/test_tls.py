@@ -46,6 +46,35 @@ class TestTwoMembers:
         assert taker.blobs.has(sha256)
 
 
+class TestABlobOverTls:
+    @pytest.mark.parametrize(
+        ("asked", "status", "answer", "where"),
+        [
+            (None, 200, b"0123456789", None),
+            ("bytes=0-", 206, b"0123456789", "bytes 0-9/10"),
+            ("bytes=4-", 206, b"456789", "bytes 4-9/10"),
+            ("bytes=4-5", 206, b"45", "bytes 4-5/10"),
+            ("bytes=-3", 206, b"789", "bytes 7-9/10"),
+            ("bytes=10-", 416, None, "bytes */10"),
+            ("bytes=x", 416, None, "bytes */10"),
+        ],
+    )
+    async def test_is_given_as_http_says(
+        self, lan: Any, asked: str | None, status: int, answer: bytes, where: str | None
+    ) -> None:
+        ada, bob = await lan.member("ada"), await lan.member("bob")
+        url = f"https://127.0.0.1:{ada.transport.port}/offload/blobs/"
+        url += ada.blobs.put_bytes(b"0123456789")
+        headers = {"Range": asked} if asked else {}
+        connector = aiohttp.TCPConnector(ssl=bob.credentials.client)
+        async with (
+            aiohttp.ClientSession(connector=connector) as session,
+            session.get(url, server_hostname=server_name(ada.id), headers=headers) as response,
+        ):
+            assert (response.status, response.headers.get("Content-Range")) == (status, where)
+            assert answer is None or await response.read() == answer
+
+
 class TestAStranger:
     async def test_of_another_group_does_not_link(self, lan: Any) -> None:
         ada, eve = await lan.member("ada"), await lan.member("eve", user="others")
