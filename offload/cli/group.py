@@ -9,6 +9,7 @@ import asyncio
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 
@@ -43,6 +44,7 @@ MemberArgument = Annotated[
 @group.command()
 def init(
     name: Annotated[str, typer.Argument(help="What people call the group.")] = "home",
+    as_json: JsonOption = False,
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
@@ -53,6 +55,9 @@ def init(
         lambda client: client.change_group("init", name=name),
         lambda affairs: affairs.init(name),
     )
+    if as_json:
+        say_json(told)
+        return
     say(f"made the group {told['name']}; let another machine join it with: offload invite")
     _say_where(data_dir, config)
 
@@ -62,6 +67,7 @@ def invite(
     token: Annotated[
         bool, typer.Option("--token", help="Print one line for scripts instead of a code.")
     ] = False,
+    as_json: JsonOption = False,
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
@@ -70,7 +76,7 @@ def invite(
 
     Waits until it has joined; only a token of an instance that runs is printed at once.
     """
-    joined = asyncio.run(_invite(data_dir, config, token=token))
+    joined = asyncio.run(_invite(data_dir, config, token=token, as_json=as_json))
     if not joined:
         raise Refused("nobody has joined")
 
@@ -83,6 +89,7 @@ def join(
     host: Annotated[
         str, typer.Option(metavar="ADDRESS", help="Where the inviter is, if it is not found.")
     ] = "",
+    as_json: JsonOption = False,
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
@@ -98,6 +105,9 @@ def join(
         return told
 
     told = _do(data_dir, config, through, lambda affairs: affairs.join(code, host, _warn))
+    if as_json:
+        say_json(told)
+        return
     say(f"joined the group {told['name']} ({len(told['members'])} members)")
     _say_where(data_dir, config)
 
@@ -117,48 +127,58 @@ def members(
 
 @group.command()
 def remove(
-    instance: MemberArgument, config: ConfigOption = None, data_dir: DataDirOption = None
+    instance: MemberArgument,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
 ) -> None:
     """Remove a member: all others cut their links to it, and refuse it from then on."""
-    _do(
+    told = _do(
         data_dir,
         config,
         lambda client: client.change_group("remove", instance=instance),
         lambda affairs: affairs.remove(instance),
     )
-    say("removed")
+    say_json(told) if as_json else say("removed")
 
 
 @group.command()
 def promote(
-    instance: MemberArgument, config: ConfigOption = None, data_dir: DataDirOption = None
+    instance: MemberArgument,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
 ) -> None:
     """Let a member keep the CA's key too, so that it may invite, remove and sign."""
-    _do(
+    told = _do(
         data_dir,
         config,
         lambda client: client.change_group("promote", instance=instance),
         lambda affairs: affairs.promote(instance),
     )
-    say("promoted; it gets the key as soon as it is linked with a keeper")
+    say_json(told) if as_json else say(
+        "promoted; it gets the key as soon as it is linked with a keeper"
+    )
 
 
 @group.command()
-def rekey(config: ConfigOption = None, data_dir: DataDirOption = None) -> None:
+def rekey(
+    as_json: JsonOption = False, config: ConfigOption = None, data_dir: DataDirOption = None
+) -> None:
     """Give the group a new CA; its members move over while their jobs run."""
-    _do(data_dir, config, lambda client: client.change_group("rekey"), GroupAffairs.rekey)
-    say("the group has a new CA; members move when they are linked")
+    told = _do(data_dir, config, lambda client: client.change_group("rekey"), GroupAffairs.rekey)
+    words = "the group has a new CA; members move when they are linked"
+    say_json(told) if as_json else say(words)
 
 
 @group.command()
-def leave(config: ConfigOption = None, data_dir: DataDirOption = None) -> None:
+def leave(
+    as_json: JsonOption = False, config: ConfigOption = None, data_dir: DataDirOption = None
+) -> None:
     """Leave the group, and forget it; jobs and files of the instance stay."""
     told = _do(data_dir, config, lambda client: client.change_group("leave"), GroupAffairs.leave)
-    say(
-        "left"
-        if told["noted"]
-        else "left; no keeper was reached: have one run offload group remove"
-    )
+    unnoted = "left; no keeper was reached: have one run offload group remove"
+    say_json(told) if as_json else say("left" if told["noted"] else unnoted)
 
 
 # --- inside --------------------------------------------------------------------------------------
@@ -193,40 +213,58 @@ def _load(data_dir: Path | None, config: Path | None) -> Config:
     return Config.load(path, flags={"node.data_dir": str(place.path)})
 
 
-async def _invite(data_dir: Path | None, config: Path | None, *, token: bool) -> bool:
+async def _invite(
+    data_dir: Path | None, config: Path | None, *, token: bool, as_json: bool
+) -> bool:
+    show = _Shown(token=token, as_json=as_json)
     try:
         async with connect(data_dir, config=config) as client:
-            return await _follow(client.invite(token=token), token=token, stays=token)
+            return await _follow(client.invite(token=token), show, stays=token)
     except NotRunning:
         affairs = _affairs(data_dir, config)
         try:
-            return await _follow(affairs.invite(token=token), token=token, stays=False)
+            return await _follow(affairs.invite(token=token), show, stays=False)
         finally:
             await affairs.close()
 
 
 async def _follow(
-    events: AsyncGenerator[dict[str, Any], None], *, token: bool, stays: bool
+    events: AsyncGenerator[dict[str, Any], None], show: "_Shown", *, stays: bool
 ) -> bool:
     """Show what happens to an invitation; return whether somebody has joined, or still may."""
     joined = False
     async with aclosing(events) as happening:
         async for event in happening:
-            match event["kind"]:
-                case "open" if token:
-                    say(event["code"])
-                    if stays:
-                        return True
-                case "open":
-                    _say_code(event)
-                case "wrong":
-                    _warn(f"a wrong code from {event['host']}; {event['tries_left']} tries left")
-                case "joined":
-                    joined = True
-                    say(f"{event['name']} ({event['id'][:SHORT_INSTANCE]}) has joined", err=token)
-                case "closed" if not joined:
-                    _warn(f"the invitation is closed: {event['reason']}")
+            show.event(event)
+            joined = joined or event["kind"] == "joined"
+            if stays:
+                return True
     return joined
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """How an invitation is shown: to a person, or to a script."""
+
+    token: bool
+    as_json: bool
+
+    def event(self, event: dict[str, Any]) -> None:
+        if self.as_json:
+            say_json(event)
+            return
+        match event["kind"]:
+            case "open" if self.token:
+                say(event["code"])
+            case "open":
+                _say_code(event)
+            case "wrong":
+                _warn(f"a wrong code from {event['host']}; {event['tries_left']} tries left")
+            case "joined":
+                who = f"{event['name']} ({event['id'][:SHORT_INSTANCE]})"
+                say(f"{who} has joined", err=self.token)
+            case "closed" if event["reason"] != "it was used":
+                _warn(f"the invitation is closed: {event['reason']}")
 
 
 def _say_code(event: dict[str, Any]) -> None:

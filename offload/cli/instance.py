@@ -85,7 +85,7 @@ async def _watched(client: Client, show: Callable[[dict[str, Any]], None]) -> No
 
 
 def _show_table(view: dict[str, Any]) -> None:
-    if view["insecure"]:
+    if view.get("insecure"):
         warn_of_plain_links()
     table(
         ("NAME", "ID", "TOPICS", "SLOTS", "STATE", "", "ADDRESS", "RTT", "LINKED", "VERSION"),
@@ -98,7 +98,7 @@ def _show_table(view: dict[str, Any]) -> None:
 
 
 def _show_tree(view: dict[str, Any]) -> None:
-    if view["insecure"]:
+    if view.get("insecure"):
         warn_of_plain_links()
     for line in drawing.tree(view):
         say(line)
@@ -109,7 +109,7 @@ def _show_dot(view: dict[str, Any]) -> None:
 
 
 def _status(found: dict[str, Any]) -> None:
-    if found["insecure"]:
+    if found.get("insecure"):
         warn_of_plain_links()
     outbox, blobs, disk = (found.get(name) or {} for name in ("outbox", "blobs", "disk"))
     facts(
