@@ -1,8 +1,11 @@
 """
-What offload costs: an origin (this process) and a worker (``offload run``) on loopback, durable.
+What offload costs, durable: one instance with a coroutine consumer ("local"), then an origin
+(this process) and a worker (``offload run``) on loopback.
 
 Each figure stands beside that of a peer measured in the same run (``peer.py``), and as a ratio to
-it: absolute figures tell of the machine, ratios of us.
+it: absolute figures tell of the machine, ratios of us. Local jobs are submitted all at once and
+counted when it is recorded that they succeeded; their peer is a loop that commits a row when a job
+is added, begun and done.
 """
 
 import argparse
@@ -22,7 +25,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import noop
-from peer import Rows, insert_loop, one_at_a_time, upload
+from peer import Rows, insert_loop, local_loop, one_at_a_time, upload
 from rich.console import Console
 from rich.table import Table
 
@@ -98,6 +101,23 @@ async def all_at_once(node: Node, count: int) -> float:
     return count / spent_s
 
 
+async def all_here(node: Node, count: int) -> float:
+    """Return the jobs per second of ``count`` jobs that run here, until all ends are recorded."""
+    recorded = asyncio.create_task(_succeeded(node, count))
+    await asyncio.sleep(0)  # it listens from here on
+    began = time.perf_counter()
+    await asyncio.gather(*(node.submit("bench/noop", data=PAYLOAD) for _ in range(count)))
+    await recorded
+    return count / (time.perf_counter() - began)
+
+
+async def _succeeded(node: Node, count: int) -> None:
+    async for event in node.event_lines("bench/noop"):
+        count -= event.get("state") == "succeeded"
+        if not count:
+            return
+
+
 async def one_file(node: Node, path: Path) -> float:
     """Return the seconds of a job with a file: stored, carried, verified, opened, answered."""
     began = time.perf_counter()
@@ -106,10 +126,31 @@ async def one_file(node: Node, path: Path) -> float:
     return time.perf_counter() - began
 
 
+async def local(args: argparse.Namespace, folder: Path, realm: str) -> Figure:
+    """Measure one instance by itself."""
+    rows = Rows(folder / "local.db")
+    config = Config.make(
+        node={
+            "name": "bench-local",
+            "data_dir": str(folder / "local"),
+            "group_dir": str(folder / "local-group"),
+            "realm": realm,
+        },
+        queues={"bench": {"topics": ["bench/*"], "max_parallel": args.parallel}},
+    )
+    async with Node.from_config(config, noop.app) as node:
+        await all_here(node, 20)  # it is warm
+        rate = await all_here(node, args.local)
+    bare = local_loop(rows, PAYLOAD, args.local)
+    rows.close()
+    name = f"{args.local} local no-ops of 1 KiB"
+    return Figure(name, rate, bare, "jobs/s", "higher", "bare loop, 3 commits")
+
+
 async def measure(args: argparse.Namespace, folder: Path) -> list[Figure]:
     """Measure everything in ``folder``."""
     realm = f"bench-{secrets.token_hex(6)}"
-    found: list[Figure] = []
+    found = [await local(args, folder, f"{realm}-local")]
     with _peer(folder) as url, _worker(folder, realm, args):
         rows = Rows(folder / "own.db")
         config = Config.make(
@@ -238,9 +279,10 @@ def main() -> None:
     """Measure and report; the defaults are the figures that the project states."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=5000, help="jobs at once")
+    parser.add_argument("--local", type=int, default=20000, help="jobs of one instance by itself")
     parser.add_argument("--single", type=int, default=300, help="jobs one at a time")
     parser.add_argument("--files", type=int, nargs="*", default=[64, 1024], help="sizes in MiB")
-    parser.add_argument("--parallel", type=int, default=64, help="slots of the worker")
+    parser.add_argument("--parallel", type=int, default=64, help="jobs that run at once")
     parser.add_argument("--json", type=Path, default=Path("build/bench.json"))
     parser.add_argument("--insecure", action="store_true", help="plain links, to compare")
     parser.add_argument("--folder", type=Path, help="on the disk to measure; default: temporary")

@@ -11,7 +11,7 @@ import pytest
 
 from offload.errors import UsageError
 from offload.work.jobs import Condition, Job, Query, Spec, State, digest, new_id, query
-from offload.work.store import Store, Unreadable, schema, search
+from offload.work.store import Step, Store, Unreadable, schema, search
 
 SPEC = Spec("a", b"\x80", digest(b"\x80"))
 
@@ -157,34 +157,40 @@ class TestASearch:
 
 @pytest.mark.long
 class TestABacklogOf100000Jobs:
-    """C020+: adding, claiming and finding cost what they cost in an empty store; ratios only."""
+    """C020+: adding and claiming cost what they cost in an empty store, ± 20 %; ratios only."""
 
     async def test_slows_neither_adding_nor_claiming(self, tmp_path: Path) -> None:
         empty, full = Store.open(tmp_path / "empty"), Store.open(tmp_path / "full")
         await self.add(full, 100_000)
-        await full.due("t/1", 0.0, 10)
-        ratios = []
-        for _ in range(5):  # side by side, so that a busy machine slows both
-            before, after = await self.add(empty, 1_000), await self.add(full, 1_000)
-            ratios.append(after / before)
-        claims = [await self.claim(empty), await self.claim(full)]
+        for act in (self.add, self.claim):
+            await act(empty, 500)
+            costs = [(await act(empty, 500), await act(full, 500)) for _ in range(20)]
+            # The best of many, side by side: whatever else the machine does only adds.
+            before, after = (min(cost) for cost in zip(*costs, strict=True))
+            print(act.__name__, before, after, after / before)
+            assert after < 1.2 * before
         await empty.close()
         await full.close()
-        print(sorted(ratios), claims)
-        assert sorted(ratios)[2] < 1.5
-        assert claims[1] / claims[0] < 3
 
     async def add(self, store: Store, number: int) -> float:
-        started = time.perf_counter()
+        """Return the seconds of the processor that ``number`` jobs take."""
+        began = time.process_time()
         for first in range(0, number, 500):
             async with asyncio.TaskGroup() as group:
                 for n in range(first, min(first + 500, number)):
                     job = Job(new_id(), f"t/{n % 20}", "main", priority=n % 3)
                     group.create_task(store.insert(job, SPEC, {"n": n, "name": f"x{n % 100}"}))
-        return time.perf_counter() - started
+        return time.process_time() - began
 
-    async def claim(self, store: Store) -> float:
-        started = time.perf_counter()
-        for _ in range(100):
-            await store.due("t/3", 0.0, 10)
-        return time.perf_counter() - started
+    async def claim(self, store: Store, number: int) -> float:
+        """Return the same of finding and starting jobs."""
+        began = time.process_time()
+        for n in range(0, number, 25):
+            due = await store.due_with_specs(f"t/{n // 25 % 20}", 0.0, 25)
+            assert len(due.jobs) == len(due.specs) == 25
+            await store.change([(job.id, _started) for job in due.jobs])
+        return time.process_time() - began
+
+
+def _started(job: Job) -> Step[None]:
+    return Step(None, keep=job._replace(state=State.ACTIVE, attempt=1, started_at=1.0))
