@@ -211,7 +211,8 @@ class TestAMemberThatIsRemoved:
     async def test_may_join_again(self, machines: Machines) -> None:
         ada, bob, cleo = await trio(machines)
         await ada.group.remove("cleo")
-        await until(lambda: sees(ada, bob))
+        told = cleo._house.standing.credentials
+        await until(lambda: sees(ada, bob) and not told.roster.has(cleo.id))
         await joined(ada.group, cleo.group)
         await until(lambda: sees(ada, bob, cleo) and sees(cleo, ada, bob))
 
