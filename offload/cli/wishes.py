@@ -40,6 +40,9 @@ OrderByOption = Annotated[
     str, typer.Option(metavar="VALUE", help="Jobs with the same value run in order.")
 ]
 PriorityOption = Annotated[int, typer.Option(help="Higher ones go first.")]
+IdempotentOption = Annotated[
+    bool, typer.Option("--idempotent", help="It may run twice: if it takes long, it does.")
+]
 IfFullOption = Annotated[
     Literal["fail", "wait"], typer.Option(help="What to do if too many jobs wait already.")
 ]

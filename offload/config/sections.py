@@ -169,6 +169,7 @@ class TopicConfig(Section):
         give_up_exit_codes: Exit codes of the program after which another try is pointless.
         log_lines: So many lines of what a job that was added here says are kept.
         needs: Resources that its jobs take while they run; ``{gpu = 1}``.
+        speculate: Its jobs may run twice at the same time: one that takes long gets a second run.
         where: What must be true of the instance that runs it; ``{room = "lab", cores = ">=8"}``.
     """
 
@@ -183,6 +184,7 @@ class TopicConfig(Section):
     log_lines: NonNegativeInt = 1_000
     needs: Amounts = {}
     where: Conditions = {}
+    speculate: bool = False
 
     @model_validator(mode="after")
     def _command_goes_alone(self) -> Self:

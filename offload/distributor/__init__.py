@@ -21,6 +21,7 @@ from offload.distributor.limits import Limits
 from offload.distributor.matching import Matching
 from offload.distributor.outgoing import Outgoing
 from offload.distributor.slots import Slots, closed_of
+from offload.distributor.stragglers import Stragglers
 from offload.distributor.stranded import JobsStranded, Stranded
 from offload.distributor.whereabouts import Whereabouts
 from offload.distributor.wire import Network, Offer
@@ -128,6 +129,7 @@ class Distributor:
             stranded=self._stranded,
             whereabouts=self._whereabouts,
         )
+        self._stragglers = Stragglers(manager, store, self._matching, network, clock, bus, own_id)
         bus.listen(JobQueued, self._queued)
         bus.listen(SlotFree, self._look)
         bus.listen(JobChanged, self._lane_moved)
@@ -150,6 +152,7 @@ class Distributor:
         await self._outgoing.recover()
         await self._incoming.recover()
         await self._matching.recover()
+        await self._stragglers.recover()
 
     async def run(self) -> NoReturn:
         """Match, and say again what was not heard, until cancelled."""
@@ -164,6 +167,7 @@ class Distributor:
                         await self._limits.tick(now)
                         await self._outgoing.tick(now)
                         await self._incoming.tick(now)
+                        await self._stragglers.tick(now)
                     if now >= self._next_look:
                         self._wake.set()
         finally:

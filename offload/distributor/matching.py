@@ -343,15 +343,29 @@ class Matching:
         assigned = [job for job in await self._manager.change(rules) if job is not None]
         self._ahead.drop(job for job, _ in chosen)
         for job in assigned:
-            spec = specs[job.id]
-            self._given[job.worker] += 1
-            if job.worker == own_id:
-                self._manager.start(job, spec)
-            else:
-                inputs = [digest for digest, _ in spec.inputs()]
-                self._whereabouts.note(job.worker, inputs, now)
-                self._outgoing.launch(job, spec, places[job.topic].queues[job.worker])
+            self._launch(job, specs[job.id], places[job.topic])
         return bool(assigned)
+
+    async def run_twice(self, job: Job, worker: str, places: Places) -> None:
+        """Start a second run of a job that runs already, at a worker that has a place for it."""
+        spec = await self._store.spec(job.id)
+        if spec is None:
+            return
+        now, wall = self._clock.now(), self._clock.wall()
+        rule = partial(_given_twice, worker, self._view().own.id, now, wall)
+        [kept] = await self._manager.change([(job.id, rule)])
+        if kept is not None:
+            self._launch(kept, spec, places)
+
+    def _launch(self, job: Job, spec: Spec, places: Places) -> None:
+        """Start an attempt whose assignment is on the disk."""
+        self._given[job.worker] += 1
+        if job.worker == self._view().own.id:
+            self._manager.start(job, spec)
+            return
+        inputs = [digest for digest, _ in spec.inputs()]
+        self._whereabouts.note(job.worker, inputs, self._clock.now())
+        self._outgoing.launch(job, spec, places.queues[job.worker])
 
 
 def _assigned(worker: str, own_id: str, now: float, wall: float, job: Job) -> Step[Job | None]:
@@ -359,5 +373,12 @@ def _assigned(worker: str, own_id: str, now: float, wall: float, job: Job) -> St
         return Step(None)
     kept = origin.assign(job, worker)
     if worker == own_id:
+        kept = origin.started(kept, now, wall)
+    return Step(kept, keep=kept)
+
+
+def _given_twice(worker: str, own_id: str, now: float, wall: float, job: Job) -> Step[Job | None]:
+    kept = origin.second_run(job, worker, now)
+    if kept is not None and worker == own_id:
         kept = origin.started(kept, now, wall)
     return Step(kept, keep=kept)

@@ -55,6 +55,23 @@ def assign(job: Job, worker: str) -> Job:
     )
 
 
+def second_run(job: Job, worker: str, now: float) -> Job | None:
+    """
+    Give a job that runs to ``worker`` too; None if it must not, or not any more.
+
+    The fence stays: the first success of either attempt counts. A failure counts only of this new
+    one, as of any latest attempt, and ends the other (DESIGN §5, OUTCOME).
+    """
+    may = job.idempotent and job.delivery is Delivery.AT_LEAST_ONCE and not job.stopping
+    given = [who for attempt, who in job.given if attempt >= job.fence]
+    if not may or job.state is not State.ACTIVE or job.placing or len(given) != 1:
+        return None
+    if worker in given:
+        return None
+    reason = "a second run of it was begun: the first takes long"
+    return assign(queued_again(job, now, 0.0), worker)._replace(reason=reason)
+
+
 def started(job: Job, now: float, wall: float) -> Job:
     """Note that the consumer of the current attempt is about to be called."""
     if job.state is not State.ASSIGNED:

@@ -57,6 +57,8 @@ class Rules:
         ruled = self.topic(topic)
         delivery = options.delivery or ruled.delivery or (runner.delivery if runner else None)
         timeout_s = ruled.timeout_s if options.timeout_s is None else options.timeout_s
+        if ruled.speculate and delivery in (None, Delivery.AT_LEAST_ONCE):
+            options = replace(options, idempotent=True)
         if ruled.needs or ruled.where:
             needs, where = {**ruled.needs, **options.needs}, {**ruled.where, **options.where}
             options = replace(options, needs=needs, where=where)

@@ -6,6 +6,7 @@ The answer names every candidate and its reasons, so that ``offload explain`` ca
 
 from offload.placement.candidates import Candidate, Policy, Share
 from offload.placement.ranking import Ranked, best, compared, keeps, obstacles, rank
+from offload.placement.stragglers import straggles
 
 __all__ = [
     "Candidate",
@@ -17,4 +18,5 @@ __all__ = [
     "keeps",
     "obstacles",
     "rank",
+    "straggles",
 ]

@@ -109,6 +109,7 @@ class TestAJobThatIsAdded:
             again_of="older",
             retry_delay_s=3.5,
             demands='{"needs": {"gpu": 1.0}}',
+            idempotent=True,
         )
         plain = Job(id="", topic="", queue="")
         changed = [name for name in Job._fields if getattr(job, name) != getattr(plain, name)]

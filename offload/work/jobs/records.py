@@ -43,6 +43,7 @@ class Job(NamedTuple):
         overdue: It is being stopped because its time is over, not by a person.
         again_of: Id of the finished job that it repeats (C042), or "".
         retry_delay_s: Seconds before each retry; None: the queue's rule.
+        idempotent: It may run twice at the same time: the first success counts.
         demands: What it demands of the place where it runs (``read_demands``), or "".
     """
 
@@ -88,6 +89,7 @@ class Job(NamedTuple):
     again_of: str = ""
     retry_delay_s: float | None = None
     demands: str = ""
+    idempotent: bool = False
 
     @property
     def finished(self) -> bool:
@@ -121,6 +123,7 @@ class Options:
             queue's rule.
         needs: Resources that it takes while it runs, such as ``{"gpu": 1, "memory": "4GiB"}``.
         where: What must be true of the instance: ``{"room": "lab", "cores": ">=8"}``.
+        idempotent: It may run twice at the same time; if it takes long, a second worker gets it.
         if_full: When as many jobs wait as may: ``fail``, or ``wait`` until there is room.
     """
 
@@ -142,6 +145,7 @@ class Options:
     needs: Mapping[str, Any] = field(default_factory=dict)
     where: Mapping[str, Any] = field(default_factory=dict)
     if_full: str = "fail"
+    idempotent: bool = False
 
 
 @dataclass(frozen=True, slots=True)

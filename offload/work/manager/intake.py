@@ -68,7 +68,9 @@ class Intake:
         spec = Spec(topic, payload, sha256, size, files, delivery, timeout_s, lease_s, wanted.needs)
         for blob in _blobs(spec):
             self._blobs.pin(blob)
-        return self._job(topic, delivery, options)._replace(demands=wanted.text), spec
+        twice = options.idempotent and delivery is Delivery.AT_LEAST_ONCE
+        job = self._job(topic, delivery, options)
+        return job._replace(demands=wanted.text, idempotent=twice), spec
 
     def again(self, job: Job, spec: Spec) -> tuple[Job, Mapping[str, str | int | float]]:
         """
@@ -82,7 +84,7 @@ class Intake:
         fresh = self._job(job.topic, job.delivery, Options(order_by=job.order_by))
         kept = (
             *("priority", "into", "if_exists", "policy"),
-            *("retries", "retry_delay_s", "demands"),
+            *("retries", "retry_delay_s", "demands", "idempotent"),
         )
         same = {name: getattr(job, name) for name in kept}
         return fresh._replace(again_of=job.id, **same), fields
@@ -173,6 +175,8 @@ def _checked(options: Options) -> Delivery:
 
 
 def _check_limits(options: Options) -> None:
+    if options.idempotent and options.delivery not in (None, Delivery.AT_LEAST_ONCE):
+        raise UsageError(f"idempotent: {options.delivery} work never runs twice")
     for name, limit_s in (
         ("expires_in", options.expires_in_s),
         ("deadline_in", options.deadline_in_s),

@@ -30,7 +30,7 @@ _held_values = attrgetter(*HELD_FIELDS)
 _STATE, _GIVEN, _DELIVERY, _OUTPUTS = map(
     JOB_FIELDS.index, ("state", "given", "delivery", "outputs")
 )
-_FLAGS: Final = tuple(map(JOB_FIELDS.index, ("stopping", "behind", "overdue")))
+_FLAGS: Final = tuple(map(JOB_FIELDS.index, ("stopping", "behind", "overdue", "idempotent")))
 _HELD_STATE, _HELD_DELIVERY, _HELD_OUTCOME = map(
     HELD_FIELDS.index, ("state", "delivery", "outcome")
 )

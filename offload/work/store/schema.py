@@ -245,6 +245,7 @@ _LETTERS: Final = (
     "ALTER TABLE dead_letters ADD COLUMN topic TEXT NOT NULL DEFAULT ''",
     "CREATE UNIQUE INDEX letters_once ON dead_letters (store_id, job_id, attempt, sender)",
 )
+_IDEMPOTENT: Final = ("ALTER TABLE jobs ADD COLUMN idempotent INTEGER NOT NULL DEFAULT 0",)
 # The n-th entry takes a file from version n to n + 1. Published ones are never edited.
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     _TABLES,
@@ -256,6 +257,7 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     _RETRY_DELAY,
     _DEMANDS,
     _LETTERS,
+    _IDEMPOTENT,
 )
 FILE_NAME: Final = "store.db"
 OLDEST_SQLITE: Final = (3, 37, 0)  # STRICT tables
