@@ -197,7 +197,7 @@ class Context:
         attempt: int,
         retry_count: int,
         topic: str,
-        folder: Path,
+        folder: str,
         say: Callable[[str, str], None],
         stopping: Callable[[], bool],
         properties: str = "",
@@ -217,8 +217,9 @@ class Context:
     @property
     def folder(self) -> Path:
         """A private folder of this attempt, there from now on; it goes when the attempt ends."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        return self._folder
+        folder = Path(self._folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
 
     @property
     def stopping(self) -> bool:

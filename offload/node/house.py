@@ -9,7 +9,7 @@ import asyncio
 import logging
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
@@ -90,10 +90,10 @@ class House:
         """Close what is open, the last one first."""
         await self._exit.aclose()
 
-    async def add(self, topic: str, encoded: Encoded, options: Options) -> Job:
+    def add(self, topic: str, encoded: Encoded, options: Options) -> Awaitable[Job]:
         """Store a job, with the topic's rules where the submitter says nothing."""
         runner = self.executors.consumer(topic)
-        return await self.manager.add(topic, encoded, self._rules.completed(topic, options, runner))
+        return self.manager.add(topic, encoded, self._rules.completed(topic, options, runner))
 
     async def follow(self, config: Config) -> None:
         """Let every room follow ``config``; raise ``ConfigError``, and nothing has changed."""

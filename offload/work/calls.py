@@ -38,7 +38,7 @@ class Task:
     Attributes:
         payload: The packed arguments.
         files: The input files, in the order of their indexes; they are in ``folder``.
-        folder: The private folder of this attempt; it may have to be made.
+        folder: Path of the private folder of this attempt; it may have to be made.
         timeout_s: Longest run; None: the consumer's own.
         properties: What earlier attempts have kept, as a JSON object, or "".
         lease_until_s: Until when it may run (``ticks.ticks_s``), unless that is renewed; None: for
@@ -52,7 +52,7 @@ class Task:
     topic: str
     payload: bytes
     files: tuple[File, ...]
-    folder: Path
+    folder: str
     timeout_s: float | None = None
     properties: str = ""
     lease_until_s: float | None = None

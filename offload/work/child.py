@@ -90,7 +90,7 @@ def task_fields(task: Task) -> dict[str, Any]:
         "topic": task.topic,
         "payload": task.payload,
         "files": [[str(file.path), file.name] for file in task.files],
-        "folder": str(task.folder),
+        "folder": task.folder,
         "properties": task.properties,
         "lease_until_s": task.lease_until_s,
     }
@@ -98,7 +98,7 @@ def task_fields(task: Task) -> dict[str, Any]:
 
 def _task(fields: dict[str, Any]) -> Task:
     files = tuple(File(path, name) for path, name in fields["files"])
-    return Task(**{**fields, "files": files, "folder": Path(fields["folder"])})
+    return Task(**{**fields, "files": files})
 
 
 class Child:

@@ -25,7 +25,7 @@ class Desk:
     def task(self, topic: str, **arguments: object) -> Task:
         encoded = payload.encode(arguments)
         folder = self.folder / f"job{next(self._ids)}"
-        return Task("store", folder.name, 4, 1, topic, encoded.data, encoded.files, folder)
+        return Task("store", folder.name, 4, 1, topic, encoded.data, encoded.files, str(folder))
 
     def begin(
         self, topic: str, more: dict[str, Any] | None = None, **arguments: object

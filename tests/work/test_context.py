@@ -24,7 +24,7 @@ class Talk:
             attempt=2,
             retry_count=1,
             topic="a/b",
-            folder=folder / "job",
+            folder=str(folder / "job"),
             say=lambda kind, text: self.said.append((kind, text)),
             stopping=lambda: False,
             properties=properties,

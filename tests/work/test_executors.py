@@ -569,7 +569,7 @@ async def main(app, topic, folder):
     executors = Executors(load_app(app), run_file=folder / "children.json")
     await executors.open()
     data = payload.encode({"pids": str(folder / "pids")}).data
-    executors.begin(Task("s", "job", 1, 0, topic, data, (), folder), print, print)
+    executors.begin(Task("s", "job", 1, 0, topic, data, (), str(folder)), print, print)
     await asyncio.Event().wait()
 
 asyncio.run(main(sys.argv[1], sys.argv[2], Path(sys.argv[3])))

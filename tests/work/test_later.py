@@ -185,7 +185,7 @@ class TestAnAnswer:
             attempt=1,
             retry_count=0,
             topic="t",
-            folder=tmp_path,
+            folder=str(tmp_path),
             say=lambda *_: None,
             stopping=lambda: False,
         )

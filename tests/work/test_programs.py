@@ -199,7 +199,7 @@ async def main(folder):
     executors = Executors(None, run_file=folder / "children.json", rules=rules)
     await executors.open()
     data = payload.encode({}).data
-    executors.begin(Task("s", "job", 1, 0, "run", data, (), folder / "job"), print, print)
+    executors.begin(Task("s", "job", 1, 0, "run", data, (), str(folder / "job")), print, print)
     await asyncio.Event().wait()
 
 asyncio.run(main(Path(sys.argv[1])))

@@ -8,7 +8,6 @@ unpacked where the consumer runs: for child processes the daemon only passes the
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 
 from offload.app import App
@@ -98,8 +97,8 @@ class Executors:
             loop = asyncio.get_running_loop()
             loop.call_soon(over, ended(Result.REFUSED, refusal, 0.0))
             return
-        key = task.job_id, task.attempt
-        run = self._runs[key] = self._made(task, runner, news, partial(self._ended, key, over))
+        run = self._made(task, runner, news, over)
+        self._runs[run.key] = run
         run.begin()
 
     def stop(self, job_id: str, attempt: int, *, at_once: bool = False) -> bool:
@@ -173,9 +172,8 @@ class Executors:
         leased = task.lease_until_s is not None
         return NOT_KILLABLE if leased and not runner.killable else ""  # it was, when it was taken
 
-    def _ended(self, key: tuple[str, int], over: Callable[[Ran], None], ran: Ran) -> None:
-        self._runs.pop(key, None)
-        over(ran)
+    def _forget(self, run: Run) -> None:
+        self._runs.pop(run.key, None)
 
     def _made(
         self,
@@ -184,7 +182,7 @@ class Executors:
         news: Callable[[News], None],
         over: Callable[[Ran], None],
     ) -> Run:
-        call = task, runner, news, over, self._grace_s
+        call = task, runner, news, over, self._forget, self._grace_s
         match runner.isolate:
             case "coroutine":
                 return LoopRun(*call, job_log=self._log)

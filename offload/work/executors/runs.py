@@ -40,7 +40,8 @@ class Run(ABC):
     What all runs have in common: one end, a clock, and a way to be ended.
 
     Args:
-        over: Called on the loop with what came of it, once.
+        over: Called on the loop with what came of it, once …
+        forget: … after this.
         grace_s: How long a consumer that was asked to stop may take.
     """
 
@@ -50,12 +51,15 @@ class Run(ABC):
         runner: Runner,
         news: Callable[[News], None],
         over: Callable[[Ran], None],
+        forget: Callable[["Run"], None],
         grace_s: float,
     ) -> None:
         self.task, self.runner = task, runner
+        self.key = task.job_id, task.attempt
         self.pending = False  # whether the consumer has returned, and is to be finished later
         self._news = news
         self._over: Callable[[Ran], None] | None = over  # None: it was called
+        self._forget = forget
         self._kept: dict[str, Any] = {}
         self._grace_s = grace_s
         self._loop = asyncio.get_running_loop()
@@ -114,6 +118,7 @@ class Run(ABC):
         if self._kept:  # once more, and not to be lost: with the outcome
             outcome = replace(ran.outcome, properties=json.dumps(self._kept))
             ran = Ran(outcome, ran.files)
+        self._forget(self)
         over(ran)
 
     def _later(self, delay_s: float, call: Callable[..., None], *arguments: Any) -> None:

@@ -6,6 +6,7 @@ are blobs by then.
 """
 
 import asyncio
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -53,7 +54,7 @@ class _Run:
     """A ``Work`` that runs: in which private folder, and who is told of it."""
 
     work: Work
-    folder: Path
+    folder: str
     news: Callable[[News], None]
     over: Callable[[Outcome], None]
 
@@ -75,7 +76,7 @@ class Runs:
         self._blobs = blobs
         self._clock = clock
         self._queue_of = queue_of
-        self._folder = folder
+        self._folder = str(folder)  # as text: most attempts have no private folder
         self._is_open = is_open
         self.stock: Stock[tuple[str, str]] = Stock(resources)
         self._entered: dict[tuple[str, str], tuple[str, str]] = {}  # in which line, of which topic
@@ -216,7 +217,7 @@ class Runs:
         ``over`` is called once, on the loop, with what came of it, and never before this has
         returned; not at all after ``close``.
         """
-        folder = self._folder / f"{work.job_id}-{work.attempt}-{work.store_id[:8]}"
+        folder = f"{self._folder}/{work.job_id}-{work.attempt}-{work.store_id[:8]}"
         run = _Run(work, folder, news, over)
         if work.spec.payload is None or work.spec.files:
             self._tasks.start(self._prepare(run))
@@ -239,7 +240,9 @@ class Runs:
             if payload is None:
                 payload = await asyncio.to_thread(self._blobs.path(spec.payload_sha256).read_bytes)
             if spec.files:
-                files = await asyncio.to_thread(self._materialise, spec.files, run.folder / "in")
+                files = await asyncio.to_thread(
+                    self._materialise, spec.files, Path(run.folder, "in")
+                )
         except (OffloadError, OSError) as error:
             await _clear(run.folder)
             self._over(run, _failure(error))
@@ -256,7 +259,8 @@ class Runs:
 
     def _ended(self, run: _Run, ran: Ran) -> None:
         """Most runs leave nothing behind that takes time."""
-        if ran.files or len(ran.outcome.value) > VALUE_LIMIT or run.folder.exists():
+        has_folder = os.path.exists(run.folder)  # noqa: PTH110 - a Path takes longer than the look
+        if ran.files or len(ran.outcome.value) > VALUE_LIMIT or has_folder:
             self._tasks.start(self._collect(run, ran))
         else:
             self._over(run, ran.outcome)
@@ -347,6 +351,6 @@ def _failure(error: OffloadError | OSError) -> Outcome:
     return Outcome(Result.FAILED, reason=reason, error_type=type(error).__name__, final=final)
 
 
-async def _clear(folder: Path) -> None:
+async def _clear(folder: str) -> None:
     """Remove a job's private folder."""
     await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)

@@ -5,7 +5,7 @@ from asyncio import Future
 from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import TypeVar, TypeVarTuple
 
 from offload.topics import check_pattern
 from offload.work.jobs import Attempt, DeadLetter, Held, HeldState, Job, Outcome, Query, Spec, State
@@ -19,7 +19,7 @@ from offload.work.store.steps import Key
 from offload.work.store.waiting import Backlog
 
 T = TypeVar("T")
-P = ParamSpec("P")
+Ts = TypeVarTuple("Ts")
 
 
 class Asking:
@@ -233,25 +233,18 @@ class Asking:
 
     # --- the threads -----------------------------------------------------------------------
 
-    def _ask(
-        self, question: Callable[Concatenate[Reads, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> "Future[T]":
-        def ask(reads: Reads) -> T:
-            return question(reads, *args, **kwargs)
-
+    def _ask(self, question: Callable[[Reads, *Ts], T], *args: *Ts) -> "Future[T]":
         if self._reader is not None:
-            return self._reader.ask(ask)
-        return self._desk.ask(partial(_ask_in_writer, self._reads, ask))
+            return self._reader.ask(partial(_answered, question, args))
+        return self._desk.ask(partial(_answered_in_writer, self._reads, question, args))
 
-    def _look(
-        self, question: Callable[Concatenate[Reads, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> "Future[T]":
+    def _look(self, question: Callable[[Reads, *Ts], T], *args: *Ts) -> "Future[T]":
         """Ask what may take a while: in a thread of its own, so that claiming need not wait."""
         if self._path is None:
-            return self._ask(question, *args, **kwargs)
+            return self._ask(question, *args)
         if self._finder is None:
             self._finder = self._open_reader("store-finder", self._path)
-        return self._finder.ask(lambda reads: question(reads, *args, **kwargs))
+        return self._finder.ask(partial(_answered, question, args))
 
     def _open_reader(self, name: str, path: Path) -> Desk[Reads]:
         return Desk(name, Reader(schema.open_reader(path), self._on_error, self._register))
@@ -262,6 +255,12 @@ class Asking:
                 await reader.close()
 
 
-def _ask_in_writer(reads: Reads, ask: Callable[[Reads], Any], ledger: Ledger) -> Any:
+def _answered(question: Callable[[Reads, *Ts], T], args: tuple[*Ts], reads: Reads) -> T:
+    return question(reads, *args)
+
+
+def _answered_in_writer(
+    reads: Reads, question: Callable[[Reads, *Ts], T], args: tuple[*Ts], ledger: Ledger
+) -> T:
     ledger.flush()
-    return ask(reads)
+    return question(reads, *args)

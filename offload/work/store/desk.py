@@ -105,6 +105,7 @@ class Desk(Generic[Tool]):
             group, backlog = backlog[:GROUP_LIMIT], backlog[GROUP_LIMIT:]
             if group:
                 self._serve(group)
+                group = []  # nothing of it is kept while nothing is asked
         self._room.close()
 
     def _wait(self, backlog: list[_Call]) -> bool:

@@ -3,8 +3,9 @@
 import sqlite3
 from asyncio import Future
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Concatenate, Final, ParamSpec, TypeVar
+from typing import Final, TypeVar, TypeVarTuple
 
 from offload.clock import Mark
 from offload.errors import DiskFull, StoreFault
@@ -19,7 +20,7 @@ from offload.work.store.steps import HeldRule, Key, R, Rule
 from offload.work.store.writer import Writer
 
 T = TypeVar("T")
-P = ParamSpec("P")
+Ts = TypeVarTuple("Ts")
 PURGE_ROWS: Final = 500  # per transaction, so that others get their turn
 
 
@@ -270,13 +271,8 @@ class Store(Asking):
 
     # --- the threads -----------------------------------------------------------------------
 
-    def _write(
-        self,
-        operation: Callable[Concatenate[Ledger, P], T],
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> "Future[T]":
-        return self._desk.ask(lambda ledger: operation(ledger, *args, **kwargs))
+    def _write(self, operation: Callable[[Ledger, *Ts], T], *args: *Ts) -> "Future[T]":
+        return self._desk.ask(partial(_written, operation, args))
 
     def _read_error(self, error: sqlite3.Error) -> Exception:
         if not schema.is_fault(error):
@@ -294,3 +290,7 @@ class Store(Asking):
 
         if not self._desk.call_soon(tell) and self._reader is not None:
             self._reader.call_soon(tell)
+
+
+def _written(operation: Callable[[Ledger, *Ts], T], args: tuple[*Ts], ledger: Ledger) -> T:
+    return operation(ledger, *args)
