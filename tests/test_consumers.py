@@ -56,7 +56,7 @@ def poison(marks: str):
     Path(marks, str(time.time_ns())).touch()
     os._exit(3)
 
-@app.consumer("slow", timeout="0.3s")
+@app.consumer("slow", timeout="1s")
 def slow(marks: str):
     Path(marks, str(time.time_ns())).touch()
     time.sleep(60)

@@ -155,10 +155,10 @@ class TestALease:
     async def test_leaves_nothing_armed_for_the_next_job(self, desk: Desk) -> None:
         path = desk.folder / "beats"
         former = await desk.begin(
-            "lease/beat", {"lease_until_s": ticks_s() + 2}, path=str(path), seconds=0
+            "lease/beat", {"lease_until_s": ticks_s() + 4}, path=str(path), seconds=0
         )[1]
         assert former.outcome.result is Result.SUCCEEDED
-        ran = await desk.run("lease/beat", path=str(path), seconds=2.2)
+        ran = await desk.run("lease/beat", path=str(path), seconds=4.2)
         assert ran.outcome.value == former.outcome.value
 
     async def test_ends_a_call_that_holds_the_gil(self, desk: Desk) -> None:
