@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from offload import App, Context, Node
+from offload import App, Context, Job, Node
 from offload.errors import JobFailed, UsageError
 from offload.testing import Lan
 
@@ -245,6 +245,44 @@ async def test_a_flood_of_jobs_holds_up_neither_the_first_nor_the_last(
     assert await all_done(lan, jobs) == ["succeeded"] * 1_000
     assert stage.most == 5
     assert stage.order == list(range(1_000))
+
+
+class TestAJobThatIsStoppedInLine:
+    """What was read ahead of it is forgotten: it takes nobody's place, and may come back."""
+
+    @pytest.fixture(params=["unordered", "topic-round-robin"])
+    async def node(self, lan: Lan, stage: Stage, request: pytest.FixtureRequest) -> Node:
+        rules = {"main": {"type": request.param, "max_parallel": 1}}
+        return await lan.node(stage.app, queues=rules)
+
+    @pytest.fixture
+    async def jobs(self, lan: Lan, stage: Stage, node: Node) -> list[Job]:
+        """The first of three topics runs, the others wait; all were seen at once."""
+        await node.suspend_queue("main")
+        jobs = [await node.submit(topic, number=n) for n, topic in enumerate("abc")]
+        stage.gate = asyncio.Event()
+        await node.resume_queue("main")
+        await lan.clock.advance(10)
+        assert stage.order == [0]
+        return jobs
+
+    async def test_holds_up_nobody(self, lan: Lan, stage: Stage, jobs: list[Job]) -> None:
+        assert await jobs[1].stop()
+        assert stage.gate is not None
+        stage.gate.set()
+        await lan.until(jobs[0].result())
+        assert await lan.until(jobs[2].result(), within_s=0.5) == 2
+        assert stage.order == [0, 2]
+
+    async def test_starts_when_it_goes_again(
+        self, lan: Lan, stage: Stage, node: Node, jobs: list[Job]
+    ) -> None:
+        assert await jobs[1].stop()
+        await node.requeue(jobs[1].id)
+        assert stage.gate is not None
+        stage.gate.set()
+        await lan.until(asyncio.gather(*(job.result() for job in jobs)), within_s=1)
+        assert sorted(stage.order) == [0, 1, 2]
 
 
 class TestAClearedQueue:

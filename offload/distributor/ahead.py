@@ -106,6 +106,11 @@ class Ahead:
                 page.jobs.pop(job.id, None)
                 page.specs.pop(job.id, None)
 
+    def doubt(self, jobs: Iterable[Job]) -> None:
+        """Read the topics of these jobs anew: they are not as they were when they were read."""
+        for job in jobs:
+            self._pages.pop(job.topic, None)
+
     # --- inside ----------------------------------------------------------------------------
 
     async def _read(self, topic: str, now: float, limit: int) -> _Page:
@@ -135,6 +140,8 @@ class Ahead:
                 del self._pages[job.topic]
 
     def _changed(self, changed: JobChanged) -> None:
+        if changed.was is State.QUEUED:
+            self.drop([changed.job])
         if changed.job.lane and changed.job.finished:  # the one behind it may start
             self._forget()
 

@@ -120,23 +120,25 @@ class Matching:
                 limit = min(room + self._passed_over.get(topic, 0), ROUND_LIMIT)
                 pages[topic] = await self._ahead.jobs(topic, now, limit)
                 more = more or len(pages[topic]) == limit < ROUND_LIMIT
-        due = [job for page in pages.values() for job in page]
-        specs = await self._ahead.specs(due)
-        self._ahead.drop(job for job in due if job.id not in specs)
+        seen = [job for page in pages.values() for job in page]
+        specs = await self._ahead.specs(seen)
+        self._ahead.drop(job for job in seen if job.id not in specs)
         chosen = [
             (job, candidate.id)
             for job in self._in_order(pages)
             if job.id in specs  # what cannot be read waits for a version that can (C012)
+            and due(job, now)  # whose time is over takes nobody's place
             and (candidate := await self._chosen(job, specs[job.id], places[job.topic]))
         ]
         if self._stranded.doubtful:
-            self._stranded.note_all(due)
+            self._stranded.note_all(seen)
         await self._stranded.look(now, lambda topic: places.get(topic) or self.places(topic, now))
         for job, _ in chosen:
             self._last_topics[self._manager.rule(job.topic).name] = job.topic
         grown = self._remember(pages, Counter(job.topic for job, _ in chosen))
         if chosen:
-            return await self._send_off(chosen, specs, places)
+            await self._send_off(chosen, specs, places)
+            return True
         return more and grown
 
     def _suspended(self, topic: str) -> bool:
@@ -329,7 +331,7 @@ class Matching:
         chosen: list[tuple[Job, str]],
         specs: Mapping[str, Spec],
         places: Mapping[str, Places],
-    ) -> bool:
+    ) -> None:
         now, wall = self._clock.now(), self._clock.wall()
         if self._paces.fresh:
             await self._store.keep_starts(self._paces.fresh, now)
@@ -341,10 +343,10 @@ class Matching:
             if not self._suspended(job.topic)  # meanwhile
         ]
         assigned = [job for job in await self._manager.change(rules) if job is not None]
-        self._ahead.drop(job for job, _ in chosen)
+        started = {job.id for job in assigned}
+        self._ahead.doubt(job for job, _ in chosen if job.id not in started)
         for job in assigned:
             self._launch(job, specs[job.id], places[job.topic])
-        return bool(assigned)
 
     async def run_twice(self, job: Job, worker: str, places: Places) -> None:
         """Start a second run of a job that runs already, at a worker that has a place for it."""
