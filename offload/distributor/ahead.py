@@ -12,7 +12,7 @@ from math import inf
 from typing import Final
 
 from offload.events import Bus
-from offload.work.jobs import Job, Spec, State, turn
+from offload.work.jobs import Job, Spec, State, due, turn
 from offload.work.manager import GateMoved, JobAltered, JobChanged, JobQueued
 from offload.work.store import Store
 
@@ -84,7 +84,8 @@ class Ahead:
             page = await self._read(topic, now, max(limit, PAGE))
         if page.whole and not page.jobs and self._pages.get(topic) is page and self._topics:
             self._topics.discard(topic)
-        return list(islice(page.jobs.values(), limit))
+        # Whose time is over, though nobody has ended it yet, takes nobody's turn.
+        return list(islice((job for job in page.jobs.values() if due(job, now)), limit))
 
     async def specs(self, jobs: Iterable[Job]) -> dict[str, Spec]:
         """Return what the jobs are to run, of those that can be read."""

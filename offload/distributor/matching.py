@@ -127,7 +127,6 @@ class Matching:
             (job, candidate.id)
             for job in self._in_order(pages)
             if job.id in specs  # what cannot be read waits for a version that can (C012)
-            and due(job, now)  # whose time is over takes nobody's place
             and (candidate := await self._chosen(job, specs[job.id], places[job.topic]))
         ]
         if self._stranded.doubtful:
