@@ -20,7 +20,7 @@ def new_id(wall_ms: int | None = None, random_bytes: bytes | None = None) -> str
 
 def is_id(text: str) -> bool:
     """Say whether ``text`` has the form of a job id."""
-    return len(text) == ID_LENGTH and set(text) <= set(_CROCKFORD)
+    return len(text) == ID_LENGTH and not text.strip(_CROCKFORD)
 
 
 def digest(data: bytes) -> str:
@@ -30,4 +30,4 @@ def digest(data: bytes) -> str:
 
 def is_sha256(text: str) -> bool:
     """Say whether ``text`` is a SHA-256 in lower-case hex."""
-    return len(text) == 64 and set(text) <= set("0123456789abcdef")
+    return len(text) == 64 and not text.strip("0123456789abcdef")

@@ -1,11 +1,12 @@
 """Reading what came from outside: every field is checked before anybody acts on it."""
 
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from offload.errors import Malformed
 from offload.work.jobs.ids import is_sha256
 
+_AS_IT_IS: Final = frozenset({str, bytes, list, bool})
 _Choice = TypeVar("_Choice", bound=StrEnum)
 
 
@@ -22,6 +23,8 @@ class Fields:
     def take(self, name: str, kind: Any) -> Any:
         """Return the field ``name``, which must be of ``kind`` (a type or several)."""
         value = self._map.get(name)
+        if type(value) is kind and kind in _AS_IT_IS:
+            return value
         kinds = kind if isinstance(kind, tuple) else (kind,)
         if not isinstance(value, kind) or (isinstance(value, bool) and bool not in kinds):
             raise Malformed(f"{self._what}.{name} is missing or of the wrong type")
