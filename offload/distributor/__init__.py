@@ -32,7 +32,7 @@ from offload.peers.transport import LinkUp
 from offload.placement import Policy, Ranked, rank
 from offload.tasks import Tasks
 from offload.work.executors import NOT_KILLABLE
-from offload.work.jobs import Delivery, Demands, Held, Job, RetryRule, read_demands
+from offload.work.jobs import Delivery, Demands, Held, Job, RetryRule, State, read_demands
 from offload.work.manager import GateMoved, JobChanged, JobQueued, Manager, RunEnded, SlotFree
 from offload.work.store import Store
 
@@ -132,7 +132,7 @@ class Distributor:
         self._stragglers = Stragglers(manager, store, self._matching, network, clock, bus, own_id)
         bus.listen(JobQueued, self._queued)
         bus.listen(SlotFree, self._look)
-        bus.listen(JobChanged, self._lane_moved)
+        bus.listen(JobChanged, self._moved_up)
         bus.listen(GateMoved, self._gate_moved)
         bus.listen(Fact, self._topology_changed)
         bus.listen(LinkUp, self._linked)
@@ -282,8 +282,9 @@ class Distributor:
     def _policy(self, job: Job) -> Policy:
         return self._matching.policy(job)
 
-    def _lane_moved(self, changed: JobChanged) -> None:
-        if changed.job.lane and changed.job.finished:  # the one behind it may start
+    def _moved_up(self, changed: JobChanged) -> None:
+        job = changed.job  # the one behind it in its lane, or in the queue, may start
+        if job.finished and (job.lane or changed.was is State.QUEUED):
             self._wake.set()
 
     def _gate_moved(self, _: GateMoved) -> None:
