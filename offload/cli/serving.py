@@ -1,6 +1,7 @@
 """``offload run``: an instance in this terminal, until it is asked to end."""
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -93,6 +94,8 @@ async def _serve(load: Callable[[], Config], app: App | None, *, until_eof: bool
             say(line)
         if config.node.insecure:
             warn_of_plain_links()
+        gc.collect()
+        gc.freeze()  # what is there by now stays: the collector need not walk through it again
         await node.serve(stop)
 
 

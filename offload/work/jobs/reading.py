@@ -6,7 +6,7 @@ from typing import Any, Final, TypeVar
 from offload.errors import Malformed
 from offload.work.jobs.ids import is_sha256
 
-_AS_IT_IS: Final = frozenset({str, bytes, list, bool})
+_NUMBERS: Final = (int, float)
 _Choice = TypeVar("_Choice", bound=StrEnum)
 
 
@@ -22,13 +22,11 @@ class Fields:
 
     def take(self, name: str, kind: Any) -> Any:
         """Return the field ``name``, which must be of ``kind`` (a type or several)."""
-        value = self._map.get(name)
-        if type(value) is kind and kind in _AS_IT_IS:
-            return value
-        kinds = kind if isinstance(kind, tuple) else (kind,)
-        if not isinstance(value, kind) or (isinstance(value, bool) and bool not in kinds):
+        value: Any = self._map.get(name)
+        found = type(value)  # exactly: True is no number
+        if found is not kind and (not isinstance(kind, tuple) or found not in kind):
             raise Malformed(f"{self._what}.{name} is missing or of the wrong type")
-        if isinstance(value, int | float) and not -(2**63) <= value < 2**63:  # nan too
+        if found in _NUMBERS and not -(2**63) <= value < 2**63:  # nan too
             raise Malformed(f"{self._what}.{name} is out of range")
         return value
 
