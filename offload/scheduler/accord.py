@@ -4,13 +4,15 @@ What instances say to each other of the schedules of the whole topology (docs/pr
 All know all of them, and how far each has come; the leader fires. Before it makes a job it notes
 the firing on its own disk and asks every linked peer, which notes it too and says whether it knows
 of another: so whoever leads next goes on behind it, and a leader that was frozen, or is back from
-a crash, learns that it is one no more. If nobody does it decides, on its disk, and says so before
-it makes the job: what a leader has asked for and not decided when it dies, the next one makes.
+a crash, learns that it is one no more. If nobody does it says so to all, and then decides, on its
+disk: what a leader has asked for and nobody knows to be sure when it dies, the next one makes.
+A peer that gives no answer is asked again until it counts as silent: a leader that fired while
+nobody heard it, and died, would have fired alone.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -26,7 +28,8 @@ log = logging.getLogger(__name__)
 Handler = Callable[[str, list[dict[str, Any]]], Awaitable[None] | None]
 Firing = tuple[str, float]  # schedule id, the moment that it is for
 GATHER_S: Final = 3.0
-ANSWER_S: Final = 0.5
+AGAIN_S: Final = 0.5  # who has not answered by then is asked again
+ANSWER_S: Final = 6.0  # who has not answered by then is as good as cut off
 
 
 class Links(Protocol):
@@ -138,10 +141,9 @@ class Accord:
             self._owed.add(peer)
 
     def _tell(self, peer: str, entry: Entry, *, mark_only: bool = False) -> bool:
-        schedule, mark = entry.schedule, entry.mark
-        fields = {"id": schedule.id, "fired": mark.fired, "by": mark.by, "sure": not mark.asked}
+        fields: dict[str, Any] = {"id": entry.schedule.id, **_wire(entry.mark)}
         if not mark_only:
-            fields["schedule"] = schedule.to_wire()
+            fields["schedule"] = entry.schedule.to_wire()
         return self._links.send(peer, "schedule", fields)
 
     def _link_up(self, event: LinkUp) -> None:
@@ -206,30 +208,34 @@ class Accord:
 
     # --- firing ----------------------------------------------------------------------------
 
-    async def agreed(self, firings: Collection[Firing], *, sure: bool = False) -> set[Firing]:
+    async def agreed(self, firings: Iterable[Firing], *, sure: bool = False) -> set[Firing]:
         """
         Ask all linked peers, and return those of the firings that nobody knows another of.
 
-        ``sure``: it is decided; they are only told, and have noted it when this returns.
+        ``sure``: all have allowed it; who hears of that lets nobody else make the job.
         """
-        peers = [p for p in self._links.peers() if not self._silent(p)]
-        question = _Question({(peer, firing) for peer in peers for firing in firings})
+        agreed, peers = set(firings), self._links.peers()
+        question = _Question({(peer, firing) for peer in peers for firing in agreed})
         spread = not all(i.own or i.id in peers for i in self._view().instances)
         self._questions.append(question)
+        until = self._clock.now() + ANSWER_S
         try:
-            for peer, (name, at) in sorted(question.open):
-                fields = {"id": name, "due": at, "sure": sure, "spread": spread}
-                if not self._links.send(peer, "firing", fields):
-                    question.settle(peer, (name, at))
-            if question.open:
+            while question.open and self._clock.now() < until:
+                self._ask(question, {"sure": sure, "spread": spread})
                 await self._answers(question)
         finally:
             self._questions.remove(question)
-        return set(firings) - question.refused
+        return agreed - question.refused
+
+    def _ask(self, question: _Question, fields: Mapping[str, Any]) -> None:
+        for peer, (name, at) in sorted(question.open):
+            firing = {"id": name, "due": at, **fields}
+            if self._silent(peer) or not self._links.send(peer, "firing", firing):
+                question.settle(peer, (name, at))
 
     async def _answers(self, question: _Question) -> None:
-        """Wait until all have answered; who is slow is not waited for."""
-        over = asyncio.ensure_future(self._clock.sleep(ANSWER_S))
+        """Wait until all have answered, or it is time to ask again."""
+        over = asyncio.ensure_future(self._clock.sleep(AGAIN_S))
         heard = asyncio.ensure_future(question.heard.wait())
         try:
             await asyncio.wait([over, heard], return_when=asyncio.FIRST_COMPLETED)
@@ -247,7 +253,8 @@ class Accord:
         for name, mark, spread in asked:
             entry = self._book.get(name)
             allowed = entry is None or self._book.allow(entry, mark, self._own_id)
-            answers.append({"id": name, "due": mark.fired, "allowed": allowed})
+            answer = {"id": name, "due": mark.fired, "allowed": allowed}
+            answers.append(answer if allowed or entry is None else answer | _wire(entry.mark))
             if entry is not None and allowed:
                 if spread:
                     self.tell(entry, but=peer, mark_only=True)
@@ -259,12 +266,21 @@ class Accord:
     def _answered(self, peer: str, frames: list[dict[str, Any]]) -> None:
         for fields in frames:
             firing, refused = _firing(fields), fields.get("allowed") is False
+            entry = self._book.get(firing[0])
+            if refused and entry is not None and "by" in fields:  # who has it, if it is asked for
+                self._book.merge_mark(
+                    entry, _mark(fields, "fired", _text(fields, "by")), self._own_id
+                )
             for question in self._questions:
                 question.settle(peer, firing, refused=refused)
 
 
 def _mark(fields: Mapping[str, Any], name: str, by: str) -> Mark:
     return Mark(moment(fields.get(name)), by, asked=fields.get("sure") is not True)
+
+
+def _wire(mark: Mark) -> dict[str, Any]:
+    return {"fired": mark.fired, "by": mark.by, "sure": not mark.asked}
 
 
 def _firing(fields: Mapping[str, Any]) -> Firing:

@@ -67,6 +67,8 @@ class Mark(NamedTuple):
             return other.fired > self.fired
         if not self.asked or other == self:
             return False
+        if self.by == other.by == own_id:  # of its own it knows best
+            return False
         # Of two who ask at the same time the one with the lower id has it.
         return not other.asked or self.by != own_id or other.by < own_id
 

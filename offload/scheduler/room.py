@@ -275,26 +275,33 @@ class Scheduler:
             await self._note(entry, entry.mark if entry.owed else Mark(task.at, self._own_id))
 
     async def _fire_shared(self, tasks: Sequence[_Task]) -> None:
-        """Ask the others, tell them what is decided, then make the jobs that nobody else makes."""
+        """Ask the others, tell them that it will be, then make the jobs that nobody else makes."""
         asked: list[_Task] = []
         for entry, its in tasks:
-            noted = await self._note(entry, Mark(its.at, self._own_id, asked=its.fires))
+            noted = await self._note(entry, self._asking(its))
             if noted and its.fires:
                 asked.append((entry, its))
             elif noted:
                 self._accord.tell(entry, mark_only=True)
-        agreed = await self._accord.agreed([_firing(task) for task in asked])
+        agreed = await self._accord.agreed(map(_firing, asked))
+        ours = [task for task in asked if _firing(task) in agreed and self._has(task)]
+        agreed = await self._accord.agreed(map(_firing, ours), sure=True)
         decided: list[_Task] = []
-        for entry, its in asked:
-            mark = Mark(its.at, self._own_id)
+        for entry, its in filter(self._has, asked):
             owed = its.at if _firing((entry, its)) in agreed else 0.0
-            still = entry.mark == mark._replace(asked=True)  # or else another has it now
-            if still and await self._note(entry, mark, owed) and owed:
+            if await self._note(entry, Mark(its.at, self._own_id), owed) and owed:
                 decided.append((entry, its))
-        await self._accord.agreed([_firing(task) for task in decided], sure=True)
         async with asyncio.TaskGroup() as group:
             for entry, its in decided:
                 group.create_task(self._fire(entry, its))
+
+    def _asking(self, its: Due) -> Mark:
+        return Mark(its.at, self._own_id, asked=its.fires)
+
+    def _has(self, task: _Task) -> bool:
+        """Say whether the firing is still this instance's: nobody was heard of who has it."""
+        entry, its = task
+        return entry.mark == self._asking(its)
 
     async def _note(self, entry: Entry, mark: Mark, owed: float = 0.0) -> bool:
         """Note how far a schedule has come; False: that is to be tried again."""

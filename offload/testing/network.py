@@ -196,6 +196,8 @@ class MemoryTransport:
     async def dial(self, host: str, port: int, want: str | None = None) -> str:
         """Link with who is plugged in at ``port``; raise ``PeerRefused``, ``PeerUnreachable``."""
         where, there = f"{host}:{port}", self._switch.at(port)
+        if not self.up:
+            raise PeerUnreachable(where, "this instance is not open")
         if there is not None and self._switch.is_cut(self.id, there.id):
             raise PeerUnreachable(where, "no answer")
         if there is None or not there.up:

@@ -191,6 +191,46 @@ class TestTheLeaderDies:
         await planned.lan.clock.advance(20)
         assert planned.ran == 1
 
+    async def test_before_it_told_anybody_that_all_have_allowed_it(
+        self, planned: Three, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        accord = planned.ada._house.scheduler._accord
+        ask = accord.agreed
+
+        async def mute(firings: Any, *, sure: bool = False) -> set[tuple[str, float]]:
+            if sure:
+                await planned.lan.clock.sleep(1e6)
+            return await ask(firings, sure=sure)
+
+        monkeypatch.setattr(accord, "agreed", mute)
+        await planned.to_the_firing()
+        await planned.crash("ada")
+        await planned.lan.clock.advance(20)
+        assert planned.ran == 1, "the next leader made it"
+        await planned.restart("ada")
+        await planned.lan.clock.advance(20)
+        assert planned.ran == 1
+
+    async def test_when_one_alone_knows_that_it_is_sure(
+        self, planned: Three, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        links = planned.ada._house.scheduler._accord._links
+        send = links.send
+
+        def to_cleo(peer: str, kind: str, fields: dict[str, Any]) -> bool:
+            if kind == "firing" and fields["sure"] and peer != planned.cleo.id:
+                return True
+            return send(peer, kind, fields)
+
+        monkeypatch.setattr(links, "send", to_cleo)
+        await planned.to_the_firing()
+        await planned.crash("ada")
+        await planned.lan.clock.advance(20)
+        assert planned.ran == 0, "perhaps it was made: Bob, who leads now, has learned so of Cleo"
+        await planned.restart("ada")
+        await planned.lan.clock.advance(20)
+        assert planned.ran == 1
+
     async def test_after_it_has_decided(
         self, planned: Three, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -438,7 +478,7 @@ class TestWhateverHappens:
             await lan.clock.advance(chance.choice((0.0, 1.0, 5.0)))
         for name in sorted(down):
             await three.restart(name)
-        await lan.clock.advance(60)
+        await lan.clock.advance(67 - lan.clock.wall() % 10)
         span = range(int(start // 10) + 1, int(lan.clock.wall() // 10) + 1)
         moments = [datetime.fromtimestamp(n * 10, UTC).isoformat() for n in span]
         assert sorted(at for at, _ in made) == moments
