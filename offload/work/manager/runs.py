@@ -154,6 +154,7 @@ class Runs:
     def leave(self, key: tuple[str, str], topic: str) -> str:
         """Free the place of ``key``, or take it out of the line; return the queue's name."""
         queue, _ = self._entered.pop(key, ("", ""))
+        self._unwanted = {run for run in self._unwanted if run[0] != key[1]}
         if not queue:
             return self.queue_name(topic)
         heir = self._moved.pop(key, queue)
@@ -201,7 +202,8 @@ class Runs:
 
     def stop(self, job_id: str, attempt: int, *, at_once: bool = False) -> None:
         """Ask an attempt to stop, and make it after its grace; one that is yet to begin won't."""
-        if not self._executors.stop(job_id, attempt, at_once=at_once):
+        running = self._executors.stop(job_id, attempt, at_once=at_once)
+        if not running and any(key[1] == job_id for key in self._entered):
             self._unwanted.add((job_id, attempt))
 
     def renew(self, job_id: str, attempt: int, until: float) -> None:
