@@ -1,6 +1,9 @@
 """What the simulator found (tests/simulation), each bug told once on a LAN in memory."""
 
 import asyncio
+from typing import Any
+
+import pytest
 
 from offload import App, Context
 from offload.testing import Lan
@@ -35,3 +38,31 @@ class TestAJobOfAnotherThatIsDone:
         desk, peer = await lan.node(), await lan.node(worker.app)
         assert await lan.until(desk.offload("work/wait")) == 1
         assert peer._house.manager.runs._unwanted == set()
+
+
+class TestExclusiveJobsWhoseLeasesEndTogether:
+    @pytest.mark.usefixtures("endable")
+    async def test_may_vanish_while_the_first_of_them_is_written_down(
+        self, lan: Lan, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """C081: the distributor ended with a KeyError, and with it the instance."""
+        worker = Worker()
+        desk, peer = await lan.node(), await lan.node(worker.app)
+        options = desk.options(delivery="exclusive")
+        jobs = [await options.submit("work/plain") for _ in range(3)]
+        await lan.until(worker.begun.wait())
+        await lan.clock.advance(1)
+        shelf, commit = peer._house.distributor._incoming._shelf, peer._house.store.change_held
+
+        async def change_held(steps: Any) -> Any:
+            if any("_end_lapsed" in repr(rule) for _, rule in steps):
+                for key in tuple(shelf.seats)[:1]:
+                    shelf.remove(key)
+            return await commit(steps)
+
+        monkeypatch.setattr(peer._house.store, "change_held", change_held)
+        lan.cut(peer)
+        await lan.clock.advance(20)
+        lan.heal()
+        worker.go.set()
+        assert {(await lan.until(job.wait(), 120))["state"] for job in jobs} == {"succeeded"}

@@ -336,15 +336,9 @@ class Incoming:
 
     async def _end_lapsed(self, now: float) -> None:
         """Exclusive work stops when its lease is over by our own clock."""
-        over = [
-            key
-            for key in self._shelf.terms.over(now)
-            if key in self._shelf.seats
-            and self._shelf.seats[key].held.delivery is Delivery.EXCLUSIVE
-        ]
-        for key in over:
-            seat = self._shelf.seats[key]
-            if not seat.running:
+        for key in self._shelf.terms.over(now):
+            seat = self._shelf.seats.get(key)  # each may end while another is written down
+            if seat is None or not seat.running or seat.held.delivery is not Delivery.EXCLUSIVE:
                 continue
 
             def rule(held: Held | None, attempt: int = seat.held.attempt) -> HeldStep[None]:
