@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from offload import App, Context
+from offload.errors import DiskFull
 from offload.testing import Lan
 
 
@@ -66,3 +67,38 @@ class TestExclusiveJobsWhoseLeasesEndTogether:
         lan.heal()
         worker.go.set()
         assert {(await lan.until(job.wait(), 120))["state"] for job in jobs} == {"succeeded"}
+
+
+class TestAnExclusiveJobThatHasNotBegunWhenItsLeaseIsOver:
+    @pytest.mark.usefixtures("endable")
+    async def test_is_given_no_time_by_an_old_offer(
+        self, lan: Lan, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Rule 4, also if its origin said ok once: it may run elsewhere by now."""
+        first, second = Worker(), Worker()
+        desk, peer = await lan.node(), await lan.node(first.app)
+        hear, offers = peer._house.distributor.handlers()["offer"], []
+        commit = peer._house.store.change_held
+
+        async def change_held(steps: Any) -> Any:
+            if any("_started" in repr(rule) for _, rule in steps):
+                raise DiskFull
+            return await commit(steps)
+
+        def note(sender: str, batch: Any) -> Any:
+            offers.append((sender, batch))
+            return hear(sender, batch)
+
+        monkeypatch.setitem(peer._house._handlers, "offer", note)
+        with monkeypatch.context() as patch:
+            patch.setattr(peer._house.store, "change_held", change_held)
+            job = await desk.options(delivery="exclusive").submit("work/plain")
+            await lan.clock.advance(1)
+            await lan.node(second.app)
+            lan.cut(peer)
+            await lan.until(second.begun.wait())
+        await hear(*offers[0])
+        await lan.clock.advance(1)
+        assert (first.runs, second.runs) == (0, 1)
+        second.go.set()
+        assert (await lan.until(job.wait()))["state"] == "succeeded"

@@ -292,8 +292,9 @@ class Incoming:
             self._shelf.seats[offer.key] = seat
         elif seat.held.attempt < held.attempt:
             seat.held, seat.since = held, now
+            seat.allowed = seat.allowed and held.delivery is not Delivery.EXCLUSIVE
         self._holding_at = min(self._holding_at, now + seat.lease_s / HOLDINGS_PER_LEASE)
-        if seat.allowed:
+        if held.delivery is not Delivery.EXCLUSIVE and seat.allowed:
             self._shelf.terms.grant(offer.key, now, seat.lease_s)
             self._course.line_up(offer.key, seat)
 
