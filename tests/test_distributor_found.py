@@ -32,6 +32,31 @@ class Worker:
             await self.go.wait()
 
 
+async def no_room(steps: list[object]) -> list[object]:
+    if steps:
+        raise DiskFull
+    return []
+
+
+class TestAFullDisk:
+    async def test_while_a_worker_is_lost_costs_its_jobs_no_lease(
+        self, lan: Lan, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """C080, C087: they move as soon as that can be written down."""
+        first, second = Worker(), Worker()
+        desk, peer = await lan.node(), await lan.node(first.app)
+        job = await desk.submit("work/wait")
+        await lan.until(first.begun.wait())
+        await lan.node(second.app)
+        second.go.set()
+        with monkeypatch.context() as patch:
+            patch.setattr(desk._house.store, "change", no_room)
+            await lan.crash(peer)
+            await lan.clock.advance(1)
+        info = await lan.until(job.wait(), within_s=1.5)
+        assert (info["state"], second.runs) == ("succeeded", 1)
+
+
 class TestAJobOfAnotherThatIsDone:
     async def test_leaves_no_wish_to_stop_it_behind(self, lan: Lan) -> None:
         worker = Worker()

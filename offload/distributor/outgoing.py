@@ -7,6 +7,7 @@ the assignment is on disk, and dropped by the ``JobChanged`` that ends it.
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
@@ -74,6 +75,7 @@ class Outgoing:
         self._coming: set[tuple[str, int]] = set()
         self._lives: dict[str, Life] = {}
         self._gone: dict[str, str] = {}  # who is confirmed gone, and why
+        self._left_by: dict[str, str] = {}  # of these, whose jobs are still to be moved
         self._tasks = Tasks()
         bus.listen(JobChanged, self._changed)
         bus.listen(JobStopping, self._stopping)
@@ -157,6 +159,7 @@ class Outgoing:
                 self._say_cancel(job_id, flight, now)
         if unheard:
             await self._offer_again(unheard, now)
+        await self._move_from_the_gone(now)
         over = self._watch.over(now)
         if over:
             await self._manager.change([(i, self._overdue(i, n, now)) for i, n in over])
@@ -165,6 +168,7 @@ class Outgoing:
         """A link is up: what this peer has not answered is said again at once."""
         self._lives[peer] = life
         self._gone.pop(peer, None)
+        self._left_by.pop(peer, None)
         for flight in self._flights.values():
             if flight.worker == peer:
                 flight.again_at, flight.pause_s = 0.0, OFFER_AGAIN_S
@@ -172,10 +176,9 @@ class Outgoing:
 
     async def gone(self, peer: str, why: str) -> None:
         """``peer`` is confirmed gone: what may move, moves at once (rule 6)."""
-        now = self._clock.now()
-        self._gone[peer] = why
-        there = [i for i, f in self._flights.items() if f.worker == peer]
-        await self._manager.change([(i, partial(self._left, peer, why, now)) for i in there])
+        self._gone[peer] = self._left_by[peer] = why
+        with suppress(DiskFull):  # it moves at the first tick at which there is room
+            await self._move_from_the_gone(self._clock.now())
 
     async def close(self) -> None:
         """End what runs in the background."""
@@ -244,6 +247,15 @@ class Outgoing:
                 self._manager.hear(key[1], items)
 
     # --- inside ----------------------------------------------------------------------------
+
+    async def _move_from_the_gone(self, now: float) -> None:
+        left = dict(self._left_by)
+        there = [(i, f.worker) for i, f in self._flights.items() if f.worker in left]
+        if there:
+            rules = [(i, partial(self._left, peer, left[peer], now)) for i, peer in there]
+            await self._manager.change(rules)
+        for peer in left:
+            self._left_by.pop(peer, None)
 
     async def _is_ahead(self, job_id: str, attempt: int) -> bool:
         """Say whether the attempt is of our lost future, and not adopted (yet) by a HOLDING."""
