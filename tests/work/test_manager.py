@@ -13,7 +13,7 @@ import pytest
 
 from offload import App, Cancel, File, Retry
 from offload.blobs import Blobs
-from offload.errors import Conflict, InvalidTopic, PayloadError, Refused, UsageError
+from offload.errors import Conflict, DiskFull, InvalidTopic, PayloadError, Refused, UsageError
 from offload.events import Bus
 from offload.leases import origin
 from offload.payload import decode, encode
@@ -29,6 +29,7 @@ from offload.work.jobs import (
     State,
 )
 from offload.work.manager import Arrived, JobChanged, JobNews, JobQueued, Manager, outputs
+from offload.work.manager.recording import DISK_FULL_EVERY_S
 from offload.work.queues import QueueRule
 from offload.work.store import Step, Store
 
@@ -94,6 +95,13 @@ class House:
         found = await self.store.job(job.id)
         assert found is not None
         return found
+
+
+async def until_queued(house: House, job: Job) -> None:
+    deadline = asyncio.get_running_loop().time() + 10
+    while (await house.job(job)).state is not State.QUEUED:
+        assert asyncio.get_running_loop().time() < deadline
+        await asyncio.sleep(0.005)
 
 
 @asynccontextmanager
@@ -517,10 +525,7 @@ class TestAnOwnJobThatWaitsForAPlaceHere:
         job = await house.add("math/half", number=4)
         await house.manager.gates.suspend("main")
         await self.line_up(house, job)
-        deadline = asyncio.get_running_loop().time() + 10
-        while (await house.job(job)).state is not State.QUEUED:
-            assert asyncio.get_running_loop().time() < deadline
-            await asyncio.sleep(0.005)
+        await until_queued(house, job)
         assert house.manager.runs.busy("math/half") == 0
 
     async def test_stays_in_line_when_another_queue_is_suspended(
@@ -537,6 +542,20 @@ class TestAnOwnJobThatWaitsForAPlaceHere:
         await house.manager.hand_back()
         job = await house.job(waiting)
         assert (job.state, job.crashes, job.failures) == (State.QUEUED, 0, 0)
+
+    async def test_is_queued_again_later_if_the_disk_is_full(
+        self, house: House, waiting: Job, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """C087: it has left the line, so that nobody else would ever run it."""
+
+        async def no_room(_steps: Any) -> Any:
+            raise DiskFull
+
+        with monkeypatch.context() as patch:
+            patch.setattr(house.store, "change", no_room)
+            await house.manager.gates.suspend("main")
+        await house.clock.advance(DISK_FULL_EVERY_S)
+        await until_queued(house, waiting)
 
     async def test_is_stopped_if_somebody_asked_for_that(self, house: House, waiting: Job) -> None:
         def stop(job: Job) -> Step[None]:

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 
 from offload.blobs import Blobs
 from offload.clock import Clock
-from offload.errors import Refused, StoreFault
+from offload.errors import DiskFull, Refused, StoreFault
 from offload.events import Bus
 from offload.payload import Encoded
 from offload.tasks import Tasks
@@ -46,7 +46,7 @@ from offload.work.manager.gates import Gates
 from offload.work.manager.hearing import Hearing
 from offload.work.manager.intake import Intake, LeaseOf, searchable
 from offload.work.manager.leftovers import Leftovers
-from offload.work.manager.recording import Arrived, Recording
+from offload.work.manager.recording import DISK_FULL_EVERY_S, Arrived, Recording
 from offload.work.manager.returns import HANDED_BACK, returned, taken_back
 from offload.work.manager.room import Room
 from offload.work.manager.runs import Runs, Work
@@ -315,8 +315,17 @@ class Manager:
                 del self._lined_up[job.id]
                 self.runs.leave((self._store.store_id, job.id), job.topic)
                 rules.append((job.id, partial(taken_back, job, reason, now)))
-        if rules:
+        try:
             await self.change(rules)
+        except DiskFull:  # nobody else knows that they are no longer in line
+            self._tasks.start(self._take_back_later(rules))
+
+    async def _take_back_later(self, rules: Sequence[tuple[str, Rule[None]]]) -> None:
+        while True:
+            await self._clock.sleep(DISK_FULL_EVERY_S)
+            with suppress(DiskFull):
+                await self.change(rules)
+                return
 
     def _begin(self, key: tuple[str, str], job: Job, spec: Spec) -> None:
         self._lined_up.pop(job.id, None)
