@@ -116,13 +116,17 @@ class TestHandingBack:
 
     @pytest.mark.parametrize("held", [have(), started()])
     def test_makes_a_refusal_of_what_is_not_done(self, held: Held) -> None:
-        kept = worker.handed_back(held, "is draining", NOW)
+        kept = worker.handed_back(held, "is draining", NOW, over=True)
         assert kept is not None
         assert (kept.state, kept.refused) == (HeldState.TOMB, "is draining")
 
     @pytest.mark.parametrize("held", [None, done(), tomb()])
     def test_leaves_the_rest(self, held: Held | None) -> None:
-        assert worker.handed_back(held, "is draining", NOW) is None
+        assert worker.handed_back(held, "is draining", NOW, over=True) is None
+
+    def test_is_too_late_for_what_has_begun_meanwhile(self) -> None:
+        assert worker.handed_back(started(), "is draining", NOW, over=False) is None
+        assert worker.handed_back(have(), "is draining", NOW, over=False) is not None
 
 
 def answered(held: Held | None, verdict: Verdict) -> tuple[HeldState | None, Reply]:

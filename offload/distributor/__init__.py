@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final, NoReturn
 
 from offload.blobs import Blobs
@@ -139,7 +140,8 @@ class Distributor:
 
     def handlers(self) -> Mapping[str, Handler]:
         """Return what to do with the protocol's frames, by kind."""
-        return {**self._outgoing.handlers(), **self._incoming.handlers()}
+        both: dict[str, Handler] = {**self._outgoing.handlers(), **self._incoming.handlers()}
+        return {kind: partial(_as_far_as_there_is_room, handler) for kind, handler in both.items()}
 
     def load_for(self, peer: str) -> dict[str, Any]:
         """Return what the beat to ``peer`` says of our places."""
@@ -293,8 +295,12 @@ class Distributor:
 
     async def _give_back(self) -> None:
         """What has not begun, and may not begin now, goes back: to its origin, or into line."""
-        await self._incoming.hand_back_closed(self._doors.closed_to_others)
-        await self._manager.give_back(self._doors.closed)
+        while True:
+            with suppress(DiskFull):
+                await self._incoming.hand_back_closed(self._doors.closed_to_others)
+                await self._manager.give_back(self._doors.closed)
+                return
+            await self._clock.sleep(TICK_S)
 
     def _refused(self, peer: str, job: Job, reason: str) -> None:
         log.info("%s refuses a job of topic %s: %s", peer, job.topic, reason)
@@ -330,5 +336,19 @@ class Distributor:
     def _linked(self, link: LinkUp) -> None:
         self._incoming.linked(link.peer, link.hello.store_id)
         life = link.hello.store_id, link.hello.boot
-        self._tasks.start(self._outgoing.linked(link.peer, life))
+        self._tasks.start(_unless_full(self._outgoing.linked(link.peer, life)))
         self._wake.set()
+
+
+def _as_far_as_there_is_room(
+    handler: Handler, peer: str, batch: list[dict[str, Any]]
+) -> Awaitable[None] | None:
+    """Handle frames; what the full disk keeps from being written down is as good as not heard."""
+    working = handler(peer, batch)
+    return None if working is None else _unless_full(working)
+
+
+async def _unless_full(working: Awaitable[None]) -> None:
+    """Await what is tried again by itself: every message is sent until it is answered."""
+    with suppress(DiskFull):
+        await working

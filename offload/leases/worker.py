@@ -92,9 +92,17 @@ def buried(held: Held, now: float) -> Held:
     return _tomb(held, now)
 
 
-def handed_back(held: Held | None, reason: str, now: float) -> Held | None:
-    """We drain: what was taken and is not done becomes a refusal."""
-    if held is None or held.state not in _AT_WORK:
+def handed_back(held: Held | None, reason: str, now: float, *, over: bool) -> Held | None:
+    """
+    What was taken becomes a refusal, unless it has begun; ``over``: what began runs no more.
+
+    Args:
+        held: What is kept of the job.
+        reason: Why it goes back.
+        now: Steady seconds.
+        over: Nothing of it runs here, whatever was begun.
+    """
+    if held is None or held.state not in (_AT_WORK if over else (HeldState.HAVE,)):
         return None
     return replace(_tomb(held, now), refused=reason)
 

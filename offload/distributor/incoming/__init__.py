@@ -246,8 +246,7 @@ class Incoming:
             messages, await self._store.change_held(changes), strict=True
         ):
             if reply is Reply.CANCELLED:
-                self._course.let_go(key)
-                self._network.send(peer, "cancelled", wire.about(key, attempt))
+                self._cancelled(peer, key, attempt)
 
     # --- inside ----------------------------------------------------------------------------
 
@@ -322,10 +321,16 @@ class Incoming:
         for (key, _), (tomb, reply) in zip(
             ended, await self._store.change_held(changes), strict=True
         ):
-            if tomb is not None:
-                self._course.let_go(key)
             if reply is Reply.CANCELLED and tomb is not None:
-                self._network.send(peer, "cancelled", wire.about(key, tomb.attempt))
+                self._cancelled(peer, key, tomb.attempt)
+            elif tomb is not None:
+                self._course.let_go(key)
+
+    def _cancelled(self, peer: str, key: Key, attempt: int) -> None:
+        """Let go of the job, and say so when nothing of it runs any more."""
+        self._course.let_go(key)
+        about = wire.about(key, attempt)
+        self._course.when_over(key, partial(_send, self._network, peer, "cancelled", about))
 
     def _lease_of(self, spec: Spec) -> float:
         """Return the lease of a job: its origin says it, so that both mean the same."""
@@ -347,6 +352,10 @@ class Incoming:
 
             self._course.let_go(key, at_once=True)
             await self._store.change_held([(key, rule)])
+
+
+def _send(network: Network, peer: str, kind: str, fields: dict[str, Any]) -> None:
+    network.send(peer, kind, fields)
 
 
 def _is_of(held: Held | None, peer: str) -> bool:

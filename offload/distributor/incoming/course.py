@@ -1,9 +1,11 @@
 """The way of another's job here: inputs fetched, a place found, run, its outcome written down."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 
 from offload.blobs import Blobs
 from offload.clock import Clock
@@ -20,6 +22,7 @@ from offload.work.manager import Manager, RunEnded, SlotFree, Work
 from offload.work.store import HeldStep, Store
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 FETCH_AGAIN_S: Final = 1.0
 DISK_FULL_EVERY_S: Final = 5.0
 HANDED_BACK: Final = "handed back: the instance was shut down"
@@ -47,6 +50,7 @@ class Course:
         self._bus = bus
         self._clock = clock
         self._handing_back = self._closed = False
+        self._at_work: dict[Key, list[Callable[[], None]]] = {}  # and what follows when it is over
         self._tasks = Tasks()
 
     def line_up(self, key: Key, seat: Seat) -> None:
@@ -65,10 +69,19 @@ class Course:
         seat = self._shelf.remove(key)
         if seat is None:
             return
-        if seat.running:
+        if key not in self._at_work:
+            if seat.entered and not seat.running:
+                self._leave(key, seat)
+        elif seat.running:
             self._manager.runs.stop(key[1], seat.running, at_once=at_once)
-        elif seat.entered:
-            self._leave(key, seat)
+
+    def when_over(self, key: Key, then: Callable[[], None]) -> None:
+        """Call ``then`` when nothing of ``key`` runs here: now, or when what runs has ended."""
+        following = self._at_work.get(key)
+        if following is None:
+            then()
+        else:
+            following.append(then)
 
     async def hand_back(self, reason: str) -> None:
         """Drain: what is not done goes back to its origin, at no cost to the job."""
@@ -77,7 +90,8 @@ class Course:
             if seat.running:
                 self._manager.runs.stop(key[1], seat.running)
             else:
-                await self.give_back(key, reason)
+                with suppress(DiskFull):  # what stays here is taken up by the next boot
+                    await self.give_back(key, reason)
 
     def take_off(self, key: Key, seat: Seat, reason: str) -> None:
         """End what runs of a seat; if that ends it, the job goes back at no cost."""
@@ -95,7 +109,7 @@ class Course:
         """Bring the inputs here, then wait in line for a place."""
         never = self._manager.runs.stock.never(seat.spec.needs)
         if never:  # it was taken before what there is was declared anew
-            await self.give_back(key, never)
+            await self._insist(key, partial(self.give_back, key, never))
             return
         missing = seat.spec.inputs()
         for sha256, _ in missing:
@@ -110,21 +124,24 @@ class Course:
                     log.info("inputs of job %s are not here yet: %s", key[1], error)
                     await self._clock.sleep(FETCH_AGAIN_S)
                 except DiskFull:  # that is no fault of the job: it goes elsewhere
-                    await self.give_back(key, "its disk is full")
+                    await self._insist(key, partial(self.give_back, key, "its disk is full"))
                 except BlobMissing as error:
                     reason = f"its input files could not be brought here: {error}"
         finally:
             for sha256, _ in missing:
                 self._blobs.unpin(sha256)
         if self._shelf.seats.get(key) is seat:
-            begin = partial(self._begin, key, seat, reason)
-            owner = seat.held.origin
-            self._manager.runs.enter(key, seat.spec.topic, owner, begin, seat.spec.needs)
+            self.when_over(key, partial(self._enter, key, seat, reason))
 
     async def _fetch(self, peer: str, wanted: Iterable[tuple[str, int]]) -> None:
         for sha256, size in wanted:
             if not self._blobs.has(sha256):
                 await self._network.fetch(peer, sha256, size)
+
+    def _enter(self, key: Key, seat: Seat, reason: str) -> None:
+        if self._shelf.seats.get(key) is seat:
+            begin, owner = partial(self._begin, key, seat, reason), seat.held.origin
+            self._manager.runs.enter(key, seat.spec.topic, owner, begin, seat.spec.needs)
 
     def _begin(self, key: Key, seat: Seat, reason: str) -> None:
         self._tasks.start(self._run(key, seat, reason))
@@ -136,9 +153,12 @@ class Course:
         finally:
             if not started:
                 self._leave(key, seat)
-        if started and reason:
+        if not started:
+            return
+        self._at_work[key] = []
+        if reason:
             self._ended(key, seat, Outcome(Result.FAILED, reason=reason))
-        elif started:
+        else:
             news, ended = partial(self._send_news, key, seat), partial(self._ended, key, seat)
             self._manager.runs.begin(self._work(key, seat), news, ended)
 
@@ -147,6 +167,8 @@ class Course:
 
     def _ended(self, key: Key, seat: Seat, outcome: Outcome) -> None:
         self._leave(key, seat)
+        for then in self._at_work.pop(key, ()):
+            then()
         if not self._closed:
             self._tasks.start(self._write_down(key, seat, outcome))
 
@@ -168,6 +190,9 @@ class Course:
             seat.entered = False
             return False
         if self._shelf.seats.get(key) is not seat:
+            return False
+        if started is not None and self._handing_back:  # while that was written down
+            await self._insist(key, partial(self.give_back, key, HANDED_BACK, over=True))
             return False
         if started is None:
             seat.entered = False  # for the higher attempt under which it was offered meanwhile
@@ -201,37 +226,49 @@ class Course:
     async def _conclude(self, key: Key, seat: Seat, outcome: Outcome) -> None:
         taken_off = seat.taken_off or (HANDED_BACK if self._handing_back else "")
         if taken_off and outcome.result is Result.STOPPED:
-            await self.give_back(key, taken_off)
-            return
+            if seat.held.delivery is not Delivery.AT_MOST_ONCE:
+                await self._insist(key, partial(self.give_back, key, taken_off, over=True))
+                if self._shelf.seats.get(key) is seat:
+                    self._shelf.remove(key)
+                return
+            # It ran, and must not run again: a refusal would free it.
+            outcome = replace(outcome, result=Result.CRASHED, reason=taken_off)
+        done = await self._insist(key, partial(self._done, key, outcome))
+        if self._shelf.seats.get(key) is seat:
+            self._shelf.remove(key)
+        if done is not None:
+            self._shelf.outbox[key] = Out(done)
+            self._shelf.push(key, self._shelf.outbox[key], self._clock.now())
+
+    async def _insist(self, key: Key, write_down: Callable[[], Awaitable[T]]) -> T:
+        """Write down what became of a job; with a full disk, as soon as there is room again."""
+        while True:
+            try:
+                return await write_down()
+            except DiskFull:
+                log.warning("disk full: what became of job %s waits for room", key[1])
+                await self._clock.sleep(DISK_FULL_EVERY_S)
+
+    async def _done(self, key: Key, outcome: Outcome) -> Held | None:
         now = self._clock.now()
 
         def rule(held: Held | None) -> HeldStep[Held | None]:
             kept = worker.done(held, self._store.boot, outcome, now)
             return HeldStep(kept, keep=kept)
 
-        while True:
-            try:
-                [done] = await self._store.change_held([(key, rule)])
-                break
-            except DiskFull:
-                log.warning("disk full: the outcome of job %s waits for room", key[1])
-                await self._clock.sleep(DISK_FULL_EVERY_S)
-        if self._shelf.seats.get(key) is seat:
-            self.let_go(key)
-        if done is not None:
-            self._shelf.outbox[key] = Out(done)
-            self._shelf.push(key, self._shelf.outbox[key], now)
+        [done] = await self._store.change_held([(key, rule)])
+        return done
 
-    async def give_back(self, key: Key, reason: str) -> None:
-        """Return a job that is not done to its origin, at no cost to the job."""
+    async def give_back(self, key: Key, reason: str, *, over: bool = False) -> None:
+        """Return a job that has not begun, or is ``over``, to its origin, at no cost to the job."""
         now = self._clock.now()
 
         def rule(held: Held | None) -> HeldStep[Held | None]:
-            kept = worker.handed_back(held, reason, now)
+            kept = worker.handed_back(held, reason, now, over=over)
             return HeldStep(kept, keep=kept)
 
         [back] = await self._store.change_held([(key, rule)])
-        self.let_go(key)
-        if back is not None:
+        if back is not None:  # else it began, or ended, meanwhile
+            self.let_go(key)
             about = wire.about(key, back.attempt, reason=reason)
             self._network.send(back.origin, "refused", about)
