@@ -1,7 +1,7 @@
 # The workshop. `make demo` and `make test` set themselves up; nothing outside this folder changes.
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help demo test coverage test-long test-all lint fmt bench clean
+.PHONY: help demo test coverage simulate test-long test-all lint fmt bench clean
 
 VERSIONS := 3.11 3.12 3.13
 VENV := .venv
@@ -10,12 +10,15 @@ RECENT := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for p in $(VERSIONS:%=python%) python3; do \
 	"$$p" -c '$(RECENT)' 2>/dev/null && { echo "$$p"; break; }; done)
 BIN := $(VENV)/bin
+SIMULATED ?= 2000
+SEEDS ?= 2000
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 
 help:
 	@echo "make demo       three instances on this machine share a folder of pictures"
 	@echo "make test       style, types, import contract, tests"
 	@echo "make coverage   the tests, and which lines they reach"
+	@echo "make simulate   the protocol in virtual time, under every fault (SEEDS=2000, or SEED=7)"
 	@echo "make test-long  the tests that take minutes"
 	@echo "make test-all   the tests on Python $(VERSIONS)"
 	@echo "make bench      measures, beside a peer in the same run"
@@ -27,7 +30,13 @@ demo: $(VENV)/demo.stamp
 # Two at a time; the lab, whose hosts need the cores, by itself.
 test: lint
 	@$(BIN)/python -m pytest -q -m "not long and not lab" -n 2 --dist loadfile
+	@$(BIN)/python -m tests.simulation $(SIMULATED)
 	@$(BIN)/python -m pytest -q -m "lab and not long"
+
+# A seed is a small world of its own; one that fails is named, and alone it tells all that happens.
+simulate: $(VENV)/dev.stamp
+	@$(BIN)/python -m tests.simulation $(if $(SEED),--trace $(SEED),$(SEEDS)) \
+		$(if $(MUTANT),--mutant $(MUTANT))
 
 coverage: $(VENV)/dev.stamp
 	@$(BIN)/python -m pytest -q -m "not long and not lab" -n 2 --dist loadfile \
