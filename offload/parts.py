@@ -60,6 +60,10 @@ class Links(Network, Room, Protocol):
         """Cut the link to ``peer``, if there is one."""
         ...
 
+    def release(self, peer: str) -> None:
+        """Close the link to ``peer``, if there is one: it is not needed any more."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Parts:

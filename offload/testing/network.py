@@ -221,6 +221,15 @@ class MemoryTransport:
             if not self._switch.is_cut(self.id, peer):
                 soon(partial(self._switch.stations[peer].lose, self.id, cable, "connection lost"))
 
+    def release(self, peer: str) -> None:
+        """Close the link to ``peer``; both learn that it was not needed any more."""
+        if peer in self._links:
+            cable = self._links[peer][0]
+            soon = asyncio.get_running_loop().call_soon
+            soon(partial(self.lose, peer, cable, "not needed", spare=True))
+            there = self._switch.stations[peer]
+            soon(partial(there.lose, self.id, cable, "not needed", spare=True))
+
     def complain(self, peer: str, reason: str) -> None:
         """Tell ``peer`` that a frame of its was malformed."""
         self.send(peer, "error", {"reason": reason, "count": 1})
@@ -245,11 +254,13 @@ class MemoryTransport:
         self._links[hello.id] = cable, LinkInfo(address, dialled, 0.0, hello)
         self._bus.publish(LinkUp(hello.id, hello, address, dialled))
 
-    def lose(self, peer: str, cable: Cable, reason: str, *, goodbye: bool = False) -> None:
+    def lose(
+        self, peer: str, cable: Cable, reason: str, *, goodbye: bool = False, spare: bool = False
+    ) -> None:
         """Have this link no more; nothing happens if there is another one by now."""
         if self.up and peer in self._links and self._links[peer][0] is cable:
             del self._links[peer]
-            self._bus.publish(LinkDown(peer, reason, goodbye))
+            self._bus.publish(LinkDown(peer, reason, goodbye, spare))
             self._switch.stir()
 
     def hear(self, peer: str, cable: Cable, packed: list[bytes]) -> None:

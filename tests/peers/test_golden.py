@@ -87,6 +87,10 @@ SENT: dict[str, dict[str, Any]] = {
         "echo": [99.5, 0.75],
     },
     "forget": {"id": BOB, "boot": 2, "number": 17, "reason": "its host refuses connections"},
+    "suspect": {"id": BOB, "boot": 2, "incarnation": 1, "number": 17},
+    "seen": {"id": BOB, "boot": 2, "number": 18, "alive": True},
+    "digest": {"buckets": [0, 9], "known": {BOB: [2, 1, 5, 17]}},
+    "pull": {"ids": [BOB]},
     "offer": {
         "job": [STORE, JOB],
         "attempt": 1,

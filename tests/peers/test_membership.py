@@ -1,7 +1,7 @@
 """Instances that tell each other of themselves and of others (C050-C063), on a LAN in memory."""
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable
 from typing import Any
 
@@ -67,16 +67,19 @@ class Instance:
     def drop(self, peer: str, reason: str) -> None:
         self.lan.cut(self.name, peer, reason)
 
+    def release(self, peer: str) -> None:
+        self.lan.cut(self.name, peer, "not needed", spare=True)
+
     def up(self, peer: "Instance") -> None:
         uptime_s = self.lan.clock.now() - peer.born_s
         hello = Hello((1, 1), peer.name, peer.name, "s", peer.boot, "r", 4711, uptime_s)
         self.linked.add(peer.name)
         self.bus.publish(LinkUp(peer.name, hello, "127.0.0.1:4711", dialled=True))
 
-    def down(self, peer: str, reason: str, *, goodbye: bool = False) -> None:
+    def down(self, peer: str, reason: str, *, goodbye: bool = False, spare: bool = False) -> None:
         if peer in self.linked:
             self.linked.discard(peer)
-            self.bus.publish(LinkDown(peer, reason, goodbye))
+            self.bus.publish(LinkDown(peer, reason, goodbye, spare))
 
     @property
     def members(self) -> list[str]:
@@ -94,6 +97,7 @@ class Lan:
         self.instances: dict[str, Instance] = {}
         self.outbox: deque[tuple[Instance, Instance, str, dict[str, Any]]] = deque()
         self.frames = 0
+        self.kinds: Counter[str] = Counter()
 
     def start(self, name: str, boot: int = 1) -> Instance:
         self.instances[name] = Instance(self, name, boot)
@@ -112,10 +116,12 @@ class Lan:
                 self.link(other, name)
             self.pass_s(2)
 
-    def cut(self, one: str, other: str, reason: str = "connection lost") -> None:
+    def cut(
+        self, one: str, other: str, reason: str = "connection lost", *, spare: bool = False
+    ) -> None:
         for here, there in ((one, other), (other, one)):
             if self.instances[here].awake:
-                self.instances[here].down(there, reason)
+                self.instances[here].down(there, reason, spare=spare)
 
     def kill(self, name: str) -> None:
         """Its host ends every connection, and refuses new ones."""
@@ -142,6 +148,7 @@ class Lan:
                 source, target, kind, fields = self.outbox.popleft()
                 messages.setdefault((source.name, target.name, kind), []).append(fields)
                 self.frames += 1
+                self.kinds[kind] += 1
             for (name, target_name, kind), frames in messages.items():
                 target = self.instances[target_name]
                 if target.awake and name in target.linked:
@@ -346,6 +353,62 @@ class TestAMemberThatFreezes:
                 lan.link(peer, name)
 
 
+class TestAMemberThatIsSuspected:
+    """Ann and dan have lost their link, and hear nothing of each other for a while."""
+
+    @pytest.fixture
+    def doubted(self, lan: Lan) -> Lan:
+        lan.mesh(["ann", "bob", "cid", "dan"])
+        for instance in lan.instances.values():
+            instance.facts.clear()
+        return lan
+
+    def test_is_asked_for_through_two_others(self, doubted: Lan) -> None:
+        doubted.instances["dan"].awake = False
+        doubted.pass_s(6)
+        doubted.instances["ann"].membership.tick()
+        doubted.kinds.clear()
+        doubted.pass_s(1)
+        # ann, bob and cid ask the two others each, and all have lost him
+        assert (doubted.kinds["suspect"], doubted.kinds["seen"]) == (6, 6)
+
+    def test_is_gone_when_they_have_lost_it_too(self, doubted: Lan) -> None:
+        doubted.instances["dan"].awake = False
+        doubted.pass_s(12)
+        for name in ("ann", "bob", "cid"):
+            assert doubted.instances[name].told(Gone) == [
+                Gone("dan", "silent, and 2 others have lost it too", confirmed=False)
+            ]
+
+    def test_learns_of_it_and_refutes_it(self, doubted: Lan) -> None:
+        """All learn by a higher incarnation that it lives; nobody has lost it."""
+        suspicion = {"id": "dan", "boot": 1, "incarnation": 0, "number": 999}
+        doubted.instances["ann"].send("bob", "suspect", suspicion)
+        doubted.settle()
+        assert doubted.instances["dan"].membership.own.incarnation == 1
+        for name in ("ann", "bob", "cid"):
+            instance = doubted.instances[name]
+            assert instance.membership.view.get("dan") is not None
+            assert instance.told(Silent, Gone) == []
+
+    def test_refutes_each_suspicion_once(self, doubted: Lan) -> None:
+        suspicion = {"id": "dan", "boot": 1, "incarnation": 0, "number": 999}
+        for _ in range(3):
+            doubted.instances["ann"].send("dan", "suspect", suspicion)
+            doubted.settle()
+        assert doubted.instances["dan"].membership.own.incarnation == 1
+
+
+class TestAWordThatWasLost:
+    def test_is_found_by_comparing_sums(self, trio: Lan) -> None:
+        """An announcement that never arrived, however that came about, is asked for."""
+        trio.instances["ann"].membership.announce(properties={"gpu": True})
+        trio.outbox.clear()
+        trio.pass_s(4)
+        for name in ("bob", "cid"):
+            assert trio.instances[name].membership.view.get("ann").properties == {"gpu": True}
+
+
 class TestAPartitionThatHeals:
     def test_puts_the_smaller_part_at_the_end(self, lan: Lan) -> None:
         """C056: who was cut off does not take the lead back."""
@@ -502,6 +565,15 @@ class TestFramesThatAreMalformed:
             ("beat", {"number": 1, "links": [7]}),
             ("forget", {"id": "cid", "boot": "x"}),
             ("forget", {"id": "cid", "reason": 7}),
+            ("beat", {"number": 1, "sums": [1, 2]}),
+            ("beat", {"number": 1, "sums": ["x"] * 16}),
+            ("suspect", {"id": "x y"}),
+            ("suspect", {"id": "cid", "boot": -1}),
+            ("seen", {"id": "cid", "boot": 1, "number": 1}),
+            ("digest", {"buckets": [1]}),
+            ("digest", {"buckets": 1, "known": {}}),
+            ("digest", {"buckets": [1], "known": {"cid": [1, 2]}}),
+            ("pull", {"ids": 7}),
         ],
         ids=str,
     )

@@ -38,7 +38,7 @@ def topology() -> Topology:
 @pytest.fixture
 def pair(topology: Topology) -> Topology:
     """Ann's, linked with bob, who beat (7) at 100."""
-    topology.tick(now=99.9)
+    pass_time(topology, 90, 100)  # for so long that it has got over the gap before
     topology.linked("bob", now=100)
     topology.hear([said("bob", boot=3, rank=1)], "bob", now=100)
     topology.beat("bob", 7, {}, now=100)

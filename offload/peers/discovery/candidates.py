@@ -6,7 +6,7 @@ every second; others with a back-off; strangers, which mDNS alone tells of, at m
 the newest first, so that a crowd of phantoms delays nobody real for long.
 """
 
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -17,6 +17,7 @@ ADDRESS_LIMIT: Final = 8
 STRANGERS_PER_S: Final = 5
 RETRY_S: Final = 1.0
 RETRY_LIMIT_S: Final = 30.0
+NEAR_TRIES: Final = 150  # of one that was linked: a cable may be out for minutes
 COURTESY_S: Final = 0.2  # what the higher id of a pair waits, so that both do not dial at once
 
 
@@ -116,8 +117,17 @@ class Candidates:
         else:
             candidate.came = address
 
-    def due(self, now: float, linked: Container[str]) -> list[Candidate]:
-        """Return whom to dial now; they count as being dialled until ``tried``."""
+    def due(
+        self,
+        now: float,
+        linked: Container[str],
+        wants: Callable[[str], bool] = lambda _instance_id: True,
+    ) -> list[Candidate]:
+        """
+        Return whom to dial now; they count as being dialled until ``tried``.
+
+        ``wants`` says of an instance whether there should be a link to it.
+        """
         elapsed_s, self._tokens_at = now - self._tokens_at, now
         self._tokens = min(STRANGERS_PER_S, self._tokens + elapsed_s * STRANGERS_PER_S)
         chosen: list[Candidate] = []
@@ -126,6 +136,8 @@ class Candidates:
             (*self._fixed, *reversed(self._found.values())), key=lambda c: (c.stranger, c.failures)
         ):
             if not _is_due(candidate, now, linked):
+                continue
+            if not candidate.fixed and not wants(candidate.id):
                 continue
             if candidate.stranger:
                 if self._tokens < 1:
@@ -141,7 +153,8 @@ class Candidates:
         if candidate.id == self._own_id:
             self._found.pop(self._own_id, None)
         candidate.failures = 0 if reached else candidate.failures + 1
-        back_off_s = RETRY_S * 2 ** min(max(candidate.failures - 1, 0), 5)
+        lasting = candidate.near and candidate.failures < NEAR_TRIES
+        back_off_s = RETRY_S if lasting else RETRY_S * 2 ** min(max(candidate.failures - 1, 0), 5)
         candidate.due_at = now + (RETRY_S if urgent else min(back_off_s, RETRY_LIMIT_S))
 
     def hurry(self, instance_id: str, now: float) -> None:
@@ -150,12 +163,17 @@ class Candidates:
         if candidate is not None:
             candidate.due_at, candidate.failures = now, 0
 
-    def next_due_s(self, now: float, linked: Container[str]) -> float | None:
+    def next_due_s(
+        self,
+        now: float,
+        linked: Container[str],
+        wants: Callable[[str], bool] = lambda _instance_id: True,
+    ) -> float | None:
         """Return in how many seconds somebody should be dialled; None: nobody."""
         waits = [
             max(c.due_at - now, 1 / STRANGERS_PER_S if c.stranger else 0.0)
             for c in (*self._fixed, *self._found.values())
-            if not c.dialling and c.id not in linked and c.addresses
+            if not c.dialling and c.id not in linked and c.addresses and (c.fixed or wants(c.id))
         ]
         return min(waits, default=None)
 

@@ -165,10 +165,9 @@ class Discovery:
         return not self._dialler.peers()
 
     def _told_of(self, fact: Fact) -> None:
-        instance = self._membership.view.get(fact.id)
-        if instance is not None and not instance.own:
-            now = self._clock.now()
-            self._candidates.find(fact.id, instance.addresses, now, stranger=False)
+        addresses = self._membership.addresses_of(fact.id)
+        if addresses:
+            self._candidates.find(fact.id, addresses, self._clock.now(), stranger=False)
             self._wake.set()
 
     def _link_up(self, event: LinkUp) -> None:
@@ -181,7 +180,7 @@ class Discovery:
             self._met.set()
 
     def _link_down(self, event: LinkDown) -> None:
-        if not event.goodbye:
+        if not event.goodbye and not event.spare:
             self.retry_now(event.peer)
 
     # --- dialling ------------------------------------------------------------------------------
@@ -189,10 +188,10 @@ class Discovery:
     async def _dial_all(self, group: asyncio.TaskGroup) -> NoReturn:
         while True:
             self._wake.clear()
-            linked = self._dialler.peers().keys()
-            for candidate in self._candidates.due(self._clock.now(), linked):
+            linked, wants = self._dialler.peers().keys(), self._membership.wants
+            for candidate in self._candidates.due(self._clock.now(), linked, wants):
                 group.create_task(self._try(candidate))
-            wait_s = self._candidates.next_due_s(self._clock.now(), linked)
+            wait_s = self._candidates.next_due_s(self._clock.now(), linked, wants)
             with suppress(TimeoutError):
                 async with asyncio.timeout(IDLE_S if wait_s is None else min(wait_s, IDLE_S)):
                     await self._wake.wait()
@@ -247,6 +246,7 @@ class Discovery:
             return _Tried.FAILED
         if candidate.fixed:
             candidate.id = reached  # so that we know that we are linked to it
+            self._membership.hold(reached)
         return _Tried.REACHED
 
     def _counts(self, candidate: Candidate, address: Address) -> bool:
@@ -258,8 +258,8 @@ class Discovery:
         """
         if address in candidate.reached:
             return True
-        instance = self._membership.view.get(candidate.id)
-        return address == candidate.came and instance is not None and address in instance.addresses
+        addresses = self._membership.addresses_of(candidate.id)
+        return address == candidate.came and address in addresses
 
     # --- addresses and memory ------------------------------------------------------------------
 

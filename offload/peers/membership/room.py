@@ -1,11 +1,10 @@
 """
 Keeps the topology true: tells the peers of this instance and of others, and hears them.
 
-Over each link go announcements, in full when it comes up and as changes later, whoever they are
-of: so chains, hubs and rings work, and a link is told each version of an announcement at most
-once, so loops are harmless. Every heartbeat a beat goes over each link, with the load that is
-meant for that peer. What follows is published on the bus: raw facts at once, topology events in
-the order of CONFORMANCE C050-C054.
+Over each link go announcements (``spread``), whoever they are of: so chains, hubs and rings work.
+Every heartbeat a beat goes over each link, with the load that is meant for that peer; about those
+that are silent others are asked. What follows is published on the bus: raw facts at once, topology
+events in the order of CONFORMANCE C050-C054.
 """
 
 import asyncio
@@ -16,8 +15,11 @@ from typing import Any, Final, NoReturn, Protocol
 from offload.clock import Clock
 from offload.errors import Malformed
 from offload.events import Bus
+from offload.peers.membership import wire
 from offload.peers.membership.listeners import Listener, Listeners
+from offload.peers.membership.mesh import Wishes
 from offload.peers.membership.pulses import Pulse, Pulses
+from offload.peers.membership.spread import Spread
 from offload.peers.topology import (
     Address,
     Announcement,
@@ -26,11 +28,11 @@ from offload.peers.topology import (
     Heard,
     LoadChanged,
     Property,
+    Question,
     Silent,
     Topology,
     TopologyEvent,
     TopologyView,
-    Version,
     check_capabilities,
     check_disabled,
     check_id,
@@ -43,8 +45,8 @@ log = logging.getLogger(__name__)
 Handler = Callable[[str, list[dict[str, Any]]], Awaitable[None] | None]
 
 TICKS_PER_BEAT: Final = 4
-REASON_LIMIT: Final = 200
 CLOCKS_APART_S: Final = 300.0  # people should see that; the protocol does not mind
+RELAYED_LIMIT: Final = 1000
 
 
 class Links(Protocol):
@@ -55,7 +57,11 @@ class Links(Protocol):
         ...
 
     def drop(self, peer: str, reason: str) -> None:
-        """Cut the link to the peer, if there is one."""
+        """Cut the link to the peer, if there is one: it is thought to be dead."""
+        ...
+
+    def release(self, peer: str) -> None:
+        """Close the link to the peer, if there is one: it is not needed any more."""
         ...
 
 
@@ -79,8 +85,10 @@ class Membership:
         self._heartbeat_s = heartbeat_s
         self._listeners = Listeners(topology.view, clock.now(), delay_s=event_delay_s)
         self._listeners.add(self._publish)
-        self._told: dict[str, dict[str, Version]] = {}  # linked peer -> what it knows of whom
+        self._spread = Spread(topology, links)
+        self._wishes = Wishes(topology)
         self._told_links: dict[str, frozenset[str]] = {}
+        self._relayed: dict[tuple[str, int, int], None] = {}  # suspicions that were passed on
         self._load_for: Callable[[str], dict[str, Any]] | None = None
         self._number = 0
         self._beat_at = clock.now()
@@ -109,6 +117,23 @@ class Membership:
         """Return the members that a linked peer says it is linked to."""
         others = (instance.id for instance in self._topology.view.instances)
         return frozenset(other for other in others if self._topology.linked_to(peer, other))
+
+    def addresses_of(self, instance_id: str) -> tuple[Address, ...]:
+        """Return where another member says that it can be reached."""
+        announcement = self._topology.announcement(instance_id)
+        return () if announcement is None else announcement.addresses
+
+    def wants(self, instance_id: str) -> bool:
+        """Say whether there should be a link to it."""
+        return self._wishes.wants(instance_id, self._clock.now())
+
+    def reach(self, instance_id: str) -> None:
+        """Ask for a link to a member for some time, though there are too many for all links."""
+        self._wishes.reach(instance_id, self._clock.now())
+
+    def hold(self, instance_id: str) -> None:
+        """Keep the link to a peer, which was configured, whatever the others are."""
+        self._wishes.hold(instance_id)
 
     @property
     def own(self) -> Announcement:
@@ -176,7 +201,15 @@ class Membership:
 
     def handlers(self) -> Mapping[str, Handler]:
         """Return the handlers of the frames that belong here, for the transport."""
-        return {"announce": self._announced, "beat": self._beaten, "forget": self._told_to_forget}
+        return {
+            "announce": self._announced,
+            "beat": self._beaten,
+            "forget": self._told_to_forget,
+            "suspect": self._asked,
+            "seen": self._answered,
+            "digest": self._compared,
+            "pull": self._pulled,
+        }
 
     async def run(self) -> NoReturn:
         """Beat and watch until cancelled."""
@@ -189,61 +222,78 @@ class Membership:
         now = self._clock.now()
         self._tell(self._topology.tick(now))
         self._listeners.tick(self._look, now)
+        self._spread.flush(self._number, late=True)
         if now >= self._beat_at:
             # from now, not from when it was due: after a sleep one beat is enough
             self._beat_at = now + self._heartbeat_s
             self._number += 1
-            for peer in self._told:
-                self._beat(peer, timed=True)
-                self._spread(peer)
+            self._wishes.renew(now)
+            self._beat_all(timed=True, compare=self._spread.next_peer())
+            self._ask()
+            for peer in self._wishes.spare(self._spread.peers, now):
+                self._links.release(peer)
 
     # --- links ---------------------------------------------------------------------------------
 
     def _link_up(self, event: LinkUp) -> None:
-        self._told[event.peer] = {}
+        self._spread.begin(event.peer)
         self._told_links.pop(event.peer, None)
         now = self._clock.now()
+        self._wishes.linked(event.peer, now)
         facts = self._topology.linked(event.peer, now, uptime_s=event.hello.uptime_s)
-        self._spread(event.peer)  # all that we know in one message: our part meets theirs
+        self._spread.flush(self._number)  # all that we know in one message: our part meets theirs
         self._tell(facts)
-        self._beat_all()
+        self._beat(event.peer, compare=not self._spread.is_short)
+        self._beat_at = min(self._beat_at, now)  # the others are to learn of the link soon
 
     def _link_down(self, event: LinkDown) -> None:
-        self._told.pop(event.peer, None)
+        self._spread.end(event.peer)
         self._told_links.pop(event.peer, None)
         self._pulses.forget(event.peer)
+        self._wishes.unlinked(event.peer)
         facts = self._topology.left(event.peer) if event.goodbye else []
-        self._tell(facts + self._topology.unlinked(event.peer, self._clock.now()))
-        self._beat_all()
+        now = self._clock.now()
+        facts += self._topology.unlinked(event.peer, now, spare=event.spare)
+        self._tell(facts)
+        if not event.spare:
+            self._beat_all()
 
     # --- frames --------------------------------------------------------------------------------
 
     def _announced(self, peer: str, frames: list[dict[str, Any]]) -> None:
-        told = self._told.setdefault(peer, {})
-        parted = peer not in told and any(fields.get("knows") is False for fields in frames)
+        parted = not self._spread.met(peer) and any(f.get("knows") is False for f in frames)
         heard: list[Announcement] = []
         numbers: dict[str, int] = {}
+        parts: dict[str, int] = {}
         wrong: Malformed | None = None
         facts: list[Fact] = []
         for fields in frames:
             try:
-                announcement = Announcement.from_wire(fields.get("announcement"))
-                number = count(fields, "number")
+                announcement = self._read(fields.get("announcement"))
+                number, part = count(fields, "number"), count(fields, "part") or 1
                 if "knew" in fields:
-                    facts += self._topology.outdo(*_version(fields["knew"]), self._number)
+                    facts += self._topology.outdo(*wire.version(fields["knew"]), self._number)
             except Malformed as error:
                 wrong = error
                 continue
             heard.append(announcement)
-            numbers[announcement.id] = number
-            known = told.get(announcement.id)
-            if known is None or known < announcement.state:
-                told[announcement.id] = announcement.state
-        now = self._clock.now()
-        facts += self._topology.hear(heard, peer, now, numbers=numbers, parted=parted)
+            numbers[announcement.id], parts[announcement.id] = number, part
+            self._spread.knows(peer, announcement)
+        facts += self._topology.hear(
+            heard, peer, self._clock.now(), numbers=numbers, parted=parted, parts=parts
+        )
         self._tell(facts)
         if wrong is not None:
             raise wrong
+
+    def _read(self, value: object) -> Announcement:
+        """Return an announcement from the wire; most are known, by way of another peer."""
+        if isinstance(value, dict) and isinstance(value.get("id"), str):
+            known = self._topology.announcement(value["id"])
+            state = value.get("boot"), value.get("incarnation"), value.get("generation")
+            if known is not None and known.state == state:
+                return known
+        return Announcement.from_wire(value)
 
     def _beaten(self, peer: str, frames: list[dict[str, Any]]) -> None:
         now = self._clock.now()
@@ -252,12 +302,14 @@ class Membership:
             if not isinstance(load, dict):
                 raise Malformed("beat: load is not a map")
             facts = self._topology.beat(peer, count(fields, "number"), load, now)
-            facts += self._topology.pass_on(peer, _numbers(fields.get("others", {})), now)
+            facts += self._topology.pass_on(peer, wire.numbers(fields.get("others", {})), now)
             if "links" in fields:
-                facts += self._topology.neighbours(peer, _ids(fields["links"]), now)
-                self._spread(peer)
+                facts += self._neighbours(peer, wire.ids(fields["links"]), now)
+            self._wishes.heard(peer, wanted=fields.get("wants") is not False)
             self._tell(facts)
             self._measure(peer, fields, now)
+            if "sums" in fields:
+                self._spread.compare(peer, wire.sums(fields["sums"]), self._number)
 
     def _measure(self, peer: str, fields: dict[str, Any], now: float) -> None:
         before = self._pulses.of(peer)
@@ -269,60 +321,91 @@ class Membership:
             name = known.name if known else peer
             log.warning("the clock of %s is %.0f s %s ours", name, abs(pulse.ahead_s), how)
 
+    def _neighbours(self, peer: str, links: frozenset[str], now: float) -> list[Fact]:
+        """Note to whom a peer is linked; of those that it lost it is told by us again."""
+        lost = self._topology.near.near(peer) - links
+        facts = self._topology.neighbours(peer, links, now)
+        self._spread.linked_with(peer, len(links) + 1)
+        if lost:
+            self._spread.remind(peer, lost)
+            self._spread.flush(self._number)
+        return facts
+
     def _told_to_forget(self, peer: str, frames: list[dict[str, Any]]) -> None:
         for fields in frames:
-            reason = fields.get("reason", "")
-            if not isinstance(reason, str):
-                raise Malformed("forget: reason is not a text")
             facts = self._topology.forget(
                 check_id(fields.get("id")),
                 count(fields, "boot"),
                 count(fields, "number"),
                 via=peer,
-                reason=reason[:REASON_LIMIT],
+                reason=wire.reason(fields),
+                confirmed=fields.get("confirmed") is not False,
             )
             self._tell(facts)
 
-    def _spread(self, peer: str) -> None:
-        """Tell ``peer`` the announcements that it does not know and will not hear first-hand."""
-        told = self._told.get(peer)
-        if told is None:
-            return
-        for announcement in self._topology.announcements():
-            known = told.get(announcement.id)
-            if announcement.id == peer or (known is not None and known >= announcement.state):
-                continue
-            if self._topology.linked_to(peer, announcement.id):
-                continue
-            own = announcement.id == self._topology.own.id
-            fields: dict[str, Any] = {
-                "announcement": announcement.to_wire(),
-                "number": self._number if own else self._topology.number_of(announcement.id),
-            }
-            if own:
-                fields["knows"] = self._topology.knows(peer)
-                former = self._topology.known_of(peer)
-                if former is not None:
-                    fields["knew"] = [*former[0], former[1]]
-            if not self._links.send(peer, "announce", fields):
-                return  # the next heartbeat tries again
-            told[announcement.id] = announcement.state
+    def _asked(self, peer: str, frames: list[dict[str, Any]]) -> None:
+        for fields in frames:
+            question = wire.question(peer, fields)
+            answer, facts = self._topology.suspected(question, self._clock.now())
+            if answer is not None:
+                self._links.send(peer, "seen", answer._asdict())
+            if question.id != self._topology.own.id:
+                self._relay(question, alive=answer is not None and answer.alive)
+            self._tell(facts)
 
-    def _beat_all(self) -> None:
-        for peer in self._told:
-            self._beat(peer)
+    def _relay(self, question: Question, *, alive: bool) -> None:
+        """Let the suspect know, that it can refute; in a crowd by way of all that may reach it."""
+        life = question.id, question.boot, question.incarnation
+        if life in self._relayed:
+            return
+        self._relayed[life] = None
+        if len(self._relayed) > RELAYED_LIMIT:
+            del self._relayed[next(iter(self._relayed))]
+        if alive and question.id in self._spread:
+            self._suspect(question._replace(peer=question.id))
+        elif not alive and self._topology.sparse:
+            for peer in self._spread.peers:
+                if peer != question.peer:
+                    self._suspect(question._replace(peer=peer))
+
+    def _answered(self, peer: str, frames: list[dict[str, Any]]) -> None:
+        for fields in frames:
+            answer = wire.answer(fields)
+            self._tell(self._topology.answered(peer, answer, self._clock.now()))
+
+    def _compared(self, peer: str, frames: list[dict[str, Any]]) -> None:
+        now = self._clock.now()
+        for fields in frames:
+            theirs = wire.known(fields.get("known"))
+            numbers = {i: (version.boot, number) for i, (version, number) in theirs.items()}
+            facts = self._topology.pass_on(peer, numbers, now)
+            buckets = wire.buckets(fields.get("buckets"))
+            for ended in self._spread.settle(peer, buckets, theirs, self._number):
+                self._tell_end(peer, ended, "ended before")
+            self._tell(facts)
+
+    def _pulled(self, peer: str, frames: list[dict[str, Any]]) -> None:
+        for fields in frames:
+            self._spread.answer_pull(peer, wire.ids(fields.get("ids")), self._number)
+
+    # --- beats and questions -------------------------------------------------------------------
+
+    def _beat_all(self, *, timed: bool = False, compare: str | None = None) -> None:
+        for peer in self._spread.peers:
+            self._beat(peer, timed=timed, compare=peer == compare)
 
     def _beat_hasty(self) -> None:
         hasty, self._hasty = self._hasty, set()
-        for peer in hasty & self._told.keys():
-            self._beat(peer)
+        for peer in self._spread.peers:
+            if peer in hasty:
+                self._beat(peer)
 
-    def _beat(self, peer: str, *, timed: bool = False) -> None:
+    def _beat(self, peer: str, *, timed: bool = False, compare: bool = False) -> None:
         topology = self._topology
         fields: dict[str, Any] = {
             "number": self._number,
             "generation": topology.own.generation,
-            "load": topology.own_load if self._load_for is None else self._load_for(peer),
+            "load": dict(topology.table.load) if self._load_for is None else self._load_for(peer),
         }
         others = topology.numbers_for(peer)
         if others:
@@ -332,39 +415,66 @@ class Membership:
         links = topology.live_links() - {peer}
         if links != self._told_links.get(peer):
             fields["links"] = sorted(links)
+        if not self._wishes.wants(peer, self._clock.now()):
+            fields["wants"] = False
+        if compare:
+            fields["sums"] = list(topology.table.sums)
         if self._links.send(peer, "beat", fields):
             self._told_links[peer] = links
+
+    def _ask(self) -> None:
+        for question in self._topology.questions():
+            self._suspect(question)
+
+    def _suspect(self, question: Question) -> None:
+        fields = question._asdict()
+        self._links.send(fields.pop("peer"), "suspect", fields)
 
     # --- what follows --------------------------------------------------------------------------
 
     def _tell(self, facts: list[Fact]) -> None:
         """Publish ``facts``, and do what they ask for."""
+        changed: list[str] = []
         for fact in facts:
             self._bus.publish(fact)
             match fact:
                 case Gone():
                     self._pass_on_end(fact)
-                case Silent() if fact.id in self._told:
+                    changed.append(fact.id)
+                case Silent():
                     # A packet that the network lost is sent again after a while that doubles: a
                     # link made anew is faster than one that was cut.
                     self._links.drop(fact.id, "silent")
-        if any(not isinstance(fact, LoadChanged | Silent | Heard) for fact in facts):
+                case LoadChanged() | Heard():
+                    pass
+                case _:
+                    changed.append(fact.id)
+        if any(isinstance(fact, Silent) for fact in facts):
+            self._ask()
+        if changed:
             self._listeners.feed(self._look, self._clock.now())
-            for peer in list(self._told):
-                self._spread(peer)
+            self._spread.stir(changed)
+            self._spread.flush(self._number)
 
     def _pass_on_end(self, gone: Gone) -> None:
-        """Tell an end that is confirmed; should it come back, all are told of it anew."""
-        past = self._topology.past(gone.id)
-        for peer, told in self._told.items():
-            if told.pop(gone.id, None) is not None and past is not None and gone.confirmed:
-                fields = {
-                    "id": gone.id,
-                    "boot": past.announcement.boot,
-                    "number": past.number,
-                    "reason": gone.reason,
-                }
-                self._links.send(peer, "forget", fields)
+        """Tell an end; should it come back, all are told of it anew."""
+        for peer in self._spread.gone(gone.id):
+            if gone.confirmed or self._topology.sparse:
+                self._tell_end(peer, gone.id, gone.reason)
+
+    def _tell_end(self, peer: str, instance_id: str, reason: str) -> None:
+        past = self._topology.past(instance_id)
+        if past is None:
+            return
+        fields: dict[str, Any] = {
+            "id": instance_id,
+            "boot": past.announcement.boot,
+            "number": past.number,
+            "reason": reason,
+        }
+        if not past.confirmed:
+            fields["confirmed"] = False
+        self._links.send(peer, "forget", fields)
 
     def _look(self) -> TopologyView:
         return self._topology.view
@@ -374,29 +484,3 @@ class Membership:
             names = ", ".join(i.name for i in event.new.instances)
             log.info("topology %s: %s", event.kind, names)
         self._bus.publish(event)
-
-
-def _numbers(value: object) -> dict[str, tuple[int, int]]:
-    if not isinstance(value, dict):
-        raise Malformed("beat: others is not a map")
-    numbers: dict[str, tuple[int, int]] = {}
-    for instance_id, entry in value.items():
-        match entry:
-            case [int(boot), int(number)] if boot >= 0 and number >= 0:
-                numbers[check_id(instance_id)] = boot, number
-            case _:
-                raise Malformed("beat: others holds what is not [boot, number]")
-    return numbers
-
-
-def _version(value: object) -> tuple[Version, int]:
-    match value:
-        case [int(boot), int(incarnation), int(generation), int(number)]:
-            return Version(boot, incarnation, generation), number
-    raise Malformed("announce: knew is not [boot, incarnation, generation, number]")
-
-
-def _ids(value: object) -> frozenset[str]:
-    if not isinstance(value, list):
-        raise Malformed("beat: links is not a list")
-    return frozenset(check_id(entry) for entry in value)

@@ -34,10 +34,12 @@ from offload.peers.topology.instances import (
     is_host,
 )
 from offload.peers.topology.members import Topology
+from offload.peers.topology.suspicions import Answer, Question
 
 __all__ = [
     "Address",
     "Announcement",
+    "Answer",
     "Appeared",
     "Capability",
     "Fact",
@@ -47,6 +49,7 @@ __all__ = [
     "Kind",
     "LoadChanged",
     "Property",
+    "Question",
     "Restarted",
     "Silent",
     "Topology",

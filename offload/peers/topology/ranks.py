@@ -18,7 +18,11 @@ class Standing(NamedTuple):
 
 
 def settle(
-    mine: Iterable[Standing], theirs: Iterable[Standing], *, mine_younger: bool | None = None
+    mine: Iterable[Standing],
+    theirs: Iterable[Standing],
+    *,
+    mine_younger: bool | None = None,
+    others: int = 0,
 ) -> dict[str, int]:
     """
     Return the new ranks of those who go to the end when the parts ``mine`` and ``theirs`` meet.
@@ -26,18 +30,21 @@ def settle(
     The smaller part goes. If both are equal, the younger one does where that is known
     (``mine_younger``), else the one with the higher leader id. A part that stands wholly behind
     the other keeps its ranks. Both sides come to the same answer, each from its own end.
+    ``others`` is how many they are, if not all of them are among ``theirs``.
     """
-    ours, others = sorted(mine), sorted(theirs)
-    if not ours or not others:
+    ours, strangers = list(mine), list(theirs)
+    if not ours or not strangers:
         return {}
-    if len(ours) != len(others):
-        we_go = len(ours) < len(others)
+    size = max(len(strangers), others)
+    if len(ours) != size:
+        we_go = len(ours) < size
     elif mine_younger is not None:
         we_go = mine_younger
     else:
-        we_go = ours[0].id > others[0].id
-    going, staying = (ours, others) if we_go else (others, ours)
-    if going[0].rank > staying[-1].rank:
+        we_go = min(ours).id > min(strangers).id
+    going, staying = (ours, strangers) if we_go else (strangers, ours)
+    last = max(standing.rank for standing in staying)
+    if min(going).rank > last:
         return {}
-    end = max(going[-1].rank, staying[-1].rank) + 1
-    return {standing.id: end + place for place, standing in enumerate(going)}
+    end = max(last, *(standing.rank for standing in going)) + 1
+    return {standing.id: end + place for place, standing in enumerate(sorted(going))}

@@ -1,5 +1,6 @@
 """What a topology keeps of each other instance, alive or not."""
 
+import math
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -13,20 +14,26 @@ class Member:
     Another instance, and until when it may be quiet.
 
     Attributes:
-        silent_at: When it is silent unless it is heard before; ``gone_at``: when it is gone.
+        silent_at: When it is silent unless it is heard before; ``agreed_at``: when it may be gone
+            if others agree; ``gone_at``: when it is gone.
         number: That of its latest beat.
         source: The peer through which that number came first.
+        part: How many there were in the part that it came with.
+        met: Whether it was ever linked with us.
         guess: The rank that it is expected to take, and until when we wait for its own word.
         seen: How it looks in the view; None when that must be made anew.
     """
 
     announcement: Announcement
     since: float
-    silent_at: float
-    gone_at: float
+    silent_at: float = math.inf
+    agreed_at: float = math.inf
+    gone_at: float = math.inf
     number: int = 0
     source: str = ""
     silent: bool = False
+    part: int = 1
+    met: bool = False
     load: dict[str, Any] = field(default_factory=dict)
     guess: tuple[int, float] | None = None
     seen: Instance | None = None
@@ -35,6 +42,12 @@ class Member:
     def rank(self) -> int:
         """Return the rank that counts now."""
         return self.announcement.rank if self.guess is None else self.guess[0]
+
+    @property
+    def due_at(self) -> float:
+        """Return when something may follow from its quietness, or from a guess."""
+        guessed_until = math.inf if self.guess is None else self.guess[1]
+        return min(self.gone_at if self.silent else self.silent_at, self.gone_at, guessed_until)
 
     def see(self, *, leader: bool) -> Instance:
         """Return how it looks in the view."""
@@ -56,6 +69,7 @@ class Past:
 
     announcement: Announcement
     number: int
+    confirmed: bool = True
 
 
 def instance(

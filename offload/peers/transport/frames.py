@@ -39,6 +39,7 @@ class Close(IntEnum):
     TWIN = 4006  # another instance has its id and has been up for longer: it must not run
     ELDER = 4007  # another instance has its id, and ends because it is the younger one
     REMOVED = 4008  # an instance that is no member of the group, or no longer
+    SPARE = 4009  # in a crowd: neither side needs the link
 
 
 # Every kind of version 1. Kinds that are not known are ignored, so that later versions may add.
@@ -49,6 +50,10 @@ KINDS: Final = (
     "announce",
     "beat",
     "forget",
+    "suspect",
+    "seen",
+    "digest",
+    "pull",
     "twin",
     "offer",
     "taken",

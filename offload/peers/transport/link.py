@@ -41,11 +41,16 @@ class LinkUp:
 
 @dataclass(frozen=True, slots=True)
 class LinkDown:
-    """No link to the peer is left; ``goodbye`` if it said that it leaves."""
+    """
+    No link to the peer is left.
+
+    ``goodbye``: it said that it leaves. ``spare``: the link was not needed any more.
+    """
 
     peer: str
     reason: str
     goodbye: bool
+    spare: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +108,7 @@ class Link:
         self.slots = asyncio.Semaphore(MAX_OUTSTANDING)
         self.malformed = 0
         self.goodbye = False
+        self.spare = False
         self.code: int | None = None
         self.reason = ""
         self._write_s = write_s
@@ -152,6 +158,7 @@ class Link:
         """Close the link once what waits is written."""
         if self._closing is None:
             self._closing = code, reason
+            self.spare = code is Close.SPARE
             self._wake.set()
 
     def cut(self, reason: str) -> None:
@@ -209,6 +216,7 @@ class Link:
         if received.type is WSMsgType.CLOSE:
             self.code = received.data
             self.goodbye = self.goodbye or self.code == Close.REMOVED
+            self.spare = self.spare or self.code == Close.SPARE
             self.reason = self.reason or f"closed by the peer: {received.extra or received.data}"
         else:
             cause = f" ({received.data})" if received.data else ""

@@ -179,6 +179,12 @@ class Transport:
         if link is not None:
             link.cut(reason)
 
+    def release(self, peer: str) -> None:
+        """Close the link to ``peer``, if there is one, once what waits is written."""
+        link = self._links.get(peer)
+        if link is not None:
+            link.retire(Close.SPARE, "it is not needed")
+
     async def fetch(self, peer: str, sha256: str, size: int) -> None:
         """
         Bring a blob here from ``peer``; at once if it is here. Fetches of one digest share.
@@ -360,7 +366,7 @@ class Transport:
             await self._other_link(link.peer)
         if link.peer not in self._links:
             log.debug("link with %s is down: %s", link.peer, link.reason)
-            self._bus.publish(LinkDown(link.peer, link.reason, link.goodbye))
+            self._bus.publish(LinkDown(link.peer, link.reason, link.goodbye, link.spare))
 
     async def _other_link(self, peer: str) -> None:
         up = asyncio.Event()
