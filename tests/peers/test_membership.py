@@ -557,6 +557,7 @@ class TestFramesThatAreMalformed:
             ("announce", {}),
             ("announce", {"announcement": {"id": "x y"}}),
             ("announce", {"announcement": {"id": "dan", "name": "Dan"}, "knew": [1, 2]}),
+            ("announce", {"announcement": {"id": "dan", "name": "Dan"}, "part": [1]}),
             ("beat", {"number": -1}),
             ("beat", {"number": 1, "load": 7}),
             ("beat", {"number": 1, "others": {"cid": [1]}}),

@@ -27,6 +27,7 @@ from offload.peers.topology import (
     Gone,
     Heard,
     LoadChanged,
+    Part,
     Property,
     Question,
     Silent,
@@ -264,13 +265,13 @@ class Membership:
         parted = not self._spread.met(peer) and any(f.get("knows") is False for f in frames)
         heard: list[Announcement] = []
         numbers: dict[str, int] = {}
-        parts: dict[str, int] = {}
+        parts: dict[str, Part] = {}
         wrong: Malformed | None = None
         facts: list[Fact] = []
         for fields in frames:
             try:
                 announcement = self._read(fields.get("announcement"))
-                number, part = count(fields, "number"), count(fields, "part") or 1
+                number, part = count(fields, "number"), wire.part(fields.get("part"))
                 if "knew" in fields:
                     facts += self._topology.outdo(*wire.version(fields["knew"]), self._number)
             except Malformed as error:

@@ -85,8 +85,9 @@ class Spread:
             self._few.discard(peer)
 
     def gone(self, instance_id: str) -> list[str]:
-        """Note that it is no member any more; return the peers that thought it was."""
-        return [p for p, told in self._told.items() if told.pop(instance_id, None) is not None]
+        """Note that it is no member any more; return the peers that may think it is."""
+        knew = [p for p, told in self._told.items() if told.pop(instance_id, None) is not None]
+        return knew if self.is_short else list(self._told)
 
     def stir(self, ids: Iterable[str]) -> None:
         """Note that there is something new of these."""
@@ -211,16 +212,16 @@ class Spread:
     def _fields(self, peer: str, announcement: Announcement, number: int) -> dict[str, Any]:
         topology = self._topology
         fields: dict[str, Any] = {"announcement": announcement.to_wire()}
-        if announcement.id != topology.own.id:
+        part = topology.part_of(announcement.id)
+        own = announcement.id == topology.own.id
+        if part.size > 1 and not (own and topology.knows(peer)):  # else it is of our part
+            fields["part"] = list(part)
+        if not own:
             fields["number"] = topology.number_of(announcement.id)
-            if not self.is_short:
-                fields["part"] = topology.part_of(announcement.id)
             return fields
         fields["number"] = number
         fields["knows"] = topology.knows(peer)
         former = topology.table.known_of(peer)
         if former is not None:
             fields["knew"] = [*former[0], former[1]]
-        if not self.is_short:
-            fields["part"] = len(topology.table)
         return fields

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from offload.errors import Malformed
-from offload.peers.topology import Answer, Question, Version, check_id, count
+from offload.peers.topology import NO_PART, Answer, Part, Question, Version, check_id, count
 from offload.peers.topology.digests import BUCKETS
 
 REASON_LIMIT: Final = 200
@@ -60,6 +60,16 @@ def version(value: object) -> tuple[Version, int]:
         case [int(boot), int(incarnation), int(generation), int(number)]:
             return Version(boot, incarnation, generation), number
     raise Malformed("not [boot, incarnation, generation, number]")
+
+
+def part(value: object) -> Part:
+    """Read [size, last]; nothing is known where there is nothing."""
+    match value:
+        case None:
+            return NO_PART
+        case [int(size), int(last)] if size >= 0 and last >= 0:
+            return Part(size, last)
+    raise Malformed("announce: part is not [size, rank]")
 
 
 def question(peer: str, fields: Mapping[str, Any]) -> Question:

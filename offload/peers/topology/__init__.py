@@ -34,9 +34,11 @@ from offload.peers.topology.instances import (
     is_host,
 )
 from offload.peers.topology.members import Topology
+from offload.peers.topology.ranks import NO_PART, Part
 from offload.peers.topology.suspicions import Answer, Question
 
 __all__ = [
+    "NO_PART",
     "Address",
     "Announcement",
     "Answer",
@@ -48,6 +50,7 @@ __all__ = [
     "Instance",
     "Kind",
     "LoadChanged",
+    "Part",
     "Property",
     "Question",
     "Restarted",

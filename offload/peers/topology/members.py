@@ -9,12 +9,13 @@ the highest number on to those who hold none. So a member that is dead stalls ev
 loops the passing-on takes. Who is silent, and who is gone, ``vigil`` judges.
 """
 
+import math
+import zlib
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
-from itertools import islice
+from random import Random
 from typing import Any, Final
 
-from offload.peers.topology.digests import BUCKETS, bucket_of
 from offload.peers.topology.facts import (
     Appeared,
     Fact,
@@ -32,12 +33,13 @@ from offload.peers.topology.instances import (
     Version,
 )
 from offload.peers.topology.neighbours import Neighbours
-from offload.peers.topology.ranks import Standing, settle
+from offload.peers.topology.ranks import NO_PART, Part, Standing, settle
 from offload.peers.topology.records import Member, Past
 from offload.peers.topology.suspicions import Answer, Question
 from offload.peers.topology.table import MEMBER_LIMIT, Table
 from offload.peers.topology.vigil import SHARE, Vigil
 
+MEETING_BEATS: Final = 2.0  # within which all members of two parts have met
 GUESS_BEATS: Final = 0.3  # how long we wait for a member's own word about its rank
 Numbers = Mapping[str, tuple[int, int]]  # id -> boot and number of its latest known beat
 
@@ -65,7 +67,9 @@ class Topology:
         self._members = self.table.members
         self._heartbeat_s = heartbeat_s
         self._vigil = Vigil(self.table, self.near, now, heartbeat_s=heartbeat_s, lease_s=lease_s)
-        self._turns: dict[str, int] = {}  # linked peer -> where the numbers for it go on
+        self._stood = 0, -math.inf  # our rank before we took the present one; until when it counts
+        self._turns: dict[str, list[str]] = {}  # linked peer -> whose numbers it is still to get
+        self._rounds = 0
 
     # --- what it knows -------------------------------------------------------------------------
 
@@ -104,10 +108,13 @@ class Topology:
         member = self._members.get(instance_id)
         return 0 if member is None else member.number
 
-    def part_of(self, instance_id: str) -> int:
-        """Return how many there were in the part that a member came with."""
+    def part_of(self, instance_id: str) -> Part:
+        """Return what is known of the part that a member came with; ours for ourselves."""
+        if instance_id == self.own.id:
+            ranks = (m.rank for m in self._members.values())
+            return Part(len(self.table), max(self.own.rank, *ranks, 0))
         member = self._members.get(instance_id)
-        return 1 if member is None else member.part
+        return NO_PART if member is None else member.part
 
     def past(self, instance_id: str) -> Past | None:
         """Return the life of a former member that ended last, while it is remembered."""
@@ -134,17 +141,24 @@ class Topology:
         In a crowd they are told by turns.
         """
         near = self.near.near(peer)
-        members: Sequence[tuple[str, Member]] = list(self._members.items())
-        if self.sparse:
-            began = bucket_of(peer) * len(members) // BUCKETS  # other peers, other numbers
-            turn = self._turns.get(peer, began) % len(members)
-            self._turns[peer] = turn + SHARE
-            members = [*islice(members, turn, turn + SHARE)]
+        members = self._members
+        chosen = self._by_turns(peer) if self.sparse else members
         return {
             i: (m.announcement.boot, m.number)
-            for i, m in members
+            for i, m in ((i, members[i]) for i in chosen)
             if i != peer and i not in near and m.source != peer and not m.silent and m.number
         }
+
+    def _by_turns(self, peer: str) -> list[str]:
+        """Return some members, all in the course of a round; each round is shuffled anew."""
+        waiting = self._turns.setdefault(peer, [])
+        if not waiting:
+            waiting += self._members
+            self._rounds += 1
+            seed = zlib.crc32(f"{self.own.id} {peer} {self._rounds}".encode("ascii"))
+            Random(seed).shuffle(waiting)  # noqa: S311 - no secret: it only mixes
+        turn = [waiting.pop() for _ in range(min(SHARE, len(waiting)))]
+        return [i for i in turn if i in self._members]
 
     # --- what it is told of ourselves ----------------------------------------------------------
 
@@ -200,7 +214,7 @@ class Topology:
         *,
         numbers: Mapping[str, int] | None = None,
         parted: bool = False,
-        parts: Mapping[str, int] | None = None,
+        parts: Mapping[str, Part] | None = None,
     ) -> list[Fact]:
         """
         Take in announcements that came together over the link to ``via``.
@@ -208,7 +222,7 @@ class Topology:
         Together they may be another part that meets ours, and one of the two goes to the end.
         ``numbers`` are the beats that ``via`` knows of: by them one that was gone comes back.
         ``parted`` says that they did not count us as a member: whether or not we have noticed
-        (we may have slept), they are another part. ``parts`` is how many there are in the part
+        (we may have slept), they are another part. ``parts`` is what is known of the part
         of each, where they are not all told at once.
         """
         facts: list[Fact] = []
@@ -222,10 +236,13 @@ class Topology:
             member = self._members.get(instance_id)
             if member is not None and announcement.boot <= member.announcement.boot:
                 facts += self._update(member, announcement, via, now)
-                apart += [instance_id] if parted else []
+                if parted and now - member.since > MEETING_BEATS * self._heartbeat_s:
+                    apart.append(instance_id)
             elif self._is_new(announcement, via, numbers.get(instance_id, 0)):
                 newcomers[instance_id] = announcement
-        part = max((parts.get(i, 1) for i in newcomers), default=1) if parts else 1
+        part = NO_PART
+        for instance_id in newcomers.keys() & (parts or {}).keys():
+            part = part.joined((parts or {})[instance_id])
         facts += self._meet(list(newcomers.values()), via, now, apart, part)
         facts += self._vigil.lives(via, via, now)
         lives = {a.id: (a.boot, numbers[a.id]) for a in heard if a.id in numbers}
@@ -350,6 +367,8 @@ class Topology:
         former = member.announcement
         if announcement.state <= former.state:
             return []
+        if announcement.rank != former.rank:
+            member.stood = member.standing(now), now + MEETING_BEATS * self._heartbeat_s
         member.guess = None
         self.table.update(member, announcement)
         facts: list[Fact] = [Updated(announcement.id)]
@@ -373,7 +392,7 @@ class Topology:
         via: str,
         now: float,
         apart: Sequence[str] = (),
-        part: int = 1,
+        part: Part = NO_PART,
     ) -> list[Fact]:
         """Make members of ``newcomers``; with those ``apart`` they are a part that meets ours."""
         newcomers = newcomers[: MEMBER_LIMIT - len(self._members)]
@@ -382,24 +401,32 @@ class Topology:
         theirs = [Standing(self._members[i].rank, i) for i in apart]
         theirs += [Standing(a.rank, a.id) for a in newcomers]
         others = {standing.id for standing in theirs}
-        mine = [Standing(m.rank, i) for i, m in self._members.items() if i not in others]
-        mine.append(Standing(self.own.rank, self.own.id))
-        both_alone = len(mine) == 1 and part == 1 and others == {via}
+        mine = [Standing(m.standing(now), i) for i, m in self._members.items() if i not in others]
+        mine.append(Standing(self._standing(now), self.own.id))
+        both_alone = len(mine) == 1 and part.size <= 1 and others == {via}
         younger = self.near.are_younger(via) if both_alone else None
         facts: list[Fact] = []
+        part = part.joined(Part(len(theirs), max(standing.rank for standing in theirs)))
         for announcement in newcomers:
-            facts += self._admit(announcement, via, now, max(part, len(theirs)))
-        for instance_id, rank in settle(mine, theirs, mine_younger=younger, others=part).items():
+            facts += self._admit(announcement, via, now, part)
+        for instance_id, rank in settle(mine, theirs, mine_younger=younger, part=part).items():
             if instance_id == self.own.id:
-                facts += self._say(replace(self.own, rank=rank))
+                if rank != self.own.rank:
+                    self._stood = self._standing(now), now + MEETING_BEATS * self._heartbeat_s
+                    facts += self._say(replace(self.own, rank=rank))
             else:
                 member = self._members[instance_id]
+                member.stood = member.standing(now), now + MEETING_BEATS * self._heartbeat_s
                 member.guess = rank, now + GUESS_BEATS * self._heartbeat_s
                 self.table.touch(member)
                 self._vigil.due(member)
         return facts
 
-    def _admit(self, announcement: Announcement, via: str, now: float, part: int) -> list[Fact]:
+    def _standing(self, now: float) -> int:
+        """Return the rank by which we take our place when our part goes to the end."""
+        return self._stood[0] if now < self._stood[1] else self.own.rank
+
+    def _admit(self, announcement: Announcement, via: str, now: float, part: Part) -> list[Fact]:
         instance_id = announcement.id
         former, past = self._members.get(instance_id), self.past(instance_id)
         known = former.announcement if former else past.announcement if past else announcement

@@ -7,7 +7,7 @@ whoever was cut off comes back at the end (C056).
 """
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 
 class Standing(NamedTuple):
@@ -17,12 +17,26 @@ class Standing(NamedTuple):
     id: str
 
 
+class Part(NamedTuple):
+    """How many there are in a part, and the highest rank among them."""
+
+    size: int
+    last: int
+
+    def joined(self, other: "Part") -> "Part":
+        """Return what is known of a part of which two things are known."""
+        return Part(max(self.size, other.size), max(self.last, other.last))
+
+
+NO_PART: Final = Part(0, 0)
+
+
 def settle(
     mine: Iterable[Standing],
     theirs: Iterable[Standing],
     *,
     mine_younger: bool | None = None,
-    others: int = 0,
+    part: Part = NO_PART,
 ) -> dict[str, int]:
     """
     Return the new ranks of those who go to the end when the parts ``mine`` and ``theirs`` meet.
@@ -30,12 +44,12 @@ def settle(
     The smaller part goes. If both are equal, the younger one does where that is known
     (``mine_younger``), else the one with the higher leader id. A part that stands wholly behind
     the other keeps its ranks. Both sides come to the same answer, each from its own end.
-    ``others`` is how many they are, if not all of them are among ``theirs``.
+    ``part`` is what is known of theirs, if not all of it is among ``theirs``.
     """
     ours, strangers = list(mine), list(theirs)
     if not ours or not strangers:
         return {}
-    size = max(len(strangers), others)
+    size = max(len(strangers), part.size)
     if len(ours) != size:
         we_go = len(ours) < size
     elif mine_younger is not None:
@@ -44,6 +58,7 @@ def settle(
         we_go = min(ours).id > min(strangers).id
     going, staying = (ours, strangers) if we_go else (strangers, ours)
     last = max(standing.rank for standing in staying)
+    last = max(last, part.last) if we_go else last
     if min(going).rank > last:
         return {}
     end = max(last, *(standing.rank for standing in going)) + 1

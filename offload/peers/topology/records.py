@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Any
 
 from offload.peers.topology.instances import Announcement, Instance
+from offload.peers.topology.ranks import NO_PART, Part
 
 
 @dataclass(slots=True)
@@ -18,8 +19,10 @@ class Member:
             if others agree; ``gone_at``: when it is gone.
         number: That of its latest beat.
         source: The peer through which that number came first.
-        part: How many there were in the part that it came with.
+        part: What was known of the part that it came with.
         met: Whether it was ever linked with us.
+        stood: The rank that it had before it took its present one, and until when that counts: its
+            part is meeting another, and is to keep its order though each moves by itself.
         guess: The rank that it is expected to take, and until when we wait for its own word.
         seen: How it looks in the view; None when that must be made anew.
     """
@@ -32,9 +35,10 @@ class Member:
     number: int = 0
     source: str = ""
     silent: bool = False
-    part: int = 1
+    part: Part = NO_PART
     met: bool = False
     load: dict[str, Any] = field(default_factory=dict)
+    stood: tuple[int, float] | None = None
     guess: tuple[int, float] | None = None
     seen: Instance | None = None
 
@@ -42,6 +46,10 @@ class Member:
     def rank(self) -> int:
         """Return the rank that counts now."""
         return self.announcement.rank if self.guess is None else self.guess[0]
+
+    def standing(self, now: float) -> int:
+        """Return the rank by which it takes its place when its part goes to the end."""
+        return self.rank if self.stood is None or now >= self.stood[1] else self.stood[0]
 
     @property
     def due_at(self) -> float:
