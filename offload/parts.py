@@ -1,6 +1,6 @@
 """What a node is built of that reaches beyond it: a disk, time, the network, and how to find."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NoReturn, Protocol
@@ -12,7 +12,7 @@ from offload.owner import Looks, Machine
 from offload.peers.discovery import Discovery, Settings
 from offload.peers.identity import Credentials, GroupFolder, Identity
 from offload.peers.membership import Membership
-from offload.peers.transport import LinkInfo, Transport
+from offload.peers.transport import LinkInfo, LinkRefused, Transport
 from offload.work.store import Store
 
 
@@ -50,6 +50,10 @@ class Links(Network, Room, Protocol):
 
     def peers(self) -> Mapping[str, LinkInfo]:
         """Return the linked peers, by instance id."""
+        ...
+
+    def refusals(self) -> Sequence[LinkRefused]:
+        """Return those that could be reached and were refused because of their version."""
         ...
 
     async def dial(self, host: str, port: int, want: str | None = None) -> str:

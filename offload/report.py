@@ -6,6 +6,7 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -26,7 +27,7 @@ from offload.errors import (
 from offload.payload import File, decode
 from offload.peers.membership import Pulse
 from offload.peers.topology import Instance, TopologyView
-from offload.peers.transport import LinkInfo
+from offload.peers.transport import LinkInfo, LinkRefused
 from offload.placement import Ranked, compared
 from offload.topics import check_topic
 from offload.work.jobs import (
@@ -73,6 +74,7 @@ class Report:
         distributor: Distributor,
         view: Callable[[], TopologyView],
         links: Callable[[], Mapping[str, LinkInfo]],
+        refusals: Callable[[], Sequence[LinkRefused]],
         facts: Callable[[], dict[str, Any]],
         policy: Callable[[], dict[str, Any]],
         pulse: Callable[[str], Pulse | None],
@@ -86,6 +88,7 @@ class Report:
         self._distributor = distributor
         self._view = view
         self._links = links
+        self._refusals = refusals
         self._facts = facts
         self._policy = policy
         self._pulse = pulse
@@ -167,6 +170,7 @@ class Report:
             "insecure": self._facts()["insecure"],
             "instances": [self._instance(instance) for instance in view.instances],
             "stranded": self._stranded(),
+            "refused": [asdict(refused) for refused in self._refusals()],
         }
 
     async def explain(self, job_or_topic: str) -> dict[str, Any]:
@@ -367,6 +371,7 @@ class Report:
             "versions": dict(instance.versions),
             "linked": link is not None,
             "dialled": link.dialled if link else False,
+            "protocol": link.version if link else None,
             "since": instance.since,
             "seen": _iso(self._clock.wall() - max(0.0, self._clock.now() - instance.since)),
             "link": None if link is None else _link(link, self._pulse(instance.id)),

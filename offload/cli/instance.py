@@ -95,6 +95,9 @@ def _show_table(view: dict[str, Any]) -> None:
         say(words, err=True)
     for found in view.get("stranded") or ():
         say(f"nobody can take {printable(_stranded(found))}")
+    for refused in view.get("refused", ()):
+        who = f"{refused['name']} at {refused['address']}".removeprefix(" at ")
+        say(printable(f"no link with {who}: {refused['reason']}"))
 
 
 def _show_tree(view: dict[str, Any]) -> None:

@@ -251,7 +251,7 @@ class Matching:
             capable=queue is not None,
             disabled=peer.disables(topic),
             draining=peer.draining,
-            silent=peer.silent or not self._linked(peer.id),
+            silent=peer.silent or not (queue is not None and self._linked(peer.id)),
             free=max(0, window + prefetch(places, run_s) - ours) if window else 0,
             busy=max(busy, ours),
             places=places,

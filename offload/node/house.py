@@ -30,6 +30,7 @@ from offload.job import Desk
 from offload.leases import watch_s
 from offload.machine import free_bytes, resources
 from offload.node.affairs import affairs_of
+from offload.node.demand import OnDemand
 from offload.node.rules import Rules
 from offload.node.standing import Standing
 from offload.owner import Owner
@@ -256,17 +257,18 @@ class House:
             hand_back=self._hand_back,
         )
         self._bus.listen(GateMoved, self._gate_moved)
+        links = OnDemand(self.transport, self.membership)
         self.distributor = Distributor(
             manager=self.manager,
             store=self.store,
             blobs=self.blobs,
-            network=self.transport,
+            network=links,
             bus=self._bus,
             clock=self.clock,
             own_id=self.id,
             lease_s=lease_s,
             view=lambda: self.membership.view,
-            linked=lambda peer: peer in self.transport.peers(),
+            linked=links.linked,
             doors=Doors(
                 consumes=lambda topic: self.executors.consumer(topic) is not None,
                 enabled=self.enablement.allows,
@@ -313,6 +315,7 @@ class House:
             distributor=self.distributor,
             view=lambda: self.membership.view,
             links=self.transport.peers,
+            refusals=self.transport.refusals,
             facts=self._facts,
             policy=self.owner.as_json,
             pulse=self.membership.pulse,

@@ -17,7 +17,15 @@ from offload.errors import BlobMissing, Malformed, PeerRefused, PeerUnreachable
 from offload.events import Bus
 from offload.peers.discovery import Settings
 from offload.peers.membership import Membership
-from offload.peers.transport import Handler, Hello, LinkDown, LinkInfo, LinkUp, frames
+from offload.peers.transport import (
+    Handler,
+    Hello,
+    LinkDown,
+    LinkInfo,
+    LinkRefused,
+    LinkUp,
+    frames,
+)
 from offload.tasks import Tasks
 
 HOST: Final = "127.0.0.1"
@@ -182,6 +190,10 @@ class MemoryTransport:
     def peers(self) -> dict[str, LinkInfo]:
         """Return the linked peers, by instance id."""
         return {peer: info for peer, (_, info) in self._links.items()}
+
+    def refusals(self) -> tuple[LinkRefused, ...]:
+        """Return nobody: all speak the same version here."""
+        return ()
 
     def send(self, peer: str, kind: str, fields: dict[str, Any]) -> bool:
         """Send a frame on its way; False if there is no link."""

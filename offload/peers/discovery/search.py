@@ -29,7 +29,7 @@ from offload.peers.discovery.addresses import (
 from offload.peers.discovery.candidates import Candidate, Candidates
 from offload.peers.discovery.mdns import Callbacks, Mdns
 from offload.peers.discovery.remembered import Remembered
-from offload.peers.membership import Membership
+from offload.peers.membership import LinkWanted, Membership
 from offload.peers.topology import Address, Appeared, Fact, Restarted, Updated
 from offload.peers.transport import LinkDown, LinkUp
 
@@ -115,6 +115,7 @@ class Discovery:
             self._candidates.fix(address, now)
         bus.listen(LinkUp, self._link_up)
         bus.listen(LinkDown, self._link_down)
+        bus.listen(LinkWanted, self._wanted)
         for kind in (Appeared, Updated, Restarted):
             bus.listen(kind, self._told_of)
 
@@ -165,9 +166,16 @@ class Discovery:
         return not self._dialler.peers()
 
     def _told_of(self, fact: Fact) -> None:
-        addresses = self._membership.addresses_of(fact.id)
-        if addresses:
-            self._candidates.find(fact.id, addresses, self._clock.now(), stranger=False)
+        if self._membership.wants(fact.id):
+            self._find_member(fact.id)
+
+    def _wanted(self, wanted: LinkWanted) -> None:
+        self._find_member(wanted.peer)
+
+    def _find_member(self, instance_id: str) -> None:
+        addresses = self._membership.addresses_of(instance_id)
+        if addresses and instance_id != self._membership.own.id:
+            self._candidates.find(instance_id, addresses, self._clock.now(), stranger=False)
             self._wake.set()
 
     def _link_up(self, event: LinkUp) -> None:

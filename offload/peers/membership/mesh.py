@@ -6,13 +6,14 @@ long ago because there is work for the peer, and those that were configured. A l
 end wants is given up by the one with the lower id, if it has others that live.
 """
 
+import zlib
 from collections.abc import Iterable
 from typing import Final
 
 from offload.peers.topology import Topology
 
 REACH_S: Final = 30.0  # how long a link that was asked for is wanted
-REACH_LIMIT: Final = 8
+REACH_LIMIT: Final = 8  # that are only asked for, and not yet used
 YOUNG_S: Final = 10.0  # a link is not given up before that
 FEW: Final = 3  # links that are wanted and up, before others are given up
 
@@ -24,14 +25,25 @@ class Wishes:
         self._topology = topology
         self._mesh: frozenset[str] | None = None
         self._asked: dict[str, float] = {}  # peer -> until when its link is wanted
+        self._wished: set[str] = set()  # asked for since the last renewal
         self._held: set[str] = set()
         self._up: dict[str, float] = {}  # linked peer -> since when
         self._unwanted: set[str] = set()  # linked peers that do not want their link with us
 
-    def renew(self, now: float) -> None:
-        """Look anew at who is there; once a beat is enough."""
+    def renew(self, now: float) -> list[str]:
+        """Look anew at who is there, once a beat; return the links that are wanted and missing."""
         self._mesh = self._topology.wanted()
         self._asked = {i: until for i, until in self._asked.items() if until > now}
+        wished, self._wished = self._wished, set()
+        if self._mesh is None:
+            return []
+        room = REACH_LIMIT - len(self._asked)
+        if room > 0:
+            # others for others, and others at another time: no few are to carry all
+            salt = f"{self._topology.own.id} {int(now / REACH_S)}"
+            by_lot = sorted(wished, key=lambda peer: zlib.crc32(f"{salt} {peer}".encode("ascii")))
+            self._asked.update(dict.fromkeys(by_lot[:room], now + REACH_S))
+        return sorted((self._mesh | self._asked.keys()) - self._up.keys())
 
     def wants(self, instance_id: str, now: float) -> bool:
         """Say whether there should be a link to it; to those that are no members, always."""
@@ -39,10 +51,13 @@ class Wishes:
             return True
         return self._asked.get(instance_id, now) > now or not self._topology.knows(instance_id)
 
-    def reach(self, instance_id: str, now: float) -> None:
-        """Want a link for some time; not too many at once."""
-        if instance_id in self._asked or len(self._asked) < REACH_LIMIT:
-            self._asked[instance_id] = now + REACH_S
+    def reach(self, instance_id: str) -> None:
+        """Note that a link could be of use; some of those that could be are wanted then."""
+        self._wished.add(instance_id)
+
+    def use(self, instance_id: str, now: float) -> None:
+        """Note that the link is in use; it is wanted for some time."""
+        self._asked[instance_id] = now + REACH_S
 
     def hold(self, instance_id: str) -> None:
         """Want a link for ever."""

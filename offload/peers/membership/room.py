@@ -10,12 +10,14 @@ events in the order of CONFORMANCE C050-C054.
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, NoReturn, Protocol
+from typing import Any, Final, NoReturn
 
 from offload.clock import Clock
 from offload.errors import Malformed
 from offload.events import Bus
 from offload.peers.membership import wire
+from offload.peers.membership.doubts import Doubts
+from offload.peers.membership.links import Links, LinkWanted
 from offload.peers.membership.listeners import Listener, Listeners
 from offload.peers.membership.mesh import Wishes
 from offload.peers.membership.pulses import Pulse, Pulses
@@ -29,7 +31,6 @@ from offload.peers.topology import (
     LoadChanged,
     Part,
     Property,
-    Question,
     Silent,
     Topology,
     TopologyEvent,
@@ -47,23 +48,6 @@ Handler = Callable[[str, list[dict[str, Any]]], Awaitable[None] | None]
 
 TICKS_PER_BEAT: Final = 4
 CLOCKS_APART_S: Final = 300.0  # people should see that; the protocol does not mind
-RELAYED_LIMIT: Final = 1000
-
-
-class Links(Protocol):
-    """What is asked of the transport."""
-
-    def send(self, peer: str, kind: str, fields: dict[str, Any]) -> bool:
-        """Queue a frame for the peer; False if that can't be."""
-        ...
-
-    def drop(self, peer: str, reason: str) -> None:
-        """Cut the link to the peer, if there is one: it is thought to be dead."""
-        ...
-
-    def release(self, peer: str) -> None:
-        """Close the link to the peer, if there is one: it is not needed any more."""
-        ...
 
 
 class Membership:
@@ -89,7 +73,7 @@ class Membership:
         self._spread = Spread(topology, links)
         self._wishes = Wishes(topology)
         self._told_links: dict[str, frozenset[str]] = {}
-        self._relayed: dict[tuple[str, int, int], None] = {}  # suspicions that were passed on
+        self._doubts = Doubts(topology, links, clock, self._tell, lambda: self._spread.peers)
         self._load_for: Callable[[str], dict[str, Any]] | None = None
         self._number = 0
         self._beat_at = clock.now()
@@ -129,8 +113,12 @@ class Membership:
         return self._wishes.wants(instance_id, self._clock.now())
 
     def reach(self, instance_id: str) -> None:
-        """Ask for a link to a member for some time, though there are too many for all links."""
-        self._wishes.reach(instance_id, self._clock.now())
+        """Say that a link to a member could be of use, where there are too many for all links."""
+        self._wishes.reach(instance_id)
+
+    def use(self, instance_id: str) -> None:
+        """Say that the link to a member is in use: it stays for some time, or is made again."""
+        self._wishes.use(instance_id, self._clock.now())
 
     def hold(self, instance_id: str) -> None:
         """Keep the link to a peer, which was configured, whatever the others are."""
@@ -206,10 +194,9 @@ class Membership:
             "announce": self._announced,
             "beat": self._beaten,
             "forget": self._told_to_forget,
-            "suspect": self._asked,
-            "seen": self._answered,
             "digest": self._compared,
             "pull": self._pulled,
+            **self._doubts.handlers(),
         }
 
     async def run(self) -> NoReturn:
@@ -228,9 +215,10 @@ class Membership:
             # from now, not from when it was due: after a sleep one beat is enough
             self._beat_at = now + self._heartbeat_s
             self._number += 1
-            self._wishes.renew(now)
+            for peer in self._wishes.renew(now):
+                self._bus.publish(LinkWanted(peer))
             self._beat_all(timed=True, compare=self._spread.next_peer())
-            self._ask()
+            self._doubts.ask()
             for peer in self._wishes.spare(self._spread.peers, now):
                 self._links.release(peer)
 
@@ -344,36 +332,6 @@ class Membership:
             )
             self._tell(facts)
 
-    def _asked(self, peer: str, frames: list[dict[str, Any]]) -> None:
-        for fields in frames:
-            question = wire.question(peer, fields)
-            answer, facts = self._topology.suspected(question, self._clock.now())
-            if answer is not None:
-                self._links.send(peer, "seen", answer._asdict())
-            if question.id != self._topology.own.id:
-                self._relay(question, alive=answer is not None and answer.alive)
-            self._tell(facts)
-
-    def _relay(self, question: Question, *, alive: bool) -> None:
-        """Let the suspect know, that it can refute; in a crowd by way of all that may reach it."""
-        life = question.id, question.boot, question.incarnation
-        if life in self._relayed:
-            return
-        self._relayed[life] = None
-        if len(self._relayed) > RELAYED_LIMIT:
-            del self._relayed[next(iter(self._relayed))]
-        if alive and question.id in self._spread:
-            self._suspect(question._replace(peer=question.id))
-        elif not alive and self._topology.sparse:
-            for peer in self._spread.peers:
-                if peer != question.peer:
-                    self._suspect(question._replace(peer=peer))
-
-    def _answered(self, peer: str, frames: list[dict[str, Any]]) -> None:
-        for fields in frames:
-            answer = wire.answer(fields)
-            self._tell(self._topology.answered(peer, answer, self._clock.now()))
-
     def _compared(self, peer: str, frames: list[dict[str, Any]]) -> None:
         now = self._clock.now()
         for fields in frames:
@@ -423,14 +381,6 @@ class Membership:
         if self._links.send(peer, "beat", fields):
             self._told_links[peer] = links
 
-    def _ask(self) -> None:
-        for question in self._topology.questions():
-            self._suspect(question)
-
-    def _suspect(self, question: Question) -> None:
-        fields = question._asdict()
-        self._links.send(fields.pop("peer"), "suspect", fields)
-
     # --- what follows --------------------------------------------------------------------------
 
     def _tell(self, facts: list[Fact]) -> None:
@@ -451,7 +401,7 @@ class Membership:
                 case _:
                     changed.append(fact.id)
         if any(isinstance(fact, Silent) for fact in facts):
-            self._ask()
+            self._doubts.ask()
         if changed:
             self._listeners.feed(self._look, self._clock.now())
             self._spread.stir(changed)

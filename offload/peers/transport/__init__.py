@@ -1,7 +1,7 @@
 """One link per pair of instances, frames both ways, and blobs beside it: the face of this room."""
 
 from offload.peers.transport.frames import VERSIONS, Hello
-from offload.peers.transport.link import LinkDown, LinkInfo, LinkUp, TwinFound
+from offload.peers.transport.link import LinkDown, LinkInfo, LinkRefused, LinkUp, TwinFound
 from offload.peers.transport.switchboard import Handler, Transport
 from offload.peers.transport.timing import Timing
 
@@ -11,6 +11,7 @@ __all__ = [
     "Hello",
     "LinkDown",
     "LinkInfo",
+    "LinkRefused",
     "LinkUp",
     "Timing",
     "Transport",

@@ -175,8 +175,14 @@ def refusal(own: Hello, other: Hello) -> tuple[Close, str] | None:
     if other.realm != own.realm:
         return Close.REALM, f"its realm is {other.realm[:40]!r}, not {own.realm[:40]!r}"
     if max(own.versions[0], other.versions[0]) > min(own.versions[1], other.versions[1]):
-        return Close.VERSION, f"it speaks versions {other.versions}, not {own.versions}"
+        theirs, ours = _range(other.versions), _range(own.versions)
+        return Close.VERSION, f"{other.name!r} speaks protocol {theirs}, {own.name!r} {ours}"
     return None
+
+
+def _range(versions: tuple[int, int]) -> str:
+    lowest, highest = versions
+    return f"version {lowest}" if lowest == highest else f"versions {lowest} to {highest}"
 
 
 def refuse_twin(own: Hello, other: Hello) -> tuple[Close, str]:

@@ -66,6 +66,16 @@ class TwinFound:
 
 
 @dataclass(frozen=True, slots=True)
+class LinkRefused:
+    """An instance that we could reach and do not link with, and why."""
+
+    id: str
+    name: str
+    address: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class LinkInfo:
     """A link as people see it: where, by whom, since when (wall time)."""
 
@@ -73,6 +83,11 @@ class LinkInfo:
     dialled: bool
     since_wall: float
     hello: Hello
+
+    @property
+    def version(self) -> int:
+        """Return the version of the protocol that is spoken: the highest that both know."""
+        return min(frames.VERSIONS[1], self.hello.versions[1])
 
 
 class Link:

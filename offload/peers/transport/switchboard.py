@@ -20,6 +20,7 @@ from offload.peers.transport.link import (
     Link,
     LinkDown,
     LinkInfo,
+    LinkRefused,
     LinkUp,
     abort,
     address_of,
@@ -33,7 +34,7 @@ from offload.peers.transport.link import (
 from offload.peers.transport.server import Server
 from offload.peers.transport.store import BlobStore
 from offload.peers.transport.timing import PATIENT, Timing
-from offload.peers.transport.watch import TwinWatch
+from offload.peers.transport.watch import Watch
 from offload.tasks import Tasks
 
 log = logging.getLogger(__name__)
@@ -103,7 +104,7 @@ class Transport:
             tls=None if credentials is None else credentials.server,
             member=self._is_member,
         )
-        self._watch = TwinWatch(bus, self._links.get)
+        self._watch = Watch(bus, self._links.get)
         if credentials is not None:
             credentials.listen(self._group_changed)  # others who listen may still send
         self._own: Mapping[str, Callable[[Link, list[dict[str, Any]]], None]] = {
@@ -158,6 +159,10 @@ class Transport:
     def peers(self) -> dict[str, LinkInfo]:
         """Return the linked peers, by instance id."""
         return {peer: link.info for peer, link in self._links.items()}
+
+    def refusals(self) -> tuple[LinkRefused, ...]:
+        """Return the instances that could be reached and were refused because of their version."""
+        return tuple(self._watch.refused.values())
 
     def send(self, peer: str, kind: str, fields: dict[str, Any]) -> bool:
         """
@@ -283,7 +288,7 @@ class Transport:
             await close(channel, Close.PROTOCOL, str(error) or "no hello")
             return
         except PeerClosed as error:
-            self._watch.closed(error.code, error.reason)
+            self._watch.closed(error.code, error.reason, host)
             log.debug("no link: %s", error)
             return
         except ConnectionError as error:
@@ -355,7 +360,7 @@ class Transport:
         finally:
             link.ended.set()
             self._living.discard(link)
-            self._watch.closed(link.code, link.reason)
+            self._watch.closed(link.code, link.reason, link.host)
             if self._links.get(link.peer) is link:
                 del self._links[link.peer]
                 await self._down(link)

@@ -1,4 +1,8 @@
-"""Watches for twins: two processes with one instance id, of which the younger must end (C057)."""
+"""
+Watches who says hello: whom we do not link with, and why, and who has a twin.
+
+Twins are two processes with one instance id, of which the younger must end (C057).
+"""
 
 import asyncio
 import logging
@@ -8,19 +12,22 @@ from typing import Any, Final
 from offload.events import Bus
 from offload.peers.transport import frames
 from offload.peers.transport.frames import Close, Hello
-from offload.peers.transport.link import Link, LinkUp, TwinFound
+from offload.peers.transport.link import Link, LinkRefused, LinkUp, TwinFound
 from offload.peers.transport.twins import Lives
 
 log = logging.getLogger(__name__)
 REASON_LIMIT: Final = 200
+REFUSED_LIMIT: Final = 100
 
 
-class TwinWatch:
+class Watch:
     """
-    Sees twins of our own, and of our peers, who may never meet but at us.
+    Judges hellos. Twins may be our own, or those of peers, who may never meet but at us.
 
     Attributes:
         doomed: We are the younger one of two.
+        refused: Those that could be members but for their version, by id or, if that is not known,
+            host; until they link.
     """
 
     def __init__(self, bus: Bus, link: Callable[[str], Link | None]) -> None:
@@ -29,6 +36,7 @@ class TwinWatch:
         self._lives = Lives()
         self._elders: dict[str, str] = {}  # lives that are to be told that they have a twin
         self.doomed = False
+        self.refused: dict[str, LinkRefused] = {}
         bus.listen(LinkUp, self._up)
 
     def refusal(self, own: Hello, other: Hello, where: str) -> tuple[Close, str] | None:
@@ -39,6 +47,8 @@ class TwinWatch:
                 reason = f"{other.name!r} at {where} has the same id"
                 younger = refusal[0] is Close.ELDER
                 self._found(f"{reason} and has been up for longer" if younger else reason, younger)
+            elif refusal[0] is Close.VERSION:
+                self._refuse(LinkRefused(other.id, other.name, where, refusal[1]))
             return refusal
         now = asyncio.get_running_loop().time()
         ends = self._lives.heard(other.id, other.life, other.uptime_s, now)
@@ -56,10 +66,12 @@ class TwinWatch:
             former.retire(Close.TWIN, reason)
         return None
 
-    def closed(self, code: int | None, reason: str) -> None:
-        """Take in the code by which a peer closed a link."""
+    def closed(self, code: int | None, reason: str, host: str) -> None:
+        """Take in the code by which a peer closed a link; who it was, it may not have said."""
+        said = reason.partition(": ")[2] or reason
+        if code == Close.VERSION:
+            self._refuse(LinkRefused("", "", host, said))
         if code in (Close.TWIN, Close.ELDER):
-            said = reason.partition(": ")[2] or reason
             self._found(said, code == Close.TWIN)
 
     def hear(self, link: Link, fields: list[dict[str, Any]]) -> None:
@@ -67,7 +79,18 @@ class TwinWatch:
         where = str(fields[0].get("where"))[:REASON_LIMIT]
         self._found(f"{where} has the same id, says {link.hello.name!r}", False)
 
+    def _refuse(self, refused: LinkRefused) -> None:
+        """Keep it for people to see, and say so once."""
+        key = refused.id or refused.address
+        former = self.refused.get(key)
+        if former is None or former.reason != refused.reason:
+            log.warning("no link with %r at %s: %s", refused.name, refused.address, refused.reason)
+        self.refused[key] = refused
+        if len(self.refused) > REFUSED_LIMIT:
+            del self.refused[next(iter(self.refused))]
+
     def _up(self, event: LinkUp) -> None:
+        self.refused.pop(event.peer, None)
         where, link = self._elders.pop(event.hello.life, None), self._link(event.peer)
         if where is not None and link is not None:
             link.send(_notice(where))

@@ -374,7 +374,7 @@ class TestDialling:
 
     async def test_a_version_that_is_not_spoken_fails(self, lan: Any) -> None:
         ada, bob = await lan.start("ada"), await lan.start("bob", versions=(2, 2))
-        with pytest.raises(PeerUnreachable, match="versions"):
+        with pytest.raises(PeerUnreachable, match="speaks protocol version 2"):
             await ada.dial(bob)
 
     async def test_finds_out_that_somebody_else_is_there(self, lan: Any) -> None:

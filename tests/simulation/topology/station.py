@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from offload.events import Bus
 from offload.peers.discovery.candidates import Candidate, Candidates
-from offload.peers.membership import Membership
+from offload.peers.membership import LinkWanted, Membership
 from offload.peers.topology import (
     NO_PART,
     Announcement,
@@ -90,6 +90,7 @@ class Station:
         bus.listen(Fact, self._note)
         for kind in (Appeared, Updated, Restarted):
             bus.listen(kind, self._told_of)
+        bus.listen(LinkWanted, self._wanted)
         self._tick_s = TICK_S * heartbeat_s
         world.stations[name] = self
         world.after(world.chance.uniform(0, self._tick_s), self._tick)
@@ -116,7 +117,6 @@ class Station:
         """Know these as members."""
         for said in others:
             self._topology._admit(said, said.id, self.clock.now(), NO_PART)
-            self.candidates.find(said.id, said.addresses, self.clock.now(), stranger=False)
         for member in self._topology.table.members.values():  # so many of them are a crowd
             self._topology._vigil.watch(member, self.clock.now())
 
@@ -234,9 +234,16 @@ class Station:
             self._dial_soon()
 
     def _told_of(self, fact: Fact) -> None:
-        addresses = self.membership.addresses_of(fact.id)
-        if addresses:
-            self.candidates.find(fact.id, addresses, self.clock.now(), stranger=False)
+        if self.membership.wants(fact.id):
+            self._find_member(fact.id)
+
+    def _wanted(self, wanted: LinkWanted) -> None:
+        self._find_member(wanted.peer)
+
+    def _find_member(self, name: str) -> None:
+        addresses = self.membership.addresses_of(name)
+        if addresses and name != self.id:
+            self.candidates.find(name, addresses, self.clock.now(), stranger=False)
             self._dial_soon()
 
     def _dial_soon(self) -> None:
