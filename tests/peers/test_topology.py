@@ -154,6 +154,28 @@ class TestAPeerThatFallsSilent:
         assert facts[:2] == [Appeared("bob"), Restarted("bob", 4)]
 
 
+class TestALeaseThatIsOverBeforeAnybodyFallsSilent:
+    """By a short lease, or by our own patience, as we were slow ourselves."""
+
+    @pytest.fixture
+    def hasty(self) -> Topology:
+        """Ann's, whose lease is three beats; linked with bob, who was heard at 0."""
+        topology = Topology(said("ann"), now=0, lease_s=3)
+        topology.linked("bob", now=0)
+        topology.hear([said("bob")], "bob", now=0)
+        return topology
+
+    def test_leaves_time_to_ask_others(self, hasty: Topology) -> None:
+        pass_time(hasty, 0, 2)
+        assert pass_time(hasty, 2, 4.75) == [Silent("bob", "no beats")]
+        assert pass_time(hasty, 4.75, 5) == [Gone("bob", "not heard of for the lease", False)]
+
+    def test_loses_nobody_whom_others_hear(self, hasty: Topology) -> None:
+        pass_time(hasty, 0, 3)
+        assert hasty.pass_on("cid", {"bob": (1, 3)}, now=4) == [Heard("bob")]
+        assert pass_time(hasty, 4, 6.75) == []
+
+
 class TestALinkThatIsCut:
     def test_changes_nothing_when_it_is_replaced_at_once(self, pair: Topology) -> None:
         assert pair.unlinked("bob", now=100.5) == []

@@ -57,7 +57,7 @@ def known(value: object) -> dict[str, tuple[Version, int]]:
 def version(value: object) -> tuple[Version, int]:
     """Read [boot, incarnation, generation, number]."""
     match value:
-        case [int(boot), int(incarnation), int(generation), int(number)]:
+        case [int(boot), int(incarnation), int(generation), int(number)] if min(value) >= 0:
             return Version(boot, incarnation, generation), number
     raise Malformed("not [boot, incarnation, generation, number]")
 

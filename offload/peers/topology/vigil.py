@@ -3,9 +3,9 @@ Who of the members lives, is silent, or is gone: the judgement of one instance o
 
 **Silent** is who has not beaten for five beats, or whose link was cut and who was not heard by
 another way soon. Others are asked about it, and it may refute that by a higher incarnation.
-**Gone** is who stayed silent for the lease, or for ten beats if the others that were asked have
-lost it too, or is *confirmed* gone: it said goodbye, or its host refuses while no neighbour holds
-a link to it.
+**Gone** is who stayed silent until the lease was over, or for ten beats if the others that were
+asked have lost it too, or is *confirmed* gone: it said goodbye, or its host refuses while no
+neighbour holds a link to it.
 """
 
 import math
@@ -22,6 +22,7 @@ from offload.peers.topology.table import Table
 
 SILENT_AFTER_BEATS: Final = 5
 AGREED_AFTER_BEATS: Final = 10  # a cable may be out for eight seconds, and nothing has happened
+ASKING_BEATS: Final = 2  # how long others have to say that they hear of one that is silent
 CUT_AFTER_BEATS: Final = 2  # how long a cut link may take to be replaced before it shows
 SHARE: Final = 16  # how many beat numbers of others one beat carries, where there are too many
 
@@ -172,12 +173,12 @@ class Vigil:
                 member.guess = None
                 self._table.touch(member)
                 facts.append(Updated(instance_id))
-            if now >= member.gone_at:
+            if member.silent and now >= member.gone_at:
                 facts += self.remove(instance_id, "not heard of for the lease", confirmed=False)
-            elif now >= member.silent_at + patience_s and not member.silent:
-                facts.append(self._fall_silent(instance_id, member))
             elif member.silent:
                 facts += self._agree(instance_id, now)
+            elif now >= min(member.silent_at, member.gone_at) + patience_s:
+                facts.append(self._fall_silent(instance_id, member, now))
         due = (m.due_at for m in self._members.values())
         self._due_at = min((*due, *self._refused.values()), default=math.inf)
         return facts
@@ -199,8 +200,10 @@ class Vigil:
         member.agreed_at = now + AGREED_AFTER_BEATS * self._heartbeat_s + far_s
         member.gone_at = now + self._lease_s + far_s
 
-    def _fall_silent(self, instance_id: str, member: Member) -> Fact:
+    def _fall_silent(self, instance_id: str, member: Member, now: float) -> Fact:
         member.silent = True
+        # a short lease, or our patience, may have used up the time in which others are asked
+        member.gone_at = max(member.gone_at, now + ASKING_BEATS * self._heartbeat_s)
         self._suspicions.open(instance_id)
         self._table.touch(member)
         return Silent(instance_id, "no beats" if instance_id in self._near else "no link")

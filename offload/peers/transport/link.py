@@ -1,6 +1,7 @@
 """One connection to a peer: what waits leaves in one message, what comes is handed up."""
 
 import asyncio
+import logging
 import socket
 import time
 from collections import deque
@@ -17,6 +18,7 @@ from offload.peers.identity import Checked, server_name
 from offload.peers.transport import frames
 from offload.peers.transport.frames import Close, Hello, Message
 
+log = logging.getLogger(__name__)
 Channel = web.WebSocketResponse | ClientWebSocketResponse
 MAX_WAITING_BYTES: Final = 8 * 1024 * 1024
 MAX_OUTSTANDING: Final = 16  # messages whose handlers still run; then reading pauses
@@ -288,6 +290,21 @@ async def hear_hello(channel: Channel, where: str) -> tuple[Hello, Message]:
     if message.first != "hello" or len(hellos) != 1:
         raise Malformed("the first frame is no hello")
     return Hello.from_wire(hellos[0]), message
+
+
+def refuse_hello(_link: Link, _fields: list[dict[str, Any]]) -> None:
+    """Take in a hello that comes later than first."""
+    raise Malformed("only the first frame may be one")
+
+
+def note_error(link: Link, fields: list[dict[str, Any]]) -> None:
+    """Take in that the peer found a frame of ours malformed."""
+    log.info("%s refused a frame: %s", link.peer, str(fields[0].get("reason"))[:200])
+
+
+def note_goodbye(link: Link, _fields: list[dict[str, Any]]) -> None:
+    """Take in that the peer leaves."""
+    link.goodbye = True
 
 
 async def close(channel: Channel, code: Close, reason: str) -> None:

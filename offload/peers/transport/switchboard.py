@@ -28,6 +28,9 @@ from offload.peers.transport.link import (
     hear_hello,
     impostor,
     is_later,
+    note_error,
+    note_goodbye,
+    refuse_hello,
     same_life,
     takes_over,
 )
@@ -108,9 +111,9 @@ class Transport:
         if credentials is not None:
             credentials.listen(self._group_changed)  # others who listen may still send
         self._own: Mapping[str, Callable[[Link, list[dict[str, Any]]], None]] = {
-            "hello": _refuse_hello,
-            "error": _note_error,
-            "bye": _note_goodbye,
+            "hello": refuse_hello,
+            "error": note_error,
+            "bye": note_goodbye,
             "twin": self._watch.hear,
             "want": self._bulk.on_want,
             "missing": self._bulk.on_missing,
@@ -161,7 +164,7 @@ class Transport:
         return {peer: link.info for peer, link in self._links.items()}
 
     def refusals(self) -> tuple[LinkRefused, ...]:
-        """Return the instances that could be reached and were refused because of their version."""
+        """Return those that could be reached and were refused because of their version."""
         return tuple(self._watch.refused.values())
 
     def send(self, peer: str, kind: str, fields: dict[str, Any]) -> bool:
@@ -392,8 +395,7 @@ class Transport:
         for kind, fields in message.frames.items():
             if not link.open:
                 return
-            own = self._own.get(kind)
-            handler = self._handlers.get(kind)
+            own, handler = self._own.get(kind), self._handlers.get(kind)
             try:
                 if own is not None:
                     own(link, fields)
@@ -446,15 +448,3 @@ class Transport:
         if link.malformed == MAX_MALFORMED:
             log.info("link with %s is closed: three malformed frames (%s)", link.peer, reason)
             link.retire(Close.MALFORMED, "three malformed frames")
-
-
-def _refuse_hello(_link: Link, _fields: list[dict[str, Any]]) -> None:
-    raise Malformed("only the first frame may be one")
-
-
-def _note_error(link: Link, fields: list[dict[str, Any]]) -> None:
-    log.info("%s refused a frame: %s", link.peer, str(fields[0].get("reason"))[:200])
-
-
-def _note_goodbye(link: Link, _fields: list[dict[str, Any]]) -> None:
-    link.goodbye = True
