@@ -36,17 +36,23 @@ class _Threads(ThreadPoolExecutor):
     waiting = 0
 
     def submit(self, call: Callable[..., T], /, *args: Any, **named: Any) -> Future[T]:
-        """Run ``call`` in a thread."""
+        """Run ``call`` in a thread; its answer arrives in the turn that it no longer waits."""
         self.waiting += 1
-        answer = super().submit(call, *args, **named)
-        answer.add_done_callback(partial(self._done, asyncio.get_running_loop()))
+        answer, soon = Future[T](), asyncio.get_running_loop().call_soon_threadsafe
+        super().submit(call, *args, **named).add_done_callback(
+            lambda done: soon(self._arrive, answer, done)
+        )
         return answer
 
-    def _done(self, loop: asyncio.AbstractEventLoop, _answer: Future[Any]) -> None:
-        loop.call_soon_threadsafe(self._answered)
-
-    def _answered(self) -> None:
+    def _arrive(self, answer: Future[T], done: Future[T]) -> None:
         self.waiting -= 1
+        if not answer.set_running_or_notify_cancel():
+            return
+        error = done.exception()
+        if error is not None:
+            answer.set_exception(error)
+        else:
+            answer.set_result(done.result())
 
 
 class Lan:

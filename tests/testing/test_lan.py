@@ -4,6 +4,7 @@ import asyncio
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,15 @@ async def test_malformed_frames_are_answered_and_change_nothing(lan: Lan) -> Non
     await lan.settle()
     assert sees(ada) == sees(bob) == ["ada", "bob"]
     assert not ada._house.transport.send("nobody", "offer", {})
+
+
+class TestSettling:
+    async def test_waits_until_the_answer_of_a_thread_has_arrived(self, lan: Lan) -> None:
+        answer = lan._threads.submit(lambda: 1)
+        answer.add_done_callback(lambda _: time.sleep(0.1))  # a thread that the machine lets wait
+        arrived = asyncio.wrap_future(answer)
+        await lan.settle()
+        assert arrived.done()
 
 
 class TestUntil:
