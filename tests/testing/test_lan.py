@@ -99,7 +99,7 @@ async def test_malformed_frames_are_answered_and_change_nothing(lan: Lan) -> Non
 
 class TestSettling:
     async def test_waits_until_the_answer_of_a_thread_has_arrived(self, lan: Lan) -> None:
-        answer = lan._threads.submit(lambda: 1)
+        answer = lan._threads.submit(time.sleep, 0.1)
         answer.add_done_callback(lambda _: time.sleep(0.1))  # a thread that the machine lets wait
         arrived = asyncio.wrap_future(answer)
         await lan.settle()
