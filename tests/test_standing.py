@@ -47,7 +47,7 @@ class TestWithoutAGroupThatAPersonMade:
 
 class TestInAGroupThatAPersonMade:
     def test_it_listens_everywhere(self) -> None:
-        assert addresses(config(), MADE) == ("0.0.0.0",)
+        assert addresses(config(), MADE) == ("0.0.0.0", "::")
 
     def test_it_listens_where_it_is_told(self) -> None:
         assert addresses(config(listen="192.168.1.2"), MADE) == ("192.168.1.2",)

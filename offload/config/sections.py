@@ -66,10 +66,10 @@ class NodeConfig(Section):
         realm: Instances of other realms are ignored.
         group_dir: Where the user's group is kept, for all instances of it; a folder of the user's.
         insecure: Links are plain, belong to no group, and may reach beyond this machine.
-        listen: Addresses to be reached at; None: all of this machine (IPv4) in a group that a
-            person has made, else 127.0.0.1.
+        listen: Addresses to be reached at; None: all of this machine in a group that a person
+            has made, else 127.0.0.1.
         port: Of the link; None: 4711, or a free one that is then remembered; 0: a free one.
-        advertise: Addresses (``host`` or ``host:port``) to be announced in place of the own ones.
+        advertise: Addresses (``host`` or ``host:port``) to be announced beside the own ones.
         labels: What marks it among others; announced as its properties are.
         properties: What others see of it.
         resources: What jobs may take here, beside what is measured (``cores``, ``memory``,

@@ -17,7 +17,7 @@ from offload.config import Config
 from offload.errors import Refused, UsageError
 from offload.events import Bus
 from offload.node.standing import Standing, addresses, folder_of
-from offload.peers.discovery import make_plan
+from offload.peers.discovery import EVERYWHERE, make_plan
 from offload.peers.fellowship import Fellowship, Links
 from offload.peers.identity import (
     Credentials,
@@ -143,7 +143,7 @@ class GroupAffairs:
         node = self._config.node
         where = Where(
             host,
-            node.listen or ("0.0.0.0",),  # noqa: S104 - looked from, not bound
+            node.listen or EVERYWHERE,
             node.realm,
             self._config.discovery.interfaces,
         )

@@ -9,11 +9,11 @@ from offload.config import Config, is_loopback
 from offload.datadir import DataDir, group_folder
 from offload.errors import ConfigError
 from offload.parts import Parts
+from offload.peers.discovery import EVERYWHERE
 from offload.peers.identity import Credentials, GroupFolder, Identity, Roster
 
 log = logging.getLogger(__name__)
 HERE: Final = ("127.0.0.1",)
-EVERYWHERE: Final = ("0.0.0.0",)  # noqa: S104 - only for members of a group, by mutual TLS
 
 
 @dataclass(frozen=True, slots=True)

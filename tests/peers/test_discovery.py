@@ -1,6 +1,7 @@
 """Instances that find each other: by mDNS, configuration, memory and hearsay."""
 
 import asyncio
+import ipaddress
 import json
 import secrets
 import time
@@ -16,9 +17,9 @@ import pytest
 from offload.clock import SystemClock
 from offload.errors import ConfigError, PeerRefused, PeerUnreachable
 from offload.events import Bus
-from offload.peers.discovery import Discovery, Settings, mdns
+from offload.peers.discovery import EVERYWHERE, Discovery, Settings, mdns, search
 from offload.peers.discovery.addresses import check_interfaces, make_plan, parse_address
-from offload.peers.discovery.candidates import CANDIDATE_LIMIT, Candidates
+from offload.peers.discovery.candidates import ADDRESS_LIMIT, CANDIDATE_LIMIT, Candidates
 from offload.peers.discovery.mdns import Callbacks, Mdns
 from offload.peers.discovery.remembered import KEEP_S, Remembered, load, save
 from offload.peers.identity import Identity
@@ -85,6 +86,15 @@ class TestACandidate:
         candidates.find("cid", [HERE], now=10, stranger=False)
         assert [due(candidates, 10), due(candidates, 60)] == [["cid"], []]
 
+    def test_is_dialled_again_at_once_if_its_link_broke_before_the_try_was_over(
+        self, candidates: Candidates
+    ) -> None:
+        candidates.find("cid", [HERE], now=10, stranger=False)
+        [candidate] = candidates.due(10, set())
+        candidates.hurry("cid", now=10)
+        candidates.tried(candidate, 10, reached=True, urgent=True)
+        assert due(candidates, 10) == ["cid"]
+
     def test_is_not_dialled_while_linked(self, candidates: Candidates) -> None:
         candidates.find("cid", [HERE], now=10, stranger=False)
         assert due(candidates, 10, linked=["cid"]) == []
@@ -124,6 +134,21 @@ class TestACandidate:
         candidates.find("cid", [HERE, THERE], now=0, stranger=False)
         candidates.linked("cid", THERE, now=1, dialled=True)
         assert candidates.get("cid").addresses == [THERE, HERE]
+
+    def test_keeps_where_it_was_reached_whatever_mdns_tells(self, candidates: Candidates) -> None:
+        """G29: addresses that somebody made up."""
+        candidates.linked("cid", THERE, now=0, dialled=True)
+        candidates.find("cid", [("198.51.100.9", n) for n in range(1, 99)], now=1, stranger=True)
+        assert len(candidates.get("cid").addresses) == ADDRESS_LIMIT
+        assert THERE in candidates.get("cid").addresses
+
+    def test_that_was_configured_is_dialled_every_five_seconds_at_least(
+        self, candidates: Candidates
+    ) -> None:
+        candidates.fix(HERE, now=0)
+        for second in range(60):
+            fail(candidates, second)
+        assert candidates.next_due_s(59, set()) <= 5
 
     def test_that_was_configured_is_dialled_whoever_it_is(self, candidates: Candidates) -> None:
         candidates.fix(HERE, now=0)
@@ -199,58 +224,89 @@ class TestAnAddressThatAPersonWrote:
             parse_address(text, 4711, key="discovery.peers")
 
 
+class Machine:
+    """Interfaces, each with its addresses and whether it is up."""
+
+    def __init__(self) -> None:
+        self.up = {"lo", "eth0", "docker0"}
+        self.entries = {
+            "lo": ["127.0.0.1/8", "::1/128"],
+            "eth0": ["192.0.2.1/24", "2001:db8::1/64", "fe80::1%eth0/64", "02:00"],
+            "wlan0": ["198.51.100.1/24"],
+            "docker0": ["172.17.0.1/16"],
+        }
+
+    def addresses(self) -> dict[str, list[SimpleNamespace]]:
+        return {
+            name: [self._entry(*text.split("/")) for text in all_of]
+            for name, all_of in self.entries.items()
+        }
+
+    def stats(self) -> dict[str, SimpleNamespace]:
+        return {name: SimpleNamespace(isup=name in self.up) for name in self.entries}
+
+    def _entry(self, address: str, bits: str = "") -> SimpleNamespace:
+        if not bits:
+            return SimpleNamespace(family=17, address=address, netmask=None)
+        network = ipaddress.ip_interface(f"{address.partition('%')[0]}/{bits}")
+        family = 2 if network.version == 4 else 10
+        return SimpleNamespace(family=family, address=address, netmask=str(network.netmask))
+
+
 @pytest.fixture
-def interfaces(monkeypatch: pytest.MonkeyPatch) -> None:
+def interfaces(monkeypatch: pytest.MonkeyPatch) -> Machine:
     """A machine with two networks, one of them down, and a bridge to containers."""
-    entries = {
-        "lo": [(2, "127.0.0.1"), (10, "::1")],
-        "eth0": [(2, "192.0.2.1"), (10, "2001:db8::1"), (10, "fe80::1%eth0"), (17, "02:00")],
-        "wlan0": [(2, "198.51.100.1")],
-        "docker0": [(2, "172.17.0.1")],
-    }
-    monkeypatch.setattr(
-        psutil,
-        "net_if_addrs",
-        lambda: {
-            name: [SimpleNamespace(family=family, address=address) for family, address in all_of]
-            for name, all_of in entries.items()
-        },
-    )
-    monkeypatch.setattr(
-        psutil,
-        "net_if_stats",
-        lambda: {name: SimpleNamespace(isup=name != "wlan0") for name in entries},
-    )
+    machine = Machine()
+    monkeypatch.setattr(psutil, "net_if_addrs", machine.addresses)
+    monkeypatch.setattr(psutil, "net_if_stats", machine.stats)
+    return machine
 
 
 class TestAnInstanceThatListens:
-    def test_on_loopback_shows_itself_there_only(self, interfaces: None) -> None:
+    def test_on_loopback_shows_itself_there_only(self, interfaces: Machine) -> None:
         plan = make_plan(["127.0.0.1"], port=4711)
         assert (plan.interfaces, plan.hosts) == (("127.0.0.1",), ("127.0.0.1",))
         assert plan.addresses == (("127.0.0.1", 4711),)
 
-    def test_everywhere_leaves_out_what_is_down_or_virtual(self, interfaces: None) -> None:
+    def test_everywhere_leaves_out_what_is_down_or_virtual(self, interfaces: Machine) -> None:
         assert make_plan(["0.0.0.0"], port=4711).addresses == (("192.0.2.1", 4711),)
 
-    def test_on_ipv6_keeps_addresses_with_a_scope_for_mdns(self, interfaces: None) -> None:
+    def test_on_ipv6_keeps_addresses_with_a_scope_for_mdns(self, interfaces: Machine) -> None:
         plan = make_plan(["::"], port=4711)
         assert plan.hosts == ("2001:db8::1", "fe80::1%eth0")
-        assert plan.addresses == (("2001:db8::1", 4711),)
+        assert plan.addresses == (("2001:db8::1", 4711), ("fe80::1", 4711))
 
-    def test_uses_a_virtual_interface_that_was_named(self, interfaces: None) -> None:
+    def test_without_a_network_can_be_found_on_its_own_machine(self, interfaces: Machine) -> None:
+        interfaces.up = {"lo", "docker0"}
+        plan = make_plan(EVERYWHERE, port=4711)
+        assert (plan.interfaces, plan.hosts) == (("127.0.0.1",), ("127.0.0.1",))
+
+    def test_knows_which_addresses_are_near(self, interfaces: Machine) -> None:
+        plan = make_plan(EVERYWHERE, port=4711)
+        assert [plan.is_near(h) for h in ("192.0.2.9", "2001:db8::9", "fe80::9%eth0")] == [True] * 3
+        assert [plan.is_near(h) for h in ("192.0.3.9", "2001:db9::9", "nas")] == [False] * 3
+
+    def test_tries_link_local_addresses_of_others_on_its_own_interfaces(
+        self, interfaces: Machine
+    ) -> None:
+        plan = make_plan(EVERYWHERE, port=4711)
+        ways = plan.ways([HERE, ("fe80::9", 81), ("fe80::8%eth7", 81)])
+        assert ways == [HERE, ("fe80::9%eth0", 81), ("fe80::8%eth0", 81)]
+
+    def test_uses_a_virtual_interface_that_was_named(self, interfaces: Machine) -> None:
         plan = make_plan(["0.0.0.0"], port=4711, interfaces=["docker0"])
         assert plan.addresses == (("172.17.0.1", 4711),)
 
-    def test_uses_the_address_that_was_named_and_no_other(self, interfaces: None) -> None:
+    def test_uses_the_address_that_was_named_and_no_other(self, interfaces: Machine) -> None:
         plan = make_plan(["0.0.0.0"], port=4711, interfaces=["172.17.0.1"])
         assert plan.interfaces == ("172.17.0.1",)
 
-    def test_refuses_an_interface_that_is_not_here(self, interfaces: None) -> None:
+    def test_refuses_an_interface_that_is_not_here(self, interfaces: Machine) -> None:
         check_interfaces(["eth0", "198.51.100.1", "::1"])
         with pytest.raises(ConfigError, match=r"^discovery\.interfaces: no interface eth99 here;"):
             check_interfaces(["eth0", "eth99"])
 
-    def test_lets_others_try_first_what_is_advertised(self, interfaces: None) -> None:
+    def test_lets_others_try_first_what_is_advertised(self, interfaces: Machine) -> None:
         plan = make_plan(["0.0.0.0"], port=4711, advertise=["gate.example:80"])
         assert plan.addresses == (("gate.example", 80), ("192.0.2.1", 4711))
 
@@ -398,6 +454,39 @@ class TestASearch:
         async with running(bob.discovery):
             await until(path.exists)
         assert json.loads(path.read_text())["peers"]["ann"]["addresses"] == [list(HERE)]
+
+    async def test_remembers_that_a_linked_peer_was_seen_lately(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(search, "REFRESH_S", 0.01)
+        monkeypatch.setattr(search, "SAVE_S", 0.01)
+        path = tmp_path / "peers.json"
+        bob = Searcher(peers=("192.0.2.1",), memory=path)
+        bob.network.there[HERE] = "ann"
+        async with running(bob.discovery):
+            await until(path.exists)
+            first = load(path, time.time())["ann"].seen
+            await until(lambda: load(path, time.time())["ann"].seen > first)
+
+    async def test_tries_first_what_is_near(self, interfaces: Machine) -> None:
+        far, near = ("198.51.100.7", 4711), ("192.0.2.7", 4711)
+        bob = Searcher(listen=EVERYWHERE)
+        async with running(bob.discovery):
+            await until(lambda: bool(bob.membership.own.addresses))
+            bob.tell_of("cid", far, near)
+            await until(lambda: len(bob.network.dialled) >= 2)
+        assert bob.network.dialled[:2] == [near, far]
+
+    async def test_follows_the_addresses_of_its_machine(
+        self, interfaces: Machine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(search, "WATCH_S", 0.05)
+        bob = Searcher(listen=("0.0.0.0",), peers=("198.51.100.7",))
+        async with running(bob.discovery):
+            await until(lambda: len(bob.network.dialled) == 3)  # the next try would be in 4 s
+            interfaces.up = {"lo", "wlan0"}
+            await until(lambda: bob.membership.own.addresses == (("198.51.100.1", 4711),))
+            await until(lambda: len(bob.network.dialled) == 4, within_s=1)
 
     async def test_tells_where_the_instance_itself_is(self) -> None:
         bob = Searcher(advertise=("gate.example",))

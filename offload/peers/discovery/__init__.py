@@ -6,7 +6,7 @@ Finds other instances and dials them.
 shows and finds those who may be joined.
 """
 
-from offload.peers.discovery.addresses import make_plan
+from offload.peers.discovery.addresses import EVERYWHERE, make_plan
 from offload.peers.discovery.search import Dialler, Discovery, Settings
 
-__all__ = ["Dialler", "Discovery", "Settings", "make_plan"]
+__all__ = ["EVERYWHERE", "Dialler", "Discovery", "Settings", "make_plan"]

@@ -4,7 +4,7 @@ import ipaddress
 import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import psutil
 
@@ -13,8 +13,14 @@ from offload.peers.topology import Address, is_host
 
 DEFAULT_PORT: Final = 4711
 LOOPBACK: Final = "127.0.0.1"
+EVERYWHERE: Final = ("0.0.0.0", "::")  # noqa: S104 - each for its own family
 # Bridges to containers and tunnels lead to no machine of this LAN, unless a person names them.
-_VIRTUAL: Final = ("docker", "br-", "veth", "virbr", "tun", "utun", "tap", "tailscale", "wg", "zt")
+_VIRTUAL: Final = (
+    *("docker", "br-", "veth", "virbr", "vmnet", "vboxnet", "podman", "cni", "flannel", "cali"),
+    *("lxc", "lxd", "incusbr", "tun", "utun", "tap", "tailscale", "wg", "zt", "nordlynx", "ppp"),
+    *("ipsec", "gif", "stf", "sit", "ip6tnl", "awdl", "llw", "vEthernet (WSL", "vEthernet (Def"),
+)
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _WILDCARDS: Final = ("", "0.0.0.0", "::")  # noqa: S104 (compared with, never bound here)
 
 
@@ -26,12 +32,42 @@ class Plan:
     Attributes:
         interfaces: Addresses of the interfaces that speak mDNS.
         hosts: Addresses in its mDNS record.
-        addresses: Host and port pairs in its announcement.
+        addresses: Host and port pairs in its announcement; link-local ones without a scope, which
+            means nothing elsewhere.
+        networks: Those that it is in itself.
+        scopes: The interfaces that have a link-local IPv6 address.
     """
 
     interfaces: tuple[str, ...]
     hosts: tuple[str, ...]
     addresses: tuple[Address, ...]
+    networks: tuple[Network, ...] = ()
+    scopes: tuple[str, ...] = ()
+
+    def ways(self, addresses: Iterable[Address]) -> list[Address]:
+        """Return where to try what others announce: a link-local address, on every interface."""
+        ways: list[Address] = []
+        for host, port in addresses:
+            plain = host.partition("%")[0]
+            local = _is_link_local(plain)
+            ways += [(f"{plain}%{s}", port) for s in self.scopes] if local else [(host, port)]
+        return ways
+
+    def is_near(self, host: str) -> bool:
+        """Say whether ``host`` is an address of a network that we are in."""
+        try:
+            address = ipaddress.ip_address(host.partition("%")[0])
+        except ValueError:
+            return False
+        return any(address in network for network in self.networks)
+
+
+class _Own(NamedTuple):
+    """An address of this machine."""
+
+    interface: str
+    host: str
+    network: Network | None
 
 
 def is_loopback(host: str) -> bool:
@@ -42,6 +78,11 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def is_virtual(name: str) -> bool:
+    """Say whether an interface of this name is a bridge to containers, or a tunnel."""
+    return name.startswith(_VIRTUAL)
 
 
 def _is_ip(host: str) -> bool:
@@ -66,19 +107,23 @@ def make_plan(
         listen: Hosts that are listened on; ``0.0.0.0`` and ``::`` stand for all addresses.
         port: The port that is listened on.
         interfaces: Names or addresses of interfaces; none: all that are no bridges or tunnels.
-        advertise: ``host`` or ``host:port`` that others should try first.
+        advertise: ``host`` or ``host:port`` to be announced beside the own ones.
     """
     named = tuple(parse_address(text, port, key="node.advertise") for text in advertise)
     if all(is_loopback(host) for host in listen):
         hosts = tuple(LOOPBACK if host == "localhost" else host for host in listen)
         return Plan((LOOPBACK,), hosts, (*named, *((host, port) for host in hosts)))
     local = list(_local_addresses(interfaces))
-    hosts = tuple(dict.fromkeys(_listened(listen, local)))
-    lasting = (host for host in hosts if "%" not in host)  # a scope means nothing elsewhere
+    # without a network, instances of this machine may still meet
+    reached = [own.host for own in local] or [LOOPBACK]
+    hosts = tuple(dict.fromkeys(_listened(listen, reached)))
+    plain = (host.partition("%")[0] for host in sorted(hosts, key=lambda host: "%" in host))
     return Plan(
-        interfaces=tuple(local),
+        interfaces=tuple(reached),
         hosts=tuple(host for host in hosts if _is_ip(host)),
-        addresses=(*named, *((host, port) for host in lasting)),
+        addresses=(*named, *((host, port) for host in dict.fromkeys(plain))),
+        networks=tuple(dict.fromkeys(own.network for own in local if own.network)),
+        scopes=tuple(dict.fromkeys(own.interface for own in local if "%" in own.host)),
     )
 
 
@@ -116,13 +161,13 @@ def _listened(listen: Iterable[str], local: Iterable[str]) -> Iterable[str]:
             yield host
 
 
-def _local_addresses(named: Sequence[str]) -> Iterable[str]:
+def _local_addresses(named: Sequence[str]) -> Iterable[_Own]:
     """Yield the addresses of the interfaces that are up, loopback ones only if named."""
     up = {name for name, stats in psutil.net_if_stats().items() if stats.isup}
     for name, entries in psutil.net_if_addrs().items():
         if name not in up:
             continue
-        if not named and name.startswith(_VIRTUAL):
+        if not named and is_virtual(name):
             continue
         for entry in entries:
             if entry.family not in (socket.AF_INET, socket.AF_INET6):
@@ -130,4 +175,22 @@ def _local_addresses(named: Sequence[str]) -> Iterable[str]:
             if named and name not in named and entry.address not in named:
                 continue
             if not is_loopback(entry.address) or named:
-                yield entry.address
+                yield _Own(name, entry.address, _network(entry.address, entry.netmask))
+
+
+def _network(host: str, mask: str | None) -> Network | None:
+    """Return the network of an address; None if nobody else is in it, or it is not known."""
+    try:
+        bits = int(ipaddress.ip_address(mask or "")).bit_count()
+        network = ipaddress.ip_network((host.partition("%")[0], bits), strict=False)
+    except ValueError:
+        return None
+    return network if network.num_addresses > 1 else None
+
+
+def _is_link_local(host: str) -> bool:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return address.version == 6 and address.is_link_local

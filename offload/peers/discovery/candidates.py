@@ -13,10 +13,11 @@ from typing import Final
 from offload.peers.topology import Address
 
 CANDIDATE_LIMIT: Final = 256
-ADDRESS_LIMIT: Final = 8
+ADDRESS_LIMIT: Final = 16
 STRANGERS_PER_S: Final = 5
 RETRY_S: Final = 1.0
 RETRY_LIMIT_S: Final = 30.0
+FIXED_LIMIT_S: Final = 5.0  # for those that a person has configured
 NEAR_TRIES: Final = 150  # of one that was linked: a cable may be out for minutes
 COURTESY_S: Final = 0.2  # what the higher id of a pair waits, so that both do not dial at once
 
@@ -33,6 +34,7 @@ class Candidate:
         came: Where it came from when it dialled us, with the port that it listens on.
         stranger: Only mDNS has told of it.
         fixed: It was configured: never forgotten.
+        again: To be dialled once more as soon as the present try is over.
     """
 
     id: str
@@ -44,6 +46,16 @@ class Candidate:
     came: Address | None = None
     failures: int = 0
     dialling: bool = False
+    again: bool = False
+
+    def add(self, addresses: Iterable[Address]) -> bool:
+        """Note where it may be, and say whether that is news; what was reached is not given up."""
+        fresh = [a for a in dict.fromkeys(addresses) if a not in self.addresses]
+        known = [*fresh, *self.addresses]
+        others = [a for a in known if a not in self.reached]
+        dropped = others[max(ADDRESS_LIMIT - len(self.reached), 1) :]
+        self.addresses = [a for a in known if a not in dropped]
+        return bool(fresh)
 
     @property
     def near(self) -> bool:
@@ -86,10 +98,9 @@ class Candidates:
             self._found[instance_id] = candidate
         elif not stranger:
             candidate.stranger = False
-        fresh = [a for a in addresses if a not in candidate.addresses]
-        if fresh and candidate.addresses:
+        had_some = bool(candidate.addresses)
+        if candidate.add(addresses) and had_some:
             candidate.failures, candidate.due_at = 0, now
-        candidate.addresses = [*fresh, *candidate.addresses][:ADDRESS_LIMIT]
 
     def suspect(self, addresses: Iterable[Address], now: float) -> None:
         """Note where a copy of ourselves may be; it is tried once."""
@@ -110,9 +121,10 @@ class Candidates:
             return
         if address in candidate.addresses:
             candidate.addresses.remove(address)
-        candidate.addresses = [address, *candidate.addresses][:ADDRESS_LIMIT]
+        candidate.add([address])
         candidate.failures = 0
         if dialled:
+            candidate.reached.intersection_update(candidate.addresses[: ADDRESS_LIMIT // 2])
             candidate.reached.add(address)
         else:
             candidate.came = address
@@ -155,12 +167,21 @@ class Candidates:
         candidate.failures = 0 if reached else candidate.failures + 1
         lasting = candidate.near and candidate.failures < NEAR_TRIES
         back_off_s = RETRY_S if lasting else RETRY_S * 2 ** min(max(candidate.failures - 1, 0), 5)
-        candidate.due_at = now + (RETRY_S if urgent else min(back_off_s, RETRY_LIMIT_S))
+        limit_s = FIXED_LIMIT_S if candidate.fixed else RETRY_LIMIT_S
+        candidate.due_at = now + (RETRY_S if urgent else min(back_off_s, limit_s))
+        if candidate.again:
+            candidate.due_at, candidate.again = now, False
 
     def hurry(self, instance_id: str, now: float) -> None:
         """Dial this instance at once."""
         candidate = self._found.get(instance_id)
         if candidate is not None:
+            candidate.due_at, candidate.failures = now, 0
+            candidate.again = candidate.dialling
+
+    def afresh(self, now: float) -> None:
+        """Try all of them at once: our own network is another."""
+        for candidate in (*self._fixed, *self._found.values()):
             candidate.due_at, candidate.failures = now, 0
 
     def next_due_s(

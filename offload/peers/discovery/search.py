@@ -10,7 +10,7 @@ import enum
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, NoReturn, Protocol
 
@@ -38,8 +38,9 @@ log = logging.getLogger(__name__)
 DIAL_TIMEOUT_S: Final = 4.0
 NEXT_ADDRESS_S: Final = 0.25  # how long an address may take before the next one is tried as well
 IDLE_S: Final = 5.0
-WATCH_S: Final = 3.0
+WATCH_S: Final = 2.0
 SAVE_S: Final = 2.0
+REFRESH_S: Final = 3600.0  # how exactly it is remembered when a peer was seen last
 
 _Tried = enum.Enum("_Tried", ["REACHED", "REFUSED", "FAILED"])
 
@@ -74,7 +75,7 @@ class Settings:
         mdns: Whether to use multicast DNS.
         interfaces: The interfaces for it, by name or address; none: all but bridges and tunnels.
         peers: Configured peers, ``host`` or ``host:port``.
-        advertise: Addresses that others should try first.
+        advertise: Addresses to be announced beside the own ones.
         memory: The file where peers are remembered; None: they are not.
     """
 
@@ -106,6 +107,7 @@ class Discovery:
         self._candidates = Candidates(membership.own.id)
         self._memory: dict[str, Remembered] = {}
         self._mdns: Mdns | None = None
+        self._plan = Plan((), (), ())
         self._wake = asyncio.Event()
         self._met = asyncio.Event()  # there is something new to remember
         now = clock.now()
@@ -131,8 +133,8 @@ class Discovery:
 
     async def run(self) -> NoReturn:
         """Search until cancelled; the transport must be open."""
-        plan = await self._make_plan()
-        self._membership.announce(addresses=plan.addresses)
+        self._plan = await self._make_plan()
+        self._membership.announce(addresses=self._plan.addresses)
         await self._remember()
         mdns = Mdns(
             lambda: self._membership.own,
@@ -142,12 +144,12 @@ class Discovery:
             callbacks=Callbacks(self._found, self._candidates.lost, self._alone),
         )
         self._mdns = mdns
-        mdns.move(plan)
+        mdns.move(self._plan)
         async with asyncio.TaskGroup() as group:
             if self._settings.mdns:
                 group.create_task(mdns.run())
             if not all(is_loopback(host) for host in self._settings.listen):
-                group.create_task(self._follow(plan, mdns))
+                group.create_task(self._follow(mdns))
             if self._settings.memory is not None:
                 group.create_task(self._keep_memory(self._settings.memory))
             await self._dial_all(group)
@@ -173,7 +175,7 @@ class Discovery:
         self._find_member(wanted.peer)
 
     def _find_member(self, instance_id: str) -> None:
-        addresses = self._membership.addresses_of(instance_id)
+        addresses = self._plan.ways(self._membership.addresses_of(instance_id))
         if addresses and instance_id != self._membership.own.id:
             self._candidates.find(instance_id, addresses, self._clock.now(), stranger=False)
             self._wake.set()
@@ -216,9 +218,13 @@ class Discovery:
 
     async def _race(self, candidate: Candidate) -> bool:
         """Try its addresses, each a little after the one before; say whether one answered."""
+        likely = sorted(  # and among equals the latest known first
+            candidate.addresses,
+            key=lambda a: (a not in candidate.reached, not self._plan.is_near(a[0])),
+        )
         tries = [
             asyncio.create_task(self._try_one(candidate, address, place * NEXT_ADDRESS_S))
-            for place, address in enumerate(candidate.addresses)
+            for place, address in enumerate(likely)
         ]
         try:
             for attempt in asyncio.as_completed(tries):
@@ -281,17 +287,19 @@ class Discovery:
             advertise=settings.advertise,
         )
 
-    async def _follow(self, plan: Plan, mdns: Mdns) -> NoReturn:
-        """Show ourselves anew when our addresses have changed and stay so."""
-        seen = plan
+    async def _follow(self, mdns: Mdns) -> NoReturn:
+        """Show ourselves and search anew when our addresses have changed and stay so."""
+        seen = self._plan
         while True:
             await self._clock.sleep(WATCH_S)
             former, seen = seen, await self._make_plan()
-            if seen == former != plan:
-                plan = seen
-                log.info("addresses are now %s", ", ".join(plan.hosts) or "none")
-                self._membership.announce(addresses=plan.addresses)
-                mdns.move(plan)
+            if seen == former != self._plan:
+                self._plan = seen
+                log.info("addresses are now %s", ", ".join(seen.hosts) or "none")
+                self._membership.announce(addresses=seen.addresses)
+                mdns.move(seen)
+                self._candidates.afresh(self._clock.now())
+                self._wake.set()
 
     async def _remember(self) -> None:
         if self._settings.memory is None:
@@ -304,8 +312,12 @@ class Discovery:
 
     async def _keep_memory(self, path: Path) -> NoReturn:
         while True:
-            await self._met.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(REFRESH_S):
+                    await self._met.wait()
             self._met.clear()
+            for peer in self._dialler.peers().keys() & self._memory.keys():
+                self._memory[peer] = replace(self._memory[peer], seen=self._clock.wall())
             try:
                 await asyncio.to_thread(remembered.save, path, dict(self._memory))
             except OSError as error:  # a convenience: its loss costs a search

@@ -6,7 +6,9 @@ knows the code can make. Closed, it goes on refusing for a while, as it refuses 
 """
 
 import asyncio
+import errno
 import logging
+import os
 import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -18,7 +20,7 @@ from aiohttp import web
 
 from offload import codec
 from offload.errors import JoinRefused, Malformed, OffloadError
-from offload.peers.discovery import invitations
+from offload.peers.discovery import EVERYWHERE, invitations
 from offload.peers.discovery.addresses import make_plan
 from offload.peers.identity import instance_id
 from offload.peers.identity.pairing import Invitation, Request, Welcome
@@ -26,6 +28,7 @@ from offload.tasks import Tasks
 
 log = logging.getLogger(__name__)
 JOIN_PORT: Final = 4712
+_ABSENT: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 JOIN_PATH: Final = "/offload/join"
 BODY_LIMIT_BYTES: Final = 8192
 CALL_S: Final = 10.0  # a whole exchange with one joiner takes less
@@ -216,7 +219,13 @@ def _all_bound(listen: Sequence[str], port: int) -> list[socket.socket]:
         for host in listen:
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
             chosen = bound[0].getsockname()[1] if bound else port
-            bound.append(socket.create_server((host, chosen), family=family))
+            try:
+                bound.append(socket.create_server((host, chosen), family=family))
+            except OSError as error:
+                if host not in EVERYWHERE or error.errno not in _ABSENT:
+                    raise  # else this machine has no such family
+        if not bound:
+            raise OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
     except OSError:
         for one in bound:
             one.close()

@@ -10,7 +10,7 @@ import aiohttp
 
 from offload import codec
 from offload.errors import Distrusted, JoinRefused, Malformed
-from offload.peers.discovery import invitations
+from offload.peers.discovery import EVERYWHERE, invitations
 from offload.peers.discovery.addresses import make_plan, parse_address
 from offload.peers.identity import Identity
 from offload.peers.identity.pairing import TRIES, Joiner, Secret, Welcome
@@ -39,7 +39,7 @@ class Where:
     """
 
     host: str = ""
-    listen: tuple[str, ...] = ("0.0.0.0",)  # noqa: S104 - looked from, not bound
+    listen: tuple[str, ...] = EVERYWHERE
     realm: str = "default"
     interfaces: tuple[str, ...] = ()
 

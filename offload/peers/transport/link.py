@@ -327,6 +327,16 @@ def set_patience(connection: Any, patience_s: float) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, int(patience_s * 1000))
 
 
+def whence(peer: Any) -> tuple[str, int]:
+    """Return host and port of a socket's other end; a link-local host is nothing without scope."""
+    match peer:
+        case [str(host), int(port), _, int(scope)] if scope and "%" not in host:
+            return f"{host}%{scope}", port
+        case [str(host), int(port), *_]:
+            return host, port
+    return "", 0
+
+
 def address_of(host: str, port: int) -> str:
     """Return ``host:port``, with brackets around IPv6."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

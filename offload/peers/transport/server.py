@@ -16,7 +16,7 @@ from aiohttp.typedefs import Handler
 
 from offload.errors import ConfigError, PortTaken
 from offload.peers.transport.frames import MAX_MESSAGE_BYTES, SUBPROTOCOL
-from offload.peers.transport.link import CLOSE_S, Channel, proven_by, set_patience
+from offload.peers.transport.link import CLOSE_S, Channel, proven_by, set_patience, whence
 
 log = logging.getLogger(__name__)
 LINK_PATH: Final = "/offload/link"
@@ -28,6 +28,7 @@ HANDSHAKE_S: Final = 3.0
 BACKLOG: Final = 256
 _TRIES: Final = 10
 _ABSENT: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+_WILDCARDS: Final = ("0.0.0.0", "::")  # noqa: S104 - a machine may lack a family
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 Accept = Callable[[Channel, str, int], Awaitable[None]]
 Serve = Callable[[web.Request, str], Awaitable[web.StreamResponse]]
@@ -151,8 +152,7 @@ class Server:
             timeout=CLOSE_S,
         )
         await channel.prepare(request)
-        host, port = (request.get_extra_info("peername") or ("", 0))[:2]
-        await self._accept(channel, host, port)
+        await self._accept(channel, *whence(request.get_extra_info("peername")))
         return channel
 
     @staticmethod
@@ -228,8 +228,10 @@ def _bind_all(listen: Sequence[str], port: int) -> list[socket.socket]:
                 if listening is not None:
                     bound.append(listening)
                     port = port or listening.getsockname()[1]
-            if len(bound) == before:
+            if len(bound) == before and host not in _WILDCARDS:
                 raise ConfigError("node.listen", f"{host} is no address of this machine")
+        if not bound:
+            raise ConfigError("node.listen", f"{listen[0]} is no address of this machine")
     except BaseException:
         for listening in bound:
             listening.close()
