@@ -116,9 +116,10 @@ class DataDir:
             os.close(handle)
             pid = int(holder) if holder.isdecimal() else None
             raise DataDirInUse(str(self.path), pid) from None
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, str(os.getpid()).encode("ascii"), 0)
         self._lock = handle
+        os.ftruncate(handle, 0)
+        with suppress(OSError):  # the disk is full: nobody is told the pid
+            os.pwrite(handle, str(os.getpid()).encode("ascii"), 0)
 
     def unlock(self) -> None:
         """Take back what ``lock`` and ``write_run`` said; nothing happens without a lock."""

@@ -1,6 +1,9 @@
 """All that can go wrong, as one tree: facts as fields, the sentence in ``__str__``."""
 
-from typing import ClassVar
+import errno
+from typing import ClassVar, Final
+
+FULL: Final = (errno.ENOSPC, errno.EDQUOT)  # of an OSError: ``DiskFull``
 
 
 class OffloadError(Exception):

@@ -22,12 +22,11 @@ from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
 
-from offload.errors import BlobMismatch, BlobMissing, DiskFull, Malformed, Refused
+from offload.errors import FULL, BlobMismatch, BlobMissing, DiskFull, Malformed, Refused
 
 CHUNK_BYTES: Final = 1024 * 1024
 _FICLONE: Final = 0x40049409  # Linux: share the extents of another file, copy on write
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
-_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Blobs:
@@ -319,7 +318,7 @@ def _disk() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
+        if error.errno in FULL:
             raise DiskFull from error
         raise
 

@@ -20,7 +20,7 @@ from offload.config import DEFAULT_PORT, Config
 from offload.datadir import DataDir
 from offload.distributor import Distributor, Doors
 from offload.enablement import Enablement
-from offload.errors import OffloadError, StoreFault, TwinRuns
+from offload.errors import FULL, DiskFull, OffloadError, StoreFault, TwinRuns
 from offload.events import Bus
 from offload.feed import Feed
 from offload.finder import Finder
@@ -80,9 +80,19 @@ class House:
         self._rooms: list[Room] = []  # those that only some instances have
 
     async def open(self) -> None:
-        """Build all rooms and start them; what was opened is closed again if that fails."""
+        """
+        Build all rooms and start them; what was opened is closed again if that fails.
+
+        Raises:
+            DiskFull: If there is no room even for what every start writes.
+        """
         try:
             await self._open()
+        except OSError as error:
+            await self.close()
+            if error.errno in FULL:
+                raise DiskFull from None
+            raise
         except BaseException:
             await self.close()
             raise

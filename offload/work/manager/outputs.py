@@ -12,14 +12,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from offload import codec
 from offload.blobs import Blobs, check_name
-from offload.errors import DiskFull, Refused
+from offload.errors import FULL, DiskFull, Refused
 from offload.work.jobs import FileEntry
-
-_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +62,7 @@ def stage(blobs: Blobs, entries: Sequence[FileEntry], into: Path, if_exists: str
             _sync(staged)
     except BaseException as error:
         discard(Plan(tuple(moves), if_exists))
-        if isinstance(error, OSError) and error.errno in _FULL:
+        if isinstance(error, OSError) and error.errno in FULL:
             raise DiskFull from error
         raise
     return Plan(tuple(moves), if_exists)
@@ -89,7 +86,7 @@ def carry_out(plan: Plan) -> tuple[str, ...]:
             else:
                 placed.append((staged, _move(Path(staged), Path(target), plan.if_exists)))
     except OSError as error:
-        if error.errno in _FULL:
+        if error.errno in FULL:
             raise DiskFull from error
         for staged, path in placed:
             _take_back(staged, path)
