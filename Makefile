@@ -1,7 +1,7 @@
 # The workshop. `make demo` and `make test` set themselves up; nothing outside this folder changes.
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help demo test coverage simulate test-long test-all lint fmt bench clean
+.PHONY: help demo test coverage simulate chaos test-long test-all lint fmt bench clean
 
 VERSIONS := 3.11 3.12 3.13
 VENV := .venv
@@ -12,6 +12,7 @@ PYTHON ?= $(shell for p in $(VERSIONS:%=python%) python3; do \
 BIN := $(VENV)/bin
 SIMULATED ?= 2000
 SEEDS ?= 2000
+MINUTES ?= 10
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
 
 help:
@@ -19,6 +20,7 @@ help:
 	@echo "make test       style, types, import contract, tests"
 	@echo "make coverage   the tests, and which lines they reach"
 	@echo "make simulate   the protocol in virtual time, under every fault (SEEDS=2000, or SEED=7)"
+	@echo "make chaos      five hosts under load, broken in every way (MINUTES=10; needs root)"
 	@echo "make test-long  the tests that take minutes"
 	@echo "make test-all   the tests on Python $(VERSIONS)"
 	@echo "make bench      measures, beside a peer in the same run"
@@ -37,6 +39,10 @@ test: lint
 simulate: $(VENV)/dev.stamp
 	@$(BIN)/python -m tests.simulation $(if $(SEED),--trace $(SEED),$(SEEDS)) \
 		$(if $(MUTANT),--mutant $(MUTANT))
+
+# Five instances in network namespaces; one that loses or doubles a job ends it with an error.
+chaos: $(VENV)/dev.stamp
+	@$(BIN)/python -m tests.lab.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 coverage: $(VENV)/dev.stamp
 	@$(BIN)/python -m pytest -q -m "not long and not lab" -n 2 --dist loadfile \

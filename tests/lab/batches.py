@@ -46,7 +46,7 @@ class Batch:
         for entry in self._lan.entries():
             if entry["host"] == host.name and entry["what"] == "began":
                 pids[entry["job"]] = entry["pid"]
-            elif entry["host"] == host.name:
+            elif entry["host"] == host.name and entry["what"] == "ended":
                 pids.pop(entry["job"], None)
         return pids
 

@@ -5,8 +5,9 @@ import os
 import time
 from pathlib import Path
 
-from offload import App, Context, File
+from offload import App, Context, File, Retry
 
+EVERY_S = 0.2
 app = App()
 
 
@@ -28,6 +29,39 @@ def shout(context: Context, text: File) -> File:
     return _told(context, f"loud-{text.name}", words)
 
 
+@app.consumer("lab/turn")
+def turn(context: Context, data: File) -> File:
+    """Give ``data`` back from its last byte to its first."""
+    _note("began", context)
+    turned = data.path.read_bytes()[::-1]
+    _note("ended", context)
+    path = context.folder / f"turned-{data.name}"
+    path.write_bytes(turned)
+    return File(path)
+
+
+@app.consumer("lab/count")
+def count(context: Context, number: int, seconds: float) -> int:
+    """Take ``seconds``, and say every now and then that it is still at work."""
+    _note("began", context)
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        time.sleep(min(left, EVERY_S))
+        _note("at it", context)
+    _note("ended", context)
+    return number
+
+
+@app.consumer("lab/flaky")
+def flaky(context: Context, number: int) -> int:
+    """Succeed at the second try."""
+    _note("began", context)
+    if context.retry_count == 0:
+        raise Retry("not yet", after=0.1)
+    _note("ended", context)
+    return number
+
+
 def _told(context: Context, name: str, text: str) -> File:
     path = context.folder / name
     path.write_text(text, "utf-8")
@@ -41,6 +75,7 @@ def _note(what: str, context: Context) -> None:
         "attempt": context.attempt,
         "host": os.environ["LAB_HOST"],
         "pid": os.getpid(),
+        "at": time.monotonic(),
     }
     line = json.dumps(entry).encode("ascii") + b"\n"
     handle = os.open(Path(os.environ["LAB_LEDGER"]), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)

@@ -39,26 +39,32 @@ class Host:
         self.config = self.folder / "offload.toml"
         self.output = self.folder / "output.txt"
         self.namespace = f"{PREFIX}-{os.getpid()}-{name}"
+        self.data = self.folder / ".offload"
         self.process: subprocess.Popen[bytes] | None = None
         self._lan = lan
         self._socket = f"port{number}"  # of the bridge
+        self._words: list[str] = []
 
     # --- its instance ---
 
     def run(self, app: Path | None, **tables: Mapping[str, Any]) -> None:
         """Start ``offload run`` on this host, with these tables of its ``offload.toml``."""
-        self.folder.mkdir()
-        node = {"name": self.name, "listen": self.address, "port": PORT}
+        self.folder.mkdir(exist_ok=True)
+        node = {"name": self.name, "listen": self.address, "port": PORT, **tables.get("node", {})}
         self.config.write_text(_toml({**tables, "node": node}), "utf-8")
         words = [sys.executable, "-m", "offload", "run", *([str(app)] if app else [])]
-        words += ["--config", str(self.config), "--insecure", "-v"]
+        self._words = [*words, "--config", str(self.config), "--insecure", "-v"]
+        self.start()
+
+    def start(self, **environment: str) -> None:
+        """Start it again as it was, with its data directory, and with this environment."""
         mine = {k: v for k, v in os.environ.items() if not k.startswith("OFFLOAD_")}
-        environment = mine | {
+        mine |= {
             "PYTHONPATH": str(ROOT),
             "LAB_HOST": self.name,
             "LAB_LEDGER": str(self._lan.ledger),
         }
-        self.process = self.spawn(words, environment, self.output)
+        self.process = self.spawn(self._words, mine | environment, self.output)
 
     def spawn(
         self, words: Iterable[str], environment: Mapping[str, str], output: Path
@@ -121,15 +127,32 @@ class Host:
         self.process.kill()
         self.process.wait()
 
+    def leave(self, within_s: float = 60.0) -> None:
+        """Ask the instance to end, and wait until it has."""
+        assert self.process is not None
+        self.process.terminate()
+        assert self.process.wait(within_s) == 0
+
+    def runs(self) -> bool:
+        """Say whether the instance has not ended."""
+        return self.process is not None and self.process.poll() is None
+
+    def pids(self) -> list[int]:
+        """Return all processes of the host."""
+        return _pids(self.namespace)
+
     def freeze(self) -> None:
         """Stop every process of the host where it stands."""
-        for pid in _pids(self.namespace):
-            os.kill(pid, signal.SIGSTOP)
+        self._signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
         """Let all go on."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
         for pid in _pids(self.namespace):
-            os.kill(pid, signal.SIGCONT)
+            with suppress(ProcessLookupError):  # it has ended meanwhile
+                os.kill(pid, number)
 
     def pull_cable(self) -> None:
         """Take its cable out of the switch."""
@@ -151,6 +174,23 @@ class Host:
     def hear_all(self) -> None:
         """End what ``lose`` and ``shun`` began."""
         _run("ip", "netns", "exec", self.namespace, "nft", "flush", "ruleset")
+
+    def with_disk(self, mebibytes: int) -> None:
+        """Give it a disk of its own for its data directory, before it is started."""
+        self.data.mkdir(parents=True)
+        _run("mount", "-t", "tmpfs", "-o", f"size={mebibytes}m", "lab", str(self.data))
+        self._lan.mounts.append(self.data)
+
+    def fill_disk(self, but_bytes: int = 0) -> None:
+        """Leave only so much room on its disk."""
+        with (self.data / "ballast").open("ab") as ballast:
+            while (size := shutil.disk_usage(self.data).free - but_bytes) > 0:
+                with suppress(OSError):  # somebody else has just taken of it
+                    os.posix_fallocate(ballast.fileno(), ballast.seek(0, os.SEEK_END), size)
+
+    def make_room(self) -> None:
+        """End what ``fill_disk`` began."""
+        (self.data / "ballast").unlink(missing_ok=True)
 
     def _filter(self, rule: str) -> None:
         chain = "add chain inet lab input { type filter hook input priority 0; }"
@@ -183,6 +223,7 @@ class Lan:
         self.ledger = folder / "ledger.jsonl"
         self.switch = f"{PREFIX}-{os.getpid()}-switch"
         self.processes: list[subprocess.Popen[bytes]] = []
+        self.mounts: list[Path] = []
         self.hosts = {name: Host(self, 11 + i, name) for i, name in enumerate(names)}
 
     def __enter__(self) -> "Lan":
@@ -209,7 +250,11 @@ class Lan:
 
     def outputs(self) -> str:
         """Return all that the instances have printed."""
-        texts = [(h.name, h.output.read_text("utf-8")) for h in self.hosts.values() if h.process]
+        texts = [
+            (h.name, h.output.read_text("utf-8", "replace"))
+            for h in self.hosts.values()
+            if h.process
+        ]
         return "\n".join(f"--- {name} ---\n{text}" for name, text in texts)
 
     def _up(self) -> None:
@@ -226,6 +271,8 @@ class Lan:
             process.wait(10)
         for space in (self.switch, *(host.namespace for host in self.hosts.values())):
             _remove(space)
+        for mount in self.mounts:
+            _run("umount", "--lazy", str(mount))
 
 
 def obstacle() -> str:

@@ -1,0 +1,108 @@
+"""
+Chaos: ``python -m tests.lab.chaos --minutes 10`` breaks five hosts under load in every way.
+
+At the end each job that was promised has exactly one outcome, each output file its right digest;
+if not, it says what is wrong, and its exit code is 1. Needs what the lab needs (``hosts``).
+"""
+
+import argparse
+import asyncio
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Final
+
+from tests.lab.audit import Audit, audit, look_at_disks
+from tests.lab.hosts import Host, Lan, obstacle, until
+from tests.lab.load import Load
+from tests.lab.monkey import Monkey
+
+NAMES: Final = ("one", "two", "three", "four", "five")
+CONSUMERS: Final = Path(__file__).with_name("consumers.py")
+DISK_MIB: Final = 256
+SETTLED_WITHIN_S: Final = 120.0
+TABLES: Final[dict[str, dict[str, Any]]] = {
+    "node": {"drain_timeout": 2},
+    "timing": {"heartbeat": 0.5, "lease": 3, "event_delay": 0.5},
+    "queues.main": {
+        "max_parallel": 3,
+        "retries": -1,
+        "retry_delay": 0.2,
+        "max_crashes": 1000,
+        "keep": True,
+    },
+    "offloading": {"policy": "balanced", "lost_after": 15},
+    "limits": {"disk_free": "8MiB"},
+}
+
+
+async def chaos(lan: Lan, seconds: float, seed: int, *, at_once: int = 12) -> tuple[Audit, str]:
+    """Break hosts for so long under load; return what an audit finds, and a table to be read."""
+    hosts = list(lan.hosts.values())
+    for host in hosts:
+        host.with_disk(DISK_MIB)
+        host.run(CONSUMERS, **TABLES)
+    await until(lambda: _know_all(hosts), within_s=60, what="all hosts know one another")
+    load, monkey = Load(hosts, lan.folder, seed, at_once=at_once), Monkey(lan, seed)
+    async with load.on():
+        await monkey.trouble(seconds)
+    await until(lambda: _know_all(hosts), within_s=60, what="all hosts know one another again")
+    await load.insist()
+    settled_s = await until(load.settled, within_s=SETTLED_WITHIN_S, what="all is at its end")
+    found = await audit(lan, load)
+    for host in hosts:
+        host.leave()
+    look_at_disks(found, hosts)
+    found.wrong += monkey.strange
+    return found, _table(found, monkey, load, seconds, settled_s)
+
+
+async def _know_all(hosts: list[Host]) -> bool:
+    """Say whether each of ``hosts`` is linked to all others."""
+    for host in hosts:
+        seen = await host.topology()
+        if sum(not i["silent"] and i["topics"] != [] for i in seen) < len(hosts):
+            return False
+    return True
+
+
+def _table(found: Audit, monkey: Monkey, load: Load, seconds: float, settled_s: float) -> str:
+    faults = [f"{count:6d}  {what}" for what, count in sorted(monkey.done.items())]
+    ends = [f"{count:6d}  {what}" for what, count in sorted(found.states.items())]
+    promised = sum(bool(wish.id) for wish in load.wishes)
+    wrong = [*found.lost, *found.doubled, *found.wrong]
+    return "\n".join(
+        [
+            f"chaos of {seconds:g} s; all was at its end {settled_s:.1f} s later",
+            *("", f"{monkey.done.total():6d}  faults injected", *faults),
+            *("", f"{promised:6d}  jobs promised", *ends),
+            *("", f"{len(found.lost):6d}  lost", f"{len(found.doubled):6d}  doubled"),
+            *(f"{len(found.wrong):6d}  other trouble", *(f"        {what}" for what in wrong[:40])),
+        ]
+    )
+
+
+def main() -> int:
+    """Run what the command line says; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tests.lab.chaos")
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument("--keep", type=Path, help="folder for what the hosts leave behind")
+    asked = parser.parse_args()
+    reason = obstacle()
+    if reason:
+        print(reason, file=sys.stderr)
+        return 2
+    print(f"seed {asked.seed}", flush=True)
+    with tempfile.TemporaryDirectory(prefix="offload-chaos-") as temporary:
+        folder = asked.keep or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        with Lan(folder, NAMES) as lan:
+            found, table = asyncio.run(chaos(lan, asked.minutes * 60, asked.seed))
+    print(table)
+    return int(not found.passed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
