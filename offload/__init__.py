@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from offload.config import Config
     from offload.errors import JobFailed, OffloadError
     from offload.job import Job
+    from offload.mapping import Failed
     from offload.node import Node
     from offload.payload import File
 
@@ -23,6 +24,7 @@ __all__ = [
     "Client",
     "Config",
     "Context",
+    "Failed",
     "File",
     "Job",
     "JobFailed",
@@ -38,6 +40,7 @@ _HOMES = {
     "Client": "client",
     "Config": "config",
     "Context": "app",
+    "Failed": "mapping",
     "File": "payload",
     "Job": "job",
     "JobFailed": "errors",

@@ -17,6 +17,7 @@ import aiohttp
 from offload.datadir import DataDir, locate
 from offload.errors import NotRunning, Refused, UsageError
 from offload.job import Options, wished
+from offload.mapping import Maps
 from offload.payload import Encoded, File, decode, encode
 from offload.remote import Topics
 from offload.scheduler import apart, as_said
@@ -48,8 +49,10 @@ def connect(data_dir: str | Path | None = None, *, config: str | Path | None = N
     return Client(locate(data_dir, config)[0])
 
 
-class Client:
+class Client(Maps):
     """The running instance of one data directory."""
+
+    _map_buffer = _WAITING  # each is waited for on a connection of its own
 
     def __init__(self, data_dir: DataDir) -> None:
         self.data_dir = data_dir
@@ -96,7 +99,7 @@ class Client:
         return await (await self.submit(topic, *args, **arguments)).result()
 
     def options(self, **options: Any) -> "Submitter":
-        """Return ``submit`` and ``offload`` with these ``Options``."""
+        """Return ``submit``, ``offload`` and ``map`` with these ``Options``."""
         return Submitter(self, wished(options))
 
     async def submit_encoded(self, topic: str, encoded: Encoded, options: Options) -> "RemoteJob":
@@ -387,8 +390,10 @@ class Client:
         return session.request(method, path, params=list(query), json=body)
 
 
-class Submitter:
-    """``submit`` and ``offload`` of a client, with options."""
+class Submitter(Maps):
+    """``submit``, ``offload`` and ``map`` of a client, with options."""
+
+    _map_buffer = _WAITING
 
     def __init__(self, client: Client, options: Options) -> None:
         self._client, self._options = client, options

@@ -7,10 +7,18 @@ may come from any thread.
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Sequence,
+)
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import Any, Final, Generic, Protocol, Self, TypeVar
 
 from offload import client as asyncio_client
 from offload import node as asyncio_node
@@ -18,6 +26,7 @@ from offload.app import App
 from offload.config import Config
 
 _T = TypeVar("_T")
+_END: Final = object()
 
 
 class _JobLike(Protocol):
@@ -38,6 +47,9 @@ class _Submits(Protocol):
     """What a ``Node``, a ``Client`` and either with options have in common."""
 
     async def submit(self, what: Any, /, *args: Any, **arguments: Any) -> _JobLike: ...
+    def map(
+        self, what: Any, items: AsyncIterator[Any], /, **how: Any
+    ) -> AsyncGenerator[Any, None]: ...
 
 
 class _Verbs(_Submits, Protocol):
@@ -144,7 +156,7 @@ class Job:
 
 
 class Submitter:
-    """``submit`` and ``offload`` with options."""
+    """``submit``, ``offload`` and ``map`` with options."""
 
     def __init__(self, loop: _Loop, target: _Submits) -> None:
         self._loop, self._target = loop, target
@@ -156,6 +168,14 @@ class Submitter:
     def offload(self, what: Any, /, *args: Any, **arguments: Any) -> Any:
         """Add a job and return its value; raise ``JobFailed``."""
         return self.submit(what, *args, **arguments).result()
+
+    def map(self, what: Any, items: Iterable[Any], /, **how: Any) -> Iterator[Any]:
+        """
+        Run a job for each of ``items``, and yield their values; see ``offload.Node.map``.
+
+        The items are asked for in a thread. Whoever stops taking values stops what is left.
+        """
+        return _values(self._loop, self._target.map(what, _from_thread(items), **how))
 
 
 class Topics:
@@ -225,8 +245,12 @@ class _Blocking(Generic[_V]):
         """Add a job and return its value; raise ``JobFailed``."""
         return self.submit(what, *args, **arguments).result()
 
+    def map(self, what: Any, items: Iterable[Any], /, **how: Any) -> Iterator[Any]:
+        """Run a job for each of ``items``, and yield their values; see ``offload.Node.map``."""
+        return Submitter(*self._opened()).map(what, items, **how)
+
     def options(self, **options: Any) -> Submitter:
-        """Return ``submit`` and ``offload`` with these ``Options``."""
+        """Return ``submit``, ``offload`` and ``map`` with these ``Options``."""
         loop, target = self._opened()
         return Submitter(loop, target.options(**options))
 
@@ -389,3 +413,22 @@ def connect(data_dir: str | Path | None = None, *, config: str | Path | None = N
 
 async def _next(events: AsyncIterator[dict[str, Any]]) -> dict[str, Any] | None:
     return await anext(events, None)
+
+
+async def _from_thread(items: Iterable[Any]) -> AsyncIterator[Any]:
+    """Yield ``items``; one that lets us wait holds up nobody else."""
+    iterator = iter(items)
+    while (item := await asyncio.to_thread(next, iterator, _END)) is not _END:
+        yield item
+
+
+def _values(loop: _Loop, values: AsyncGenerator[Any, None]) -> Iterator[Any]:
+    try:
+        while (value := loop.call(_following(values))) is not _END:
+            yield value
+    finally:
+        loop.call(values.aclose())
+
+
+async def _following(values: AsyncGenerator[Any, None]) -> Any:
+    return await anext(values, _END)

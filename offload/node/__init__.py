@@ -20,6 +20,7 @@ from offload.enablement import Enablement
 from offload.errors import JobNotFound, LetterNotFound, Refused, UsageError
 from offload.events import Bus
 from offload.job import Job, Options, wished
+from offload.mapping import Maps
 from offload.node.house import House
 from offload.node.questions import Questions
 from offload.node.rules import Rules
@@ -33,7 +34,7 @@ __all__ = ["Node", "Submitter"]
 log = logging.getLogger(__name__)
 
 
-class Node(Questions):
+class Node(Questions, Maps):
     """
     The own instance, while it is open.
 
@@ -162,7 +163,7 @@ class Node(Questions):
         return await self.options().offload(what, *args, **arguments)
 
     def options(self, **options: Any) -> Submitter:
-        """Return ``submit`` and ``offload`` with these ``Options``."""
+        """Return ``submit``, ``offload`` and ``map`` with these ``Options``."""
         return Submitter(self, wished(options))
 
     async def submit_encoded(self, topic: str, encoded: Encoded, options: Options) -> Job:

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from offload.app import is_context
 from offload.errors import UsageError
 from offload.job import Job, Options
+from offload.mapping import Maps
 from offload.payload import Encoded, encode
 from offload.scheduler import apart
 
@@ -29,8 +30,8 @@ class Taker(Protocol):
         ...
 
 
-class Submitter:
-    """``submit`` and ``offload`` of a node, with options."""
+class Submitter(Maps):
+    """``submit``, ``offload`` and ``map`` of a node, with options."""
 
     def __init__(self, node: Taker, options: Options) -> None:
         self._node = node

@@ -264,3 +264,12 @@ async def test_closing_the_api_ends_those_who_wait_soon(node: Any, tmp_path: Pat
             await waiting
     await client.close()
     node.data_dir.unlock()
+
+
+class TestAMap:
+    async def test_asks_the_running_instance_for_each_item(self, node: Any, client: Client) -> None:
+        node.add(value=7).over.set()
+        node.add = lambda: node.held["01abc"]
+        found = [value async for value in client.map("a/b", range(30), buffer=5, size=3)]
+        assert found == [7] * 30
+        assert sorted(asked[1]["0"] for asked in node.asked) == list(range(30))
