@@ -303,6 +303,10 @@ class Client(Maps):
         """Return how the instance is."""
         return await self._ask("GET", "/api/status")
 
+    async def doctor(self, host: str = "") -> dict[str, Any]:
+        """Say what keeps the instance and others from seeing each other; see ``Node.doctor``."""
+        return await self._ask("GET", "/api/doctor", [("host", host)], long=True)
+
     async def statistics(self) -> dict[str, Any]:
         """Return what was counted and measured, in total, by queue and by topic."""
         return await self._ask("GET", "/api/statistics")

@@ -32,6 +32,7 @@ COMMANDS: Final = {
     "statistics": ("measures", "statistics"),
     "topology": ("instance", "topology"),
     "status": ("instance", "status"),
+    "doctor": ("doctor", "doctor"),
     "snooze": ("owner", "snooze"),
     "config": ("settings", "config"),
     "group": ("group", "group"),

@@ -19,6 +19,7 @@ from offload.blobs import Blobs
 from offload.config import DEFAULT_PORT, Config
 from offload.datadir import DataDir
 from offload.distributor import Distributor, Doors
+from offload.doctor import Doctor
 from offload.enablement import Enablement
 from offload.errors import FULL, DiskFull, OffloadError, StoreFault, TwinRuns
 from offload.events import Bus
@@ -309,8 +310,27 @@ class House:
             announce=lambda properties: self.membership.announce(properties=properties),
             clock=self.clock,
         )
+        self.doctor = Doctor(
+            config=lambda: self._rules.config,
+            data_dir=self._data_dir,
+            hello=self._hello,
+            listen=self.standing.listen,
+            credentials=self.standing.credentials,
+            links=self.transport,
+            view=lambda: self.membership.view,
+            pulse=self.membership.pulse,
+            bus=self._bus,
+            clock=self.clock,
+        )
+        self._exit.push_async_callback(self.doctor.close)
         self.membership.set_load(self.distributor.load_for)
-        for room in (self.membership, self.distributor, self.scheduler, self.enablement):
+        for room in (
+            self.membership,
+            self.distributor,
+            self.scheduler,
+            self.enablement,
+            self.doctor,
+        ):
             self._handlers.update(room.handlers())
         if self._app is not None:
             self._exit.callback(self._app.listen(self._app_changed))

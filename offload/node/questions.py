@@ -45,6 +45,18 @@ class Questions:
         """Return the last changes of the topology since the start, with times and causes."""
         return self._house.sightings.as_json(limit)
 
+    async def doctor(self, host: str = "") -> dict[str, Any]:
+        """
+        Say what keeps this instance and others from seeing each other; see docs/doctor.md.
+
+        Args:
+            host: ``host``, ``host:port``, or a member's name or id, to be looked at as well.
+
+        Raises:
+            UsageError: If ``host`` is neither an address nor a member.
+        """
+        return await self._house.doctor.examine(host)
+
     def events(self, topic: str = "**") -> AsyncIterator[JobEvent]:
         """Return what happens from now on to jobs that were added here, by topic pattern."""
         return self._house.feed.events(topic)

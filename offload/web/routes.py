@@ -62,6 +62,7 @@ class Routes:
                 web.get("/api/topology", self._topology),
                 web.get("/api/topology/history", self._topology_history),
                 web.get("/api/explain", self._explain),
+                web.get("/api/doctor", self._doctor),
                 web.get("/api/jobs", self._jobs),
                 web.get("/api/count", self._count),
                 web.get("/api/events", self._all_events),
@@ -119,6 +120,9 @@ class Routes:
         if not what:
             raise UsageError("explain: name a job or a topic")
         return _json(await self._node.explain(what))
+
+    async def _doctor(self, request: web.Request) -> web.Response:
+        return _json(await self._node.doctor(request.query.get("host", "")))
 
     async def _jobs(self, request: web.Request) -> web.Response:
         before = request.query.get("before")

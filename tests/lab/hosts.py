@@ -47,13 +47,14 @@ class Host:
 
     # --- its instance ---
 
-    def run(self, app: Path | None, **tables: Mapping[str, Any]) -> None:
+    def run(self, app: Path | None, *, insecure: bool = True, **tables: Mapping[str, Any]) -> None:
         """Start ``offload run`` on this host, with these tables of its ``offload.toml``."""
         self.folder.mkdir(exist_ok=True)
         node = {"name": self.name, "listen": self.address, "port": PORT, **tables.get("node", {})}
         self.config.write_text(_toml({**tables, "node": node}), "utf-8")
         words = [sys.executable, "-m", "offload", "run", *([str(app)] if app else [])]
-        self._words = [*words, "--config", str(self.config), "--insecure", "-v"]
+        words += ["--insecure"] if insecure else []
+        self._words = [*words, "--config", str(self.config), "-v"]
         self.start()
 
     def start(self, **environment: str) -> None:
@@ -108,6 +109,11 @@ class Host:
         )
         assert told.returncode == 0, f"{words}: {told.stdout}{told.stderr}"
         return told.stdout
+
+    async def examine(self, other: str = "") -> dict[str, Any]:
+        """Return what ``offload doctor --json`` shows of the instance, and of ``other``."""
+        async with self.ask() as client:
+            return await client.doctor(other)
 
     def is_open(self) -> bool:
         """Say whether the instance listens on its port."""
@@ -170,6 +176,10 @@ class Host:
         """Hear nothing of ``others`` any more, though the cable is in."""
         sources = ", ".join(other.address for other in others)
         self._filter(f"ip saddr {{ {sources} }} drop")
+
+    def drop(self, match: str) -> None:
+        """Drop what arrives here and matches, such as ``udp dport 5353``."""
+        self._filter(f"iifname eth0 {match} drop")
 
     def hear_all(self) -> None:
         """End what ``lose`` and ``shun`` began."""

@@ -14,6 +14,7 @@ import pytest
 
 from offload import codec
 from offload.calendar import Kind, Times
+from offload.doctor import wire as doctor
 from offload.enablement import wire
 from offload.errors import Malformed
 from offload.payload import Encoded
@@ -126,6 +127,14 @@ SENT: dict[str, dict[str, Any]] = {
     "allowed": {"id": SCHEDULE.id, "due": 1700000000.0, "allowed": True},
     "switch": {"number": 3, "verb": "disable", "topics": ["image/*", "mail"]},
     "switched": {"number": 3, "reason": "has no consumer for mail"},
+    "sound": {"number": 4, "hear": "0123456789abcdef", "say": "fedcba9876543210"},
+    "sounded": {
+        "number": 4,
+        "reason": "",
+        "heard": [["eth0", "192.0.2.1"]],
+        "unsent": {"wlan0": "Operation not permitted"},
+        "knocked": [["192.0.2.1", 4711, ""], ["2001:db8::1", 4711, "no answer within 2 s"]],
+    },
     "roster": {
         "ca": bytes(range(32)),
         "digest": bytes(range(32, 64)),
@@ -171,6 +180,10 @@ class TestAFrame:
         assert Schedule.from_wire(fields("schedule")["schedule"]) == SCHEDULE
         assert wire.read_wish(fields("switch")) == (3, "disable", ("image/*", "mail"))
         assert wire.read_answer(fields("switched")) == (3, "has no consumer for mail")
+        asked = doctor.read_wish(fields("sound"))
+        assert doctor.wish(*asked) == SENT["sound"]
+        number, told = doctor.read_answer(fields("sounded"))
+        assert doctor.answer(number, told) == SENT["sounded"]
 
 
 class TestABeat:
@@ -323,6 +336,36 @@ class TestASwitch:
     def test_is_answered_in_one_form(self, change: dict[str, Any]) -> None:
         with pytest.raises(Malformed, match="switched"):
             wire.read_answer(SENT["switched"] | change)
+
+
+class TestASounding:
+    @pytest.mark.parametrize(
+        "change",
+        [{"number": -1}, {"hear": None}, {"hear": "x" * 16}, {"say": "0123"}, {"say": "A" * 16}],
+        ids=str,
+    )
+    def test_with_a_wrong_field_is_malformed(self, change: dict[str, Any]) -> None:
+        with pytest.raises(Malformed):
+            doctor.read_wish(SENT["sound"] | change)
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"number": "4"},
+            {"reason": None},
+            {"heard": "eth0"},
+            {"heard": [["eth0"]]},
+            {"heard": [["eth0", "h"]] * 65},
+            {"unsent": []},
+            {"unsent": {"eth0": 7}},
+            {"knocked": [["192.0.2.1", 0, ""]]},
+            {"knocked": [["a b", 4711, ""]]},
+        ],
+        ids=str,
+    )
+    def test_is_answered_in_one_form(self, change: dict[str, Any]) -> None:
+        with pytest.raises(Malformed):
+            doctor.read_answer(SENT["sounded"] | change)
 
 
 # From the corpus of FAULTS G32: what MessagePack can be told to do.

@@ -158,7 +158,7 @@ class Mdns:
         name: str,
         state_change: ServiceStateChange,
     ) -> None:
-        instance_id = _id_of(name)
+        instance_id = id_of(name)
         if instance_id is None:
             return
         own = instance_id == self._own().id
@@ -184,7 +184,7 @@ class Mdns:
 
     async def _resolve(self, zeroconf: Zeroconf, name: str) -> None:
         info = AsyncServiceInfo(SERVICE, name)
-        instance_id = _id_of(name)
+        instance_id = id_of(name)
         if not await info.async_request(zeroconf, RESOLVE_TIMEOUT_MS) or instance_id is None:
             return
         said = info.decoded_properties
@@ -216,7 +216,8 @@ async def _close(zeroconf: AsyncZeroconf, info: AsyncServiceInfo) -> None:
             await zeroconf.async_close()
 
 
-def _id_of(name: str) -> str | None:
+def id_of(name: str) -> str | None:
+    """Return the id of the instance that shows itself by this name; None: it is none of ours."""
     label = name.removesuffix("." + SERVICE)
     try:
         return check_id(label)

@@ -69,6 +69,22 @@ class Identity:
             raise IdentityFault(str(path), error.strerror or str(error)) from None
         return cls(_parse(path, text), folder)
 
+    @classmethod
+    def read(cls, folder: Path) -> "Identity | None":
+        """
+        Return the identity kept in ``folder``, which stays as it is; None if there is none.
+
+        Raises:
+            IdentityFault: If it cannot be read, or is no such key.
+        """
+        path = folder / _KEY_FILE
+        try:
+            return cls(_parse(path, path.read_bytes()), folder)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise IdentityFault(str(path), error.strerror or str(error)) from None
+
 
 def spki(key: ec.EllipticCurvePublicKey) -> bytes:
     """Return a public key as DER SubjectPublicKeyInfo."""

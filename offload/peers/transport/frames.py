@@ -77,6 +77,8 @@ KINDS: Final = (
     "rekey",
     "key",
     "leave",
+    "sound",
+    "sounded",
 )
 
 

@@ -1,0 +1,77 @@
+"""Visits to those who could be linked: whom to visit, and what came of it."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Final
+
+from offload.config import split_address
+from offload.doctor.facts import Facts, Target
+from offload.doctor.subject import Subject, is_in
+from offload.errors import UsageError
+from offload.peers.discovery.addresses import DEFAULT_PORT
+from offload.peers.discovery.looking import Shown
+from offload.peers.topology import Address
+from offload.peers.transport.visit import Visit, knock, visit
+
+VISIT_LIMIT: Final = 16
+
+
+def wanted_by(subject: Subject, asked: str) -> Address | None:
+    """Return the address that a person means; port 1: none was said."""
+    if not asked:
+        return None
+    for peer in subject.peers:
+        if asked in (peer.name, peer.id) and peer.addresses:
+            return peer.addresses[0]
+    try:
+        return split_address(asked, 1)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
+async def visited(subject: Subject, facts: Facts, wanted: Address | None) -> tuple[Target, ...]:
+    """Visit who was asked for, who is configured, and who shows itself and is not linked."""
+    shown = {address: s for s in facts.mdns.shown for address in s.addresses}
+    linked = {peer.id for peer in facts.peers if peer.linked}
+    reached = {address for p in facts.peers if p.linked for address in p.addresses}
+    fixed = [split_address(text) for text in subject.config.discovery.peers]
+    own = facts.instance
+    targets: dict[Address, None] = {}
+    if wanted is not None:
+        wanted = _with_port(wanted, shown)
+        targets[wanted] = None
+    targets |= {address: None for address in fixed if address not in reached}
+    for found in facts.mdns.shown:
+        ours = (found.realm, found.group) == (own.realm, own.group) or not own.id
+        new = found.id not in {own.id, *linked} and not set(found.addresses) & targets.keys()
+        if new and ours and found.addresses:
+            targets[found.addresses[0]] = None
+    chosen = list(targets)[:VISIT_LIMIT]
+    visits = await asyncio.gather(*(_visit(subject, address) for address in chosen))
+    networks = [n for interface in facts.interfaces if interface.up for n in interface.networks]
+    return tuple(
+        Target(
+            address=address,
+            asked=address == wanted,
+            fixed=address in fixed,
+            visit=told,
+            shown=shown.get(address),
+            near=is_in(address[0], networks),
+            greeted=subject.greets,
+        )
+        for address, told in zip(chosen, visits, strict=True)
+    )
+
+
+async def _visit(subject: Subject, address: Address) -> Visit:
+    if subject.greets:
+        return await visit(*address, subject.credentials)
+    return Visit(await knock(*address))
+
+
+def _with_port(address: Address, shown: Mapping[Address, Shown]) -> Address:
+    """Return the address with the port that mDNS shows there, or the usual one, if none is said."""
+    host, port = address
+    if port != 1:
+        return address
+    return next((known for known in shown if known[0] == host), (host, DEFAULT_PORT))
