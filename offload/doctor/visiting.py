@@ -55,8 +55,8 @@ async def visited(subject: Subject, facts: Facts, wanted: Address | None) -> tup
             asked=address == wanted,
             fixed=address in fixed,
             visit=told,
-            shown=shown.get(address),
-            near=is_in(address[0], networks),
+            shown=shown.get((told.knock.host, address[1])) or shown.get(address),
+            near=is_in(told.knock.host or address[0], networks),
             greeted=subject.greets,
         )
         for address, told in zip(chosen, visits, strict=True)

@@ -327,6 +327,15 @@ TABLE: list[Row] = [
         "not of our group; it is of another group",
         "offload join",
     ),
+    ("linked", {"targets": (MET,)}, OK, "they have; it dialled", ""),
+    (
+        "linked",
+        {"targets": (MET,), **peer(linked=False)},
+        OK,
+        "by way of others",
+        "",
+    ),
+    ("linked", meets(), WARNING, "though nothing is in the way", "logs"),
     ("found", meets(), OK, "it does", ""),
     (
         "found",

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from offload.doctor.facts import Facts, Instance, Target
-from offload.doctor.findings import Check, Finding
+from offload.doctor.findings import Check, Finding, State
 from offload.doctor.rules.here import SHORT_ID
 from offload.doctor.rules.network import NAME_THEM
 from offload.peers.discovery.addresses import is_loopback
@@ -123,7 +123,11 @@ def targets(facts: Facts) -> Iterator[Finding]:
         if target.visit.hello is not None or target.visit.reason:
             yield _greeting(facts, target)
         if target.asked and facts.mdns.on and not is_loopback(target.address[0]):
-            yield _found(facts, target)
+            found = _found(facts, target)
+            yield found
+            if found.state is State.FAULT:
+                continue  # that is why they are not linked
+        yield from _linked(facts, target)
 
 
 def _door(target: Target) -> Finding:
@@ -188,6 +192,25 @@ def _turned_away(check: Check, own: Instance, target: Target) -> Finding:
         text, remedy = trouble
         return check.fault(f"{target.visit.reason}; {text}", remedy)
     return check.fault(target.visit.reason, _JOIN)
+
+
+def _linked(facts: Facts, target: Target) -> Iterator[Finding]:
+    """Is it linked, if it could be?"""
+    hello, own = target.visit.hello, facts.instance
+    if hello is None or not own.running or _greeting(facts, target).state is not State.OK:
+        return
+    check = Check("linked", "whether the two have a link", address_of(*target.address))
+    peer = next((p for p in facts.peers if p.id == hello.id), None)
+    if peer is not None and peer.linked:
+        how = "we dialled" if peer.dialled else "it dialled"
+        yield check.ok(f"they have; {how}")
+    elif peer is not None:
+        yield check.ok("they have not, and know each other by way of others")
+    else:
+        yield check.warning(
+            "they have not, though nothing is in the way now",
+            "look again in a moment; if it stays so, look into the logs (offload run -v)",
+        )
 
 
 def _found(facts: Facts, target: Target) -> Finding:

@@ -35,10 +35,11 @@ class Door(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Knock:
-    """What came of a knock at a port; ``reason``: in the system's words."""
+    """What came of a knock at a port: in the system's words, and which address answered."""
 
     door: Door
     reason: str = ""
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +74,11 @@ async def knock(host: str, port: int, within_s: float = REACH_S) -> Knock:
     except OSError as error:
         door = Door.NO_WAY if error.errno in _NO_WAY else Door.SILENT
         return Knock(door, error.strerror or str(error))
+    answered = writer.get_extra_info("peername") or ("",)
     writer.close()
     with suppress(OSError):
         await writer.wait_closed()
-    return Knock(Door.OPEN)
+    return Knock(Door.OPEN, host=str(answered[0]))
 
 
 async def visit(host: str, port: int, credentials: Credentials | None) -> Visit:
