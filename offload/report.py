@@ -76,6 +76,7 @@ class Report:
         links: Callable[[], Mapping[str, LinkInfo]],
         refusals: Callable[[], Sequence[LinkRefused]],
         facts: Callable[[], dict[str, Any]],
+        trust: Callable[[str], str],
         policy: Callable[[], dict[str, Any]],
         pulse: Callable[[str], Pulse | None],
         links_of: Callable[[str], Iterable[str]],
@@ -90,6 +91,7 @@ class Report:
         self._links = links
         self._refusals = refusals
         self._facts = facts
+        self._trust = trust
         self._policy = policy
         self._pulse = pulse
         self._links_of = links_of
@@ -367,6 +369,7 @@ class Report:
             "properties": dict(instance.properties),
             "load": dict(instance.load),
             "version": instance.version,
+            "trust": "own" if instance.own else self._trust(instance.id),
             "disabled": list(instance.disabled),
             "versions": dict(instance.versions),
             "linked": link is not None,

@@ -103,6 +103,8 @@ class TestALink:
         assert (link["rtt_s"], link["clock_ahead_s"]) == (0.0, 0.0)
         assert link["protocol"] == [1, 1]
         assert shown["desk"]["link"] is None
+        assert shown["desk"]["trust"] == "own"
+        assert shown["peer"]["trust"] == "insecure"  # links in memory are plain
         assert (shown["desk"]["links"], shown["peer"]["links"]) == ([peer.id], [])
 
     async def test_is_described_by_those_at_its_ends(self, lan: Lan) -> None:

@@ -60,6 +60,16 @@ class TestInAGroupThatAPersonMade:
         check_listen(told)
 
 
+class TestAMemberOfAGroup:
+    def test_is_told_from_a_stranger(self, tmp_path: Path) -> None:
+        told = config(group_dir=tmp_path / "group")
+        standing = Standing.take(told, DataDir(tmp_path / "data"), REAL)
+        other = Standing.take(told, DataDir(tmp_path / "more"), REAL)
+        standing.credentials.refresh()
+        trusted = [standing.trust(i) for i in (other.identity.id, "x" * 26)]
+        assert trusted == ["member", "stranger"]
+
+
 class TestAnInsecureInstance:
     def test_says_so_and_touches_no_group(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -68,5 +78,6 @@ class TestAnInsecureInstance:
         standing = Standing.take(told, DataDir(tmp_path / "data"), REAL)
         assert standing.credentials is None
         assert standing.facts() == {"group": None}
+        assert standing.trust("x" * 26) == "insecure"
         assert [record.levelno for record in caplog.records] == [logging.WARNING]
         assert not (tmp_path / "group").exists()

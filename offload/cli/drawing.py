@@ -89,6 +89,7 @@ def _label(instance: View) -> str:
         f"{way} {link['address']}" if link else "",
         rtt(instance),
         f"linked {linked_for(instance)}" if link else "",
+        "" if instance["own"] else str(instance.get("trust") or ""),
         f"version {instance['version']}" if instance.get("version") else "",
     ]
     if not link and not instance["own"]:

@@ -88,7 +88,19 @@ def _show_table(view: dict[str, Any]) -> None:
     if view.get("insecure"):
         warn_of_plain_links()
     table(
-        ("NAME", "ID", "TOPICS", "SLOTS", "STATE", "", "ADDRESS", "RTT", "LINKED", "VERSION"),
+        (
+            "NAME",
+            "ID",
+            "TOPICS",
+            "SLOTS",
+            "STATE",
+            "",
+            "ADDRESS",
+            "RTT",
+            "LINKED",
+            "TRUST",
+            "VERSION",
+        ),
         [_row(instance) for instance in view["instances"]],
     )
     for words in drawing.clocks(view):
@@ -168,6 +180,7 @@ def _row(instance: dict[str, Any]) -> tuple[str, ...]:
         instance.get("address") or "",
         drawing.rtt(instance),
         drawing.linked_for(instance),
+        str(instance.get("trust") or ""),
         str(instance.get("version") or ""),
     )
 

@@ -347,6 +347,7 @@ class House:
             links=self.transport.peers,
             refusals=self.transport.refusals,
             facts=self._facts,
+            trust=self.standing.trust,
             policy=self.owner.as_json,
             pulse=self.membership.pulse,
             links_of=self.membership.links_of,

@@ -54,6 +54,12 @@ class Standing:
         """Return what marks the group on the network, where nobody is to be believed."""
         return "" if self.credentials is None else self.credentials.roster.group
 
+    def trust(self, instance_id: str) -> str:
+        """Say what is behind another's word: ``member``, ``insecure``, or ``stranger``."""
+        if self.credentials is None:
+            return "insecure"
+        return "member" if self.credentials.roster.has(instance_id) else "stranger"
+
     def on_other_group(self, call: Callable[[], None]) -> None:
         """Call ``call`` whenever the instance is in another group than before."""
         last = self.hint()

@@ -56,7 +56,8 @@ class TestTopology:
     ) -> None:
         assert await offload("topology") == 0
         lines = capsys.readouterr().out.splitlines()
-        known = ["NAME", "ID", "TOPICS", "SLOTS", "STATE", "ADDRESS", "RTT", "LINKED", "VERSION"]
+        known = ["NAME", "ID", "TOPICS", "SLOTS", "STATE", "ADDRESS", "RTT", "LINKED"]
+        known += ["TRUST", "VERSION"]
         assert lines[0].split() == known
         rows = [" ".join(line.split()) for line in lines[1:]]
         assert rows[0] == "attic k3v9k3v9 - - up own leader 127.0.0.1:4711"
