@@ -17,6 +17,7 @@ from offload.peers.transport.visit import Knock, knock
 
 LOOK_S: Final = 2.0
 ASKED_LIMIT: Final = 16
+_ANYWHERE: Final = ("fe80:", "169.254.")  # the same on every network
 
 
 async def looked(subject: Subject, plan: Plan) -> Mdns:
@@ -86,7 +87,9 @@ def _near(our_ways: Iterable[Way], peers: Iterable[Peer]) -> dict[Way, list[Peer
 
 
 def _lives_in(peer: Peer, networks: Sequence[str]) -> bool:
-    return any(is_in(host, networks) for host, _ in peer.addresses)
+    hosts = [host for host, _ in peer.addresses]
+    telling = [host for host in hosts if not host.startswith(_ANYWHERE)] or hosts
+    return any(is_in(host, networks) for host in telling)
 
 
 def _has_sounded(peer: Peer) -> bool:

@@ -44,6 +44,7 @@ SOUNDING = Sounding("eth0", HERE, near=("bob",), heard_us=("bob",), heard=("bob"
 SHOWN = Shown(BOB, ((THERE, 4711),), "default", "g1")
 ETH = Interface("eth0", up=True, networks=(f"{HERE}/24",), used=True, virtual=False)
 TUN = Interface("tun0", up=True, networks=("10.8.0.2/24",), used=False, virtual=True)
+LO = Interface("lo", up=True, networks=("127.0.0.1/8",), used=True, virtual=False)
 DISK = Disk(2**30, 100_000, "ext4", read_only=False, least_bytes=2**28)
 WELL = Facts(
     instance=OURS,
@@ -166,6 +167,8 @@ TABLE: list[Row] = [
     ("interfaces", {}, OK, "eth0 (192.0.2.1) is used", ""),
     ("interfaces", {"interfaces": (ETH, TUN)}, OK, "tun0 not (bridges and tunnels)", ""),
     ("interfaces", {"interfaces": (TUN,)}, FAULT, "none is up that leads to others", "connect"),
+    ("interfaces", {"interfaces": (LO,)}, FAULT, "none is up that leads to others", "connect"),
+    ("interfaces", {"interfaces": (LO,), **at(local=True)}, OK, "lo (127.0.0.1) is used", ""),
     ("interfaces", {"unknown_interfaces": ("eth9",)}, FAULT, "eth9, which is not", "are eth0"),
     (
         "interfaces",

@@ -5,7 +5,7 @@ from typing import Final
 
 from offload.doctor.facts import Facts, Interface, Peer, Sounding
 from offload.doctor.findings import Check, Finding
-from offload.peers.discovery.addresses import DEFAULT_PORT, LOOPBACK
+from offload.peers.discovery.addresses import DEFAULT_PORT, LOOPBACK, is_loopback
 from offload.peers.transport.link import address_of
 
 NAME_THEM: Final = '[discovery] peers = ["HOST:PORT"]'
@@ -15,7 +15,7 @@ _LINK_LOCAL: Final = "169.254."
 def interfaces(facts: Facts) -> Iterator[Finding]:
     """By which interfaces can others be found?"""
     check = Check("interfaces", "those of this machine, and their addresses")
-    used = [i for i in facts.interfaces if i.used]
+    used = [i for i in facts.interfaces if i.used and (facts.port.local or _leads_out(i))]
     if facts.unknown_interfaces:
         there = ", ".join(i.name for i in facts.interfaces)
         yield check.fault(
@@ -144,6 +144,10 @@ def _missed(peer: Peer) -> str:
     if not all(tried.values()):
         return ""
     return ", ".join(f"{address_of(*address)} ({why})" for address, why in tried.items())
+
+
+def _leads_out(found: Interface) -> bool:
+    return not all(is_loopback(network.partition("/")[0]) for network in found.networks)
 
 
 def _named(found: Iterable[Interface]) -> str:
