@@ -120,7 +120,7 @@ def targets(facts: Facts) -> Iterator[Finding]:
     """What is with those who could be linked, and perhaps are not?"""
     for target in facts.targets:
         yield _door(target)
-        if target.visit.hello is not None or target.visit.reason:
+        if target.visit.knock.door is Door.OPEN:
             yield _greeting(facts, target)
         if target.asked and facts.mdns.on and not is_loopback(target.address[0]):
             found = _found(facts, target)
@@ -154,7 +154,7 @@ def _door(target: Target) -> Finding:
         case _:
             return check.fault(
                 f"{reason}: a firewall drops what is sent to it, or the machine is off",
-                f"allow TCP {port} there: ufw allow {port}/tcp, or nft … tcp dport {port} accept",
+                f"allow TCP {port} there, as by: ufw allow {port}/tcp; run the doctor there too",
             )
 
 
@@ -164,11 +164,15 @@ def _greeting(facts: Facts, target: Target) -> Finding:
         "fits", "who answers: instance, group, realm, version", address_of(*target.address)
     )
     own, hello = facts.instance, target.visit.hello
+    if not target.greeted:
+        return check.not_tested(
+            "this instance has nothing to show of itself before its first start"
+        )
     if hello is None:
         return _turned_away(check, own, target)
     who = f"{hello.name} ({hello.id[:SHORT_ID]})"
     if own.id and hello.id == own.id:
-        if own.running and hello.life in ("", own.life):
+        if _is_itself(own, hello):
             return check.warning("it is this instance itself", "name another one")
         return check.fault(f"{who} has this instance's id", _NEW_DIR)
     if hello.realm != own.realm:
@@ -266,12 +270,16 @@ def _twins_met(facts: Facts) -> Iterator[str]:
     own = facts.instance
     for target in facts.targets:
         hello = target.visit.hello
-        if hello is not None and hello.id == own.id and own.life not in ("", hello.life):
+        if hello is not None and hello.id == own.id and not _is_itself(own, hello):
             yield f"{hello.name} at {address_of(*target.address)} has the same id"
 
 
 def _shown(count: int) -> str:
     return "one other" if count == 1 else f"{count} others"
+
+
+def _is_itself(own: Instance, hello: Hello) -> bool:
+    return own.running and hello.id == own.id and hello.life in ("", own.life)
 
 
 def _understood(own: Instance, hello: Hello) -> bool:
