@@ -60,6 +60,7 @@ def _machine(subject: Subject, plan: Plan, trouble: str) -> Facts:
         port=port,
         firewall=machine.look_at_firewall(),
         mdns=Mdns(config.discovery.mdns),
+        refused=subject.refused,
         unknown_interfaces=tuple(_unknown(config.discovery.interfaces)),
     )
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from offload.peers.discovery.looking import Shown
 from offload.peers.discovery.soundings import Heard
 from offload.peers.topology import Address
+from offload.peers.transport import LinkRefused
 from offload.peers.transport.visit import Visit
 
 
@@ -247,7 +248,13 @@ class Mdns:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """All of it; ``unknown_interfaces``: that the configuration names, and nobody has."""
+    """
+    All of it.
+
+    Attributes:
+        refused: Who was reached and not linked with, for its version.
+        unknown_interfaces: Those that the configuration names, and nobody has.
+    """
 
     instance: Instance
     platform: Platform
@@ -260,4 +267,5 @@ class Facts:
     soundings: tuple[Sounding, ...] = ()
     peers: tuple[Peer, ...] = ()
     targets: tuple[Target, ...] = ()
+    refused: tuple[LinkRefused, ...] = ()
     unknown_interfaces: tuple[str, ...] = ()

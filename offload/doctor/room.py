@@ -21,7 +21,7 @@ from offload.peers.discovery.addresses import is_loopback
 from offload.peers.identity import Credentials
 from offload.peers.membership import Pulse
 from offload.peers.topology import TopologyView
-from offload.peers.transport import VERSIONS, Hello, LinkDown, LinkInfo, TwinFound
+from offload.peers.transport import VERSIONS, Hello, LinkDown, LinkInfo, LinkRefused, TwinFound
 from offload.tasks import Tasks
 
 log = logging.getLogger(__name__)
@@ -41,6 +41,10 @@ class Links(Protocol):
 
     def peers(self) -> Mapping[str, LinkInfo]:
         """Return the linked peers, by instance id."""
+        ...
+
+    def refusals(self) -> Sequence[LinkRefused]:
+        """Return the instances that were reached and are not linked with."""
         ...
 
     def send(self, peer: str, kind: str, fields: dict[str, Any]) -> bool:
@@ -139,6 +143,7 @@ class Doctor:
                 for i in self._view().instances
                 if not i.own
             ),
+            refused=tuple(self._links.refusals()),
             ask=self._ask,
         )
 

@@ -13,6 +13,7 @@ from offload.doctor.facts import Answer, Instance, Peer
 from offload.peers.discovery import make_plan
 from offload.peers.discovery.addresses import DEFAULT_PORT, Plan
 from offload.peers.identity import Credentials
+from offload.peers.transport import LinkRefused
 
 
 class Asking(Protocol):
@@ -40,6 +41,7 @@ class Subject:
         credentials: What it shows when it visits others.
         greets: Whether it can be anybody to others: it is insecure, or has credentials.
         peers: The other members of its topology.
+        refused: Who was reached and not linked with.
         ask: How they are asked.
     """
 
@@ -51,6 +53,7 @@ class Subject:
     credentials: Credentials | None = None
     greets: bool = True
     peers: tuple[Peer, ...] = ()
+    refused: tuple[LinkRefused, ...] = ()
     ask: Asking = nobody
 
     async def plan(self) -> Plan:

@@ -1,6 +1,7 @@
 """The doctor of an instance asks linked peers, and answers when it is asked (issue 4, line 8)."""
 
 import asyncio
+import socket
 from typing import Any
 
 import pytest
@@ -38,14 +39,16 @@ class TestALinkedPeer:
         assert found["peers"]["text"] == "linked with attic"
 
     async def test_knocks_at_what_is_announced(self, lan: Lan) -> None:
-        """In memory nobody listens; so the peer finds no door."""
         node, peer = await lan.node(name="desk"), await lan.node(name="attic")
-        link = node._house.transport
-        answer = await node._house.doctor._ask(peer.id, *TOKENS)
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            here = server.getsockname()[:2]
+            node._house.membership.announce(addresses=[here, ("192.0.2.1", 4711)])
+            await lan.settle()
+            answer = await node._house.doctor._ask(peer.id, *TOKENS)
+        again = await node._house.doctor._ask(peer.id, *TOKENS)
         assert answer.reason == ""
-        (address,) = answer.knocked
-        assert address == ("127.0.0.1", link.port)
-        assert answer.knocked[address]
+        assert answer.knocked == {here: ""}  # it is on loopback alone, and so are its knocks
+        assert again.knocked == {here: "connection refused"}
 
     async def test_that_does_not_know_the_question_is_told_of(self, lan: Lan) -> None:
         node, peer = await lan.node(name="desk"), await lan.node(name="attic")

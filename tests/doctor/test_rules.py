@@ -23,7 +23,7 @@ from offload.doctor.facts import (
     Target,
 )
 from offload.peers.discovery.looking import Shown
-from offload.peers.transport import Hello
+from offload.peers.transport import Hello, LinkRefused
 from offload.peers.transport.visit import Door, Knock, Visit
 
 ADA, BOB, CLEO = "ada" + "a" * 23, "bob" + "b" * 23, "cleo" + "c" * 22
@@ -310,6 +310,13 @@ TABLE: list[Row] = [
     ("peers", peer(answer=Answer("no answer")), OK, "bob could not be asked (no answer)", ""),
     ("peers", {"peers": ()}, WARNING, "nobody else", "offload doctor HOST"),
     ("peers", own(**STOPPED), NOT_TESTED, "does not run", ""),
+    (
+        "version",
+        {"refused": (LinkRefused(BOB, "bob", f"{THERE}:4711", "it speaks versions (2, 2)"),)},
+        FAULT,
+        "no link: it speaks versions (2, 2)",
+        "up to date",
+    ),
     ("clock", {}, OK, "at most 0.2 s apart", ""),
     ("clock", peer(ahead_s=None), NOT_TESTED, "no linked peer's", ""),
     ("clock", peer(ahead_s=400.0), WARNING, "that of bob is 400 s ahead of", "set-ntp"),

@@ -20,6 +20,7 @@ _ALL: Final[tuple[Callable[[Facts], Iterable[Finding]], ...]] = (
     others.identity,
     others.mdns,
     others.members,
+    others.refused,
     others.clock,
     others.targets,
 )

@@ -98,6 +98,14 @@ def members(facts: Facts) -> Iterator[Finding]:
         )
 
 
+def refused(facts: Facts) -> Iterator[Finding]:
+    """Who was reached, and has no version of the protocol in common with us?"""
+    for other in facts.refused:
+        where = " at ".join(filter(None, (other.name, other.address)))
+        check = Check("version", "the versions of the protocol that both speak", where)
+        yield check.fault(f"no link: {other.reason}", "bring the older one up to date")
+
+
 def clock(facts: Facts) -> Iterator[Finding]:
     """Do clocks agree?"""
     check = Check("clock", "this one beside those of linked peers")
