@@ -25,13 +25,13 @@ async def gather(subject: Subject, asked: str = "") -> Facts:
     Raises:
         UsageError: If that is no address and nobody's name.
     """
-    wanted = wanted_by(subject, asked)
     plan = await subject.plan()
+    wanted = wanted_by(subject, plan, asked)
     facts, mdns, (soundings, peers) = await asyncio.gather(
         _of_the_machine(subject, plan), looked(subject, plan), sounded(subject, plan)
     )
     facts = replace(facts, mdns=mdns, soundings=soundings, peers=peers)
-    return replace(facts, targets=await visited(subject, facts, wanted))
+    return replace(facts, targets=await visited(subject, plan, facts, wanted))
 
 
 async def _of_the_machine(subject: Subject, plan: Plan) -> Facts:

@@ -59,7 +59,8 @@ async def sounded(subject: Subject, plan: Plan) -> tuple[tuple[Sounding, ...], t
 
 async def listen_for(subject: Subject, hear: str, say: str, doors: Sequence[Address]) -> Answer:
     """Do what a peer asks for by SOUND: listen, send, and knock at its doors."""
-    our_ways = _ways(subject, await subject.plan())
+    plan = await subject.plan()
+    our_ways, doors = _ways(subject, plan), plan.ways(doors)
     async with Soundings(our_ways) as soundings:
         sent, knocks = await asyncio.gather(soundings.say(say), _knocks(doors))
     return Answer(

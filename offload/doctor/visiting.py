@@ -1,14 +1,14 @@
 """Visits to those who could be linked: whom to visit, and what came of it."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from offload.config import split_address
 from offload.doctor.facts import Facts, Target
 from offload.doctor.subject import Subject, is_in
 from offload.errors import UsageError
-from offload.peers.discovery.addresses import DEFAULT_PORT
+from offload.peers.discovery.addresses import DEFAULT_PORT, Plan
 from offload.peers.discovery.looking import Shown
 from offload.peers.topology import Address
 from offload.peers.transport.visit import Visit, knock, visit
@@ -16,20 +16,22 @@ from offload.peers.transport.visit import Visit, knock, visit
 VISIT_LIMIT: Final = 16
 
 
-def wanted_by(subject: Subject, asked: str) -> Address | None:
+def wanted_by(subject: Subject, plan: Plan, asked: str) -> Address | None:
     """Return the address that a person means; port 1: none was said."""
     if not asked:
         return None
     for peer in subject.peers:
         if asked in (peer.name, peer.id) and peer.addresses:
-            return peer.addresses[0]
+            return _nearest(plan, plan.ways(peer.addresses) or peer.addresses)
     try:
         return split_address(asked, 1)
     except ValueError as error:
         raise UsageError(str(error)) from None
 
 
-async def visited(subject: Subject, facts: Facts, wanted: Address | None) -> tuple[Target, ...]:
+async def visited(
+    subject: Subject, plan: Plan, facts: Facts, wanted: Address | None
+) -> tuple[Target, ...]:
     """Visit who was asked for, who is configured, and who shows itself and is not linked."""
     shown = {address: s for s in facts.mdns.shown for address in s.addresses}
     linked = {peer.id for peer in facts.peers if peer.linked}
@@ -45,7 +47,7 @@ async def visited(subject: Subject, facts: Facts, wanted: Address | None) -> tup
         ours = (found.realm, found.group) == (own.realm, own.group) or not own.id
         new = found.id not in {own.id, *linked} and not set(found.addresses) & targets.keys()
         if new and ours and found.addresses:
-            targets[found.addresses[0]] = None
+            targets[_nearest(plan, found.addresses)] = None
     chosen = list(targets)[:VISIT_LIMIT]
     visits = await asyncio.gather(*(_visit(subject, address) for address in chosen))
     networks = [n for interface in facts.interfaces if interface.up for n in interface.networks]
@@ -61,6 +63,11 @@ async def visited(subject: Subject, facts: Facts, wanted: Address | None) -> tup
         )
         for address, told in zip(chosen, visits, strict=True)
     )
+
+
+def _nearest(plan: Plan, addresses: Sequence[Address]) -> Address:
+    """Return the first one in a network of ours, or else the first one."""
+    return next((a for a in addresses if plan.is_near(a[0])), addresses[0])
 
 
 async def _visit(subject: Subject, address: Address) -> Visit:
