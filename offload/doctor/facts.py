@@ -201,7 +201,6 @@ class Peer:
     linked: bool
     dialled: bool = False
     silent: bool = False
-    version: str = ""
     ahead_s: float | None = None
     answer: Answer | None = None
 

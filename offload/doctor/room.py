@@ -137,7 +137,6 @@ class Doctor:
                     linked=i.id in links,
                     dialled=i.id in links and links[i.id].dialled,
                     silent=i.silent,
-                    version=i.version,
                     ahead_s=pulse.ahead_s if (pulse := self._pulse(i.id)) else None,
                 )
                 for i in self._view().instances

@@ -308,6 +308,13 @@ TABLE: list[Row] = [
     ("peers", peer(linked=False), OK, "known by way of others: bob", ""),
     ("peers", peer(silent=True), WARNING, "nothing is heard of bob", "look there"),
     ("peers", peer(answer=Answer("no answer")), OK, "bob could not be asked (no answer)", ""),
+    (
+        "peers",
+        peer(answer=Answer(unsent={"eth1": "not permitted"})),
+        WARNING,
+        "bob cannot send multicast on its eth1: not permitted",
+        "UDP 5353",
+    ),
     ("peers", {"peers": ()}, WARNING, "nobody else", "offload doctor HOST"),
     ("peers", own(**STOPPED), NOT_TESTED, "does not run", ""),
     (

@@ -89,6 +89,13 @@ def members(facts: Facts) -> Iterator[Finding]:
         yield check.warning(
             f"nothing is heard of {', '.join(silent)}", "look there: asleep, cut off, too busy?"
         )
+    for peer in linked:
+        unsent = peer.answer.unsent if peer.answer else {}
+        for interface, why in unsent.items():
+            yield check.warning(
+                f"{peer.name} cannot send multicast on its {interface}: {why}",
+                "allow UDP 5353 out of that machine; run the doctor there too",
+            )
     if words:
         yield check.ok("; ".join(words))
     else:
