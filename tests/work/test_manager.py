@@ -411,9 +411,36 @@ class TestACrashWhileFilesArePlaced:
             await house.manager.recover()
             assert await house.store.placings() == []
 
+    @pytest.mark.parametrize("into", ["", "elsewhere"])
+    async def test_leaves_nothing_of_an_attempt_that_is_not_the_last(
+        self, tmp_path: Path, moved_clock: MovedClock, monkeypatch: pytest.MonkeyPatch, into: str
+    ) -> None:
+        """What was staged before the plan was committed is of no use to another attempt."""
+        folder = str(tmp_path / into) if into else ""
+        async with opened(tmp_path, moved_clock) as house:
+            options = Options(into=folder)
+            job = await house.add("file/two", options=options, text="")
+            job = await house.assign(job, "peer")
+            entry = FileEntry("a.txt", house.blobs.put_bytes(b"a"), 1)
+            outcome = Outcome(Result.SUCCEEDED, encode({}).data, files=(entry,))
+            with monkeypatch.context() as patch:
+                patch.setattr(house.store, "change", cut_off)
+                with pytest.raises(Stopped):
+                    await house.manager.record([Arrived(job.id, "peer", 1, outcome)])
+            place = Path(folder) if folder else tmp_path / "results" / job.id
+            (place / ".offload-another-1-0.part").write_text("of somebody else")
+            assert f".offload-{job.id}-1-0.part" in names(place)
+        async with opened(tmp_path, moved_clock) as house:
+            await house.manager.recover()
+            assert names(place) == [".offload-another-1-0.part"]
+
     async def test_cannot_be_stopped_any_more(self, house: House) -> None:
         job = await house.assign(await house.add("file/two", text=""), "peer")
         assert origin.stop(job._replace(placing=1), now=2.0) is None
+
+
+async def cut_off(_steps: Any) -> Any:
+    raise Stopped
 
 
 def power(renamed: int, real: Callable[[Path], None], path: Path) -> None:

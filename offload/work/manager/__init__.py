@@ -250,7 +250,8 @@ class Manager:
         await self._hearing.flush()
 
     async def recover(self) -> None:
-        """Carry the placing of output files, begun before a crash or a full disk, to its end."""
+        """At start: carry the placing of output files to its end, and remove what has no plan."""
+        await self._recording.sweep()
         await self._recording.recover()
 
     async def hand_back(self) -> None:

@@ -8,15 +8,19 @@ to its end. All functions block: call them in a thread.
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from offload import codec
 from offload.blobs import Blobs, check_name
 from offload.errors import FULL, DiskFull, Refused
 from offload.work.jobs import FileEntry
+
+_PREFIX: Final = ".offload-"
+_STAGED: Final = ".part"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +59,7 @@ def stage(blobs: Blobs, entries: Sequence[FileEntry], into: Path, if_exists: str
         for index, entry in enumerate(entries):
             taken = {target for _, target in moves}
             target = _target(into / check_name(entry.name), if_exists, taken)
-            staged = into / f".offload-{tag}-{index}.part"
+            staged = into / f"{_PREFIX}{tag}-{index}{_STAGED}"
             staged.unlink(missing_ok=True)
             moves.append((str(staged), str(target)))
             blobs.place(entry.sha256, staged, executable=entry.executable)
@@ -99,6 +103,19 @@ def carry_out(plan: Plan) -> tuple[str, ...]:
     for folder in {Path(target).parent for _, target in plan.moves}:
         _sync(folder)
     return tuple(path for _, path in placed)
+
+
+def sweep(left: Mapping[Path, Collection[str]]) -> None:
+    """
+    Remove what a crash left staged in folders, for these jobs; none of them has a plan.
+
+    What is staged is of use to the attempt it came of alone, and another one may be the last.
+    """
+    for folder, job_ids in left.items():
+        with suppress(OSError):
+            for path in folder.glob(f"{_PREFIX}*{_STAGED}"):
+                if path.name.removeprefix(_PREFIX).partition("-")[0] in job_ids:
+                    path.unlink(missing_ok=True)
 
 
 def discard(plan: Plan) -> None:

@@ -105,6 +105,14 @@ class Recording:
         for each in filed:
             await self._record_files(each)
 
+    async def sweep(self) -> None:
+        """Remove what a crash left staged; nothing is recorded yet."""
+        left: dict[Path, set[str]] = {}
+        for job in await self._store.assigned():
+            if not job.placing:
+                left.setdefault(self._folder_of(job), set()).add(job.id)
+        await asyncio.to_thread(outputs.sweep, left)
+
     async def recover(self) -> None:
         """Carry the placing of output files, begun before a crash or a full disk, to its end."""
         for job, outcome, plan in await self._store.placings():
@@ -121,6 +129,9 @@ class Recording:
                     self._placing.discard(job.id)
 
     # --- inside ----------------------------------------------------------------------------
+
+    def _folder_of(self, job: Job) -> Path:
+        return Path(job.into) if job.into else self._results / job.id
 
     async def _keep_ended(self) -> None:
         ended, self._ended = self._ended, []
@@ -200,7 +211,7 @@ class Recording:
         if job is None or not came(job, arrived.sender, arrived.attempt, arrived.outcome):
             await self._change([(arrived.job_id, partial(self._conclude, arrived, ()))])
             return
-        into = Path(job.into) if job.into else self._results / job.id
+        into = self._folder_of(job)
         tag = f"{job.id}-{arrived.attempt}"
         entries = arrived.outcome.files
         try:
