@@ -1,0 +1,75 @@
+"""
+One life of an origin and a worker with their stores on a real disk: ``python life.py FOLDER N``.
+
+It adds jobs number 1 to N with a file each, as far as they are not there yet, and waits for their
+outcomes; it prints the number of each one that ``add`` has returned, and at last what it finds.
+Two lives on one folder have nothing in common but the folder: the first may be killed anywhere.
+"""
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+from offload import App, Context, File
+from offload.testing import Lan
+
+AT_ONCE: Final = 4
+HOUR_S: Final = 3_600.0
+WITHIN_S: Final = 120.0
+
+
+def content(number: int) -> bytes:
+    """Return what the input file of a job has in it."""
+    return b"%d," % number * (1 + number % 3 * 20_000)
+
+
+def consumers(ledger: Path) -> App:
+    """Return an app that turns files round, and notes each run in ``ledger``."""
+    app = App()
+
+    @app.consumer("disk/turn", isolate="coroutine")
+    async def turn(context: Context, number: int, data: File) -> File:
+        handle = os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        os.write(handle, b"%d\n" % number)
+        os.close(handle)
+        path = context.folder / "turned"
+        path.write_bytes(data.path.read_bytes()[::-1])
+        return File(path)
+
+    return app
+
+
+async def live(folder: Path, jobs: int) -> list[dict[str, Any]]:
+    """Live; return all about all jobs that are there."""
+    lives = folder / "lives"
+    async with Lan(folder) as lan:
+        with lives.open("ab") as told:
+            told.write(b".")
+        await lan.clock.advance(lives.stat().st_size * HOUR_S)  # its clock begins anew each time
+        desk = await lan.node(name="desk")
+        await lan.node(consumers(folder / "ledger"), name="worker")
+        there = {info["key"] for info in [await job.info() for job in await desk.find(limit=jobs)]}
+        turn = asyncio.Semaphore(AT_ONCE)
+
+        async def add(number: int) -> None:
+            async with turn:
+                source = folder / f"in-{number}"
+                source.write_bytes(content(number))
+                options = desk.options(key=str(number), into=str(folder / "out" / str(number)))
+                job = await options.submit("disk/turn", number=number, data=File(source))
+                os.write(1, b"%d\n" % number)
+                await lan.until(job.wait(), within_s=WITHIN_S)
+
+        wanted = [number for number in range(1, jobs + 1) if str(number) not in there]
+        await asyncio.gather(*map(add, wanted))
+        found = await desk.find(limit=2 * jobs)
+        await asyncio.gather(*(lan.until(job.wait(), within_s=WITHIN_S) for job in found))
+        await lan.clock.advance(60)  # what is acknowledged late is that by now
+        return [await job.info() for job in found]
+
+
+if __name__ == "__main__":
+    print(json.dumps(asyncio.run(live(Path(sys.argv[1]), int(sys.argv[2])))))
