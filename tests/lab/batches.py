@@ -53,4 +53,5 @@ class Batch:
     def brought(self) -> dict[str, tuple[str, int]]:
         """Return what each output file at the origin tells: host and attempt, by job."""
         words = {path.stem: path.read_text("utf-8").split() for path in self._into.glob("*")}
+        words = {job: words[job] for job in self.jobs if job in words}
         return {job: (host, int(attempt)) for job, (host, attempt) in words.items()}

@@ -1,7 +1,10 @@
 """What the hosts of the lab run: every run writes a ledger that is only ever appended to."""
 
+import ctypes
 import json
 import os
+import select
+import signal
 import time
 from pathlib import Path
 
@@ -15,7 +18,7 @@ app = App()
 def wait(context: Context, seconds: float) -> File:
     """Begin, take ``seconds``, end; what comes home names who did it."""
     _note("began", context)
-    time.sleep(seconds)
+    _sleep(seconds)
     _note("ended", context)
     return _told(context, f"{context.job_id}.txt", f"{os.environ['LAB_HOST']} {context.attempt}")
 
@@ -46,10 +49,29 @@ def count(context: Context, number: int, seconds: float) -> int:
     _note("began", context)
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:
-        time.sleep(min(left, EVERY_S))
+        _sleep(min(left, EVERY_S))
         _note("at it", context)
     _note("ended", context)
     return number
+
+
+@app.consumer("lab/poison")
+def poison(context: Context, how: str) -> None:
+    """End the process, or use up its memory."""
+    _note("began", context)
+    if how == "exit":
+        os._exit(7)
+    if how == "segfault":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    time.sleep(len(bytearray(2 * 2**30)))
+
+
+@app.consumer("lab/hog")
+def hog(context: Context, seconds: int) -> None:
+    """Let no other thread of the process run for so long."""
+    _note("began", context)
+    ctypes.PyDLL(None).sleep(seconds)
+    _note("ended", context)
 
 
 @app.consumer("lab/flaky")
@@ -60,6 +82,10 @@ def flaky(context: Context, number: int) -> int:
         raise Retry("not yet", after=0.1)
     _note("ended", context)
     return number
+
+
+def _sleep(seconds: float) -> None:
+    select.select([], [], [], seconds)  # with a wrong clock (libfaketime), time.sleep fails
 
 
 def _told(context: Context, name: str, text: str) -> File:
