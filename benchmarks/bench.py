@@ -3,9 +3,9 @@ What offload costs, durable: one instance with a coroutine consumer ("local"), t
 (this process) and a worker (``offload run``) on loopback.
 
 Each figure stands beside that of a peer measured in the same run (``peer.py``), and as a ratio to
-it: absolute figures tell of the machine, ratios of us. Local jobs are submitted all at once and
-counted when it is recorded that they succeeded; their peer is a loop that commits a row when a job
-is added, begun and done.
+it: absolute figures tell of the machine, ratios of us. Local jobs are submitted by many callers,
+each its next one when the last is on disk, and counted when it is recorded that they succeeded;
+their peer is a loop that commits a row when a job is added, begun and done.
 """
 
 import argparse
@@ -30,9 +30,12 @@ from rich.console import Console
 from rich.table import Table
 
 from offload import Config, File, Node
+from offload.work.jobs import State
+from offload.work.manager import JobChanged
 
 HERE = Path(__file__).resolve().parent
 PAYLOAD = bytes(1024)
+CALLERS = 256  # who submit local jobs at the same time
 START_LIMIT_S = 30.0
 WORKER_CONFIG = """\
 [node]
@@ -105,15 +108,21 @@ async def all_here(node: Node, count: int) -> float:
     """Return the jobs per second of ``count`` jobs that run here, until all ends are recorded."""
     recorded = asyncio.create_task(_succeeded(node, count))
     await asyncio.sleep(0)  # it listens from here on
+    turns = iter(range(count))
     began = time.perf_counter()
-    await asyncio.gather(*(node.submit("bench/noop", data=PAYLOAD) for _ in range(count)))
+    await asyncio.gather(*(_submit(node, turns) for _ in range(CALLERS)))
     await recorded
     return count / (time.perf_counter() - began)
 
 
+async def _submit(node: Node, turns: Iterator[int]) -> None:
+    for _ in turns:
+        await node.submit("bench/noop", data=PAYLOAD)
+
+
 async def _succeeded(node: Node, count: int) -> None:
-    async for event in node.event_lines("bench/noop"):
-        count -= event.get("state") == "succeeded"
+    async for event in node.events("bench/noop"):
+        count -= isinstance(event, JobChanged) and event.job.state is State.SUCCEEDED
         if not count:
             return
 
