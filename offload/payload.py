@@ -9,12 +9,12 @@ consumer's annotations; tuples and sets come back as lists (CONFORMANCE C011).
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from datetime import date, datetime, time
 from decimal import Decimal
 from enum import Enum
 from pathlib import Path, PurePath
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from offload import codec
@@ -55,8 +55,7 @@ class File:
         return hash((self.path, self.name))
 
 
-@dataclass(frozen=True, slots=True)
-class Encoded:
+class Encoded(NamedTuple):
     """
     A value made ready to travel.
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from offload import payload
 from offload.app import Cancel, Consumer, Context, Retry
@@ -30,8 +30,7 @@ _OURS: Final = (f"{Path(__file__).parents[1]}{os.sep}", "<frozen importlib")
 _FINAL: Final = (Cancel, ArgumentMismatch, PayloadError, Malformed, ConsumerError)
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
+class Task(NamedTuple):
     """
     One attempt at a job, ready to run.
 
@@ -73,8 +72,7 @@ class News:
     wall: float
 
 
-@dataclass(frozen=True, slots=True)
-class Ran:
+class Ran(NamedTuple):
     """What came of a task: ``outcome`` without its files, which are still at ``files``."""
 
     outcome: Outcome

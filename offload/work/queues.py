@@ -5,7 +5,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import zip_longest
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
 
 from tenacity import RetryCallState, Retrying
 from tenacity.wait import wait_base, wait_exponential, wait_fixed, wait_random
@@ -193,8 +193,7 @@ class Stock(Generic[K]):
         return self._taken.pop(key, None) is not None
 
 
-@dataclass(frozen=True, slots=True)
-class _Waiting(Generic[K]):
+class _Waiting(NamedTuple, Generic[K]):
     """Somebody in a line."""
 
     key: K

@@ -54,7 +54,7 @@ def _from_anyone(job: Any, sender: str, attempt: int, outcome: Any) -> bool:
 
 
 def _late_failures(job: Any, sender: str, attempt: int, outcome: Any) -> bool:
-    return _came(job, sender, attempt, replace(outcome, final=True))
+    return _came(job, sender, attempt, outcome._replace(final=True))
 
 
 def _never_over(job: Any, sender: str, attempt: int, outcome: Any) -> bool:

@@ -5,7 +5,6 @@ import itertools
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ class Desk:
     def begin(
         self, topic: str, more: dict[str, Any] | None = None, **arguments: object
     ) -> tuple[Task, "asyncio.Future[Ran]"]:
-        task = replace(self.task(topic, **arguments), **(more or {}))
+        task = self.task(topic, **arguments)._replace(**(more or {}))
         return task, begun(self.executors, task, self.news.append)
 
     async def run(self, topic: str, **arguments: object) -> Ran:

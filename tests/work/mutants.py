@@ -80,7 +80,7 @@ def one_retry_is_too_many(patch: Patch) -> None:
 def a_crash_counts_as_a_retry(patch: Patch) -> None:
     def broken(whole: Decide, job: Job, outcome: Outcome, rule: RetryRule, now: float) -> Job:
         if outcome.result is Result.CRASHED:
-            outcome = replace(outcome, result=Result.FAILED)
+            outcome = outcome._replace(result=Result.FAILED)
         return whole(job, outcome, rule, now)
 
     instead(patch, "decide", broken)
@@ -97,7 +97,7 @@ def crashes_have_no_end(patch: Patch) -> None:
 @mutant
 def never_again_is_tried_again(patch: Patch) -> None:
     def broken(whole: Decide, job: Job, outcome: Outcome, rule: RetryRule, now: float) -> Job:
-        return whole(job, replace(outcome, final=False), rule, now)
+        return whole(job, outcome._replace(final=False), rule, now)
 
     instead(patch, "decide", broken)
 
@@ -241,7 +241,7 @@ def a_claim_is_not_kept(patch: Patch) -> None:
     whole = matching._assigned
 
     def broken(*args: Any) -> Step[Job | None]:
-        return replace(whole(*args), keep=None)
+        return whole(*args)._replace(keep=None)
 
     patch.setattr(matching, "_assigned", broken)
 

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -35,7 +34,7 @@ def a_job(topic: str = "image/thumbnail", **more: object) -> Job:
 
 
 def a_spec(topic: str = "image/thumbnail", payload: bytes = b"\x80", **more: object) -> Spec:
-    return replace(Spec(topic, payload, digest(payload)), **more)
+    return Spec(topic, payload, digest(payload))._replace(**more)
 
 
 def a_success(value: bytes = b"\x01") -> Outcome:

@@ -142,7 +142,7 @@ class TestBlobsThatAreNeeded:
 
     @pytest.mark.parametrize("state", list(State))
     async def test_are_the_inputs_of_live_jobs(self, store: Store, state: State) -> None:
-        await self.add(store, replace(SPEC, files=(self.FILE,)), state=state)
+        await self.add(store, SPEC._replace(files=(self.FILE,)), state=state)
         live = state in (State.QUEUED, State.ASSIGNED, State.ACTIVE)
         assert await store.live_blobs() == ({"f" * 64} if live else set())
 
@@ -169,7 +169,7 @@ class TestBlobsThatAreNeeded:
     async def test_are_those_of_a_held_job_until_it_is_a_tomb(self, store: Store) -> None:
         key = ("s" * 32, new_id())
         held = Held(*key, "o" * 26, HeldState.HAVE, 1)
-        spec = replace(SPEC, files=(self.FILE,))
+        spec = SPEC._replace(files=(self.FILE,))
         outcome = Outcome(Result.SUCCEEDED, files=(self.OUT,))
         steps = [
             (replace(held, state=HeldState.HAVE), {"f" * 64}),

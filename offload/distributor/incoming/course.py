@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from typing import Final, TypeVar
 
@@ -232,7 +231,7 @@ class Course:
                     self._shelf.remove(key)
                 return
             # It ran, and must not run again: a refusal would free it.
-            outcome = replace(outcome, result=Result.CRASHED, reason=taken_off)
+            outcome = outcome._replace(result=Result.CRASHED, reason=taken_off)
         done = await self._insist(key, partial(self._done, key, outcome))
         if self._shelf.seats.get(key) is seat:
             self._shelf.remove(key)

@@ -11,7 +11,6 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -116,7 +115,7 @@ class Run(ABC):
         if self._ending is not None:
             ran = ended(*self._ending, time.monotonic() - self._began)
         if self._kept:  # once more, and not to be lost: with the outcome
-            outcome = replace(ran.outcome, properties=json.dumps(self._kept))
+            outcome = ran.outcome._replace(properties=json.dumps(self._kept))
             ran = Ran(outcome, ran.files)
         self._forget(self)
         over(ran)

@@ -205,8 +205,7 @@ class DeadLetter:
     outcome: Outcome
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(NamedTuple):
     """A line of a job's history of attempts."""
 
     number: int

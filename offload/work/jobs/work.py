@@ -1,8 +1,9 @@
 """What is to be run, and what came of it: the two records that travel."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from offload.errors import Malformed, UsageError
 from offload.work.jobs.demands import demands
@@ -25,8 +26,7 @@ class FileEntry:
         return [self.name, self.sha256, self.size, self.executable]
 
 
-@dataclass(frozen=True, slots=True)
-class Spec:
+class Spec(NamedTuple):
     """
     What is to be run: made at the origin, and the same wherever the job goes.
 
@@ -50,7 +50,7 @@ class Spec:
     delivery: Delivery = Delivery.AT_LEAST_ONCE
     timeout_s: float | None = None
     lease_s: float | None = None
-    needs: Mapping[str, float] = field(default_factory=dict)
+    needs: Mapping[str, float] = MappingProxyType({})
 
     def inputs(self) -> list[tuple[str, int]]:
         """Return digest and size of what a worker must have before it can run."""
@@ -93,8 +93,7 @@ class Spec:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """
     What came of one attempt.
 

@@ -3,10 +3,9 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from offload.blobs import Blobs
 from offload.clock import Clock
@@ -30,8 +29,7 @@ TOO_LATE: Final = "it came when the job was LOST already"
 Change = Callable[[Sequence[tuple[str, Rule[Any]]]], Awaitable[list[Any]]]
 
 
-@dataclass(frozen=True, slots=True)
-class Arrived:
+class Arrived(NamedTuple):
     """An outcome that came, from here or from afar: of which attempt, and from whom."""
 
     job_id: str
@@ -148,7 +146,7 @@ class Recording:
             await self._keep([arrived])
         except BlobMismatch as error:  # the disk has changed what the consumer wrote
             damaged = Outcome(Result.FAILED, reason=f"an output file was damaged: {error}")
-            await self._keep([replace(arrived, outcome=damaged)])
+            await self._keep([arrived._replace(outcome=damaged)])
 
     async def _keep(self, ended: Sequence[Arrived]) -> None:
         await self._insist(partial(self.record, ended))
@@ -241,8 +239,7 @@ class Recording:
 
     async def _cannot_place(self, arrived: Arrived, error: Exception) -> None:
         """The work is done, but its files cannot be put where they were wanted."""
-        failed = replace(
-            arrived,
+        failed = arrived._replace(
             outcome=Outcome(
                 Result.FAILED,
                 reason=f"the output files could not be placed: {error}",

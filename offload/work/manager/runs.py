@@ -9,11 +9,10 @@ import asyncio
 import os
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
 from offload.blobs import Blobs, check_name, safe_name
 from offload.clock import Clock
@@ -28,8 +27,7 @@ from offload.work.queues import Line, QueueRule, Stock
 VALUE_LIMIT: Final = 256 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(NamedTuple):
     """
     One attempt to run: of which job, and what.
 
@@ -49,8 +47,7 @@ class Work:
     lease_until: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
+class _Run(NamedTuple):
     """A ``Work`` that runs: in which private folder, and who is told of it."""
 
     work: Work
@@ -322,11 +319,11 @@ class Runs:
             size = len(outcome.value)
             sha256 = await asyncio.to_thread(self._blobs.put_bytes, outcome.value)
             entry = FileEntry("value", sha256, size)
-            outcome = replace(outcome, value=b"", value_blob=entry)
+            outcome = outcome._replace(value=b"", value_blob=entry)
         if ran.files:
             put = partial(file_entry, self._blobs)
             entries = [await asyncio.to_thread(put, file) for file in ran.files]
-            outcome = replace(outcome, files=tuple(entries))
+            outcome = outcome._replace(files=tuple(entries))
         return outcome
 
 

@@ -18,7 +18,7 @@ from offload.work.jobs import Attempt, Delivery, Held, HeldState, Job, Outcome, 
 Row: TypeAlias = Sequence[Any]
 JOB_FIELDS: Final = Job._fields
 HELD_FIELDS: Final = tuple(field.name for field in fields(Held))
-ATTEMPT_FIELDS: Final = tuple(field.name for field in fields(Attempt))
+ATTEMPT_FIELDS: Final = Attempt._fields
 FIELD_TEXT_LIMIT: Final = 1_000  # characters of a searchable text; longer ones are not searched
 
 _STATES: Final[Mapping[str, State]] = {state.value: state for state in State}

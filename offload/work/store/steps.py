@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeAlias, TypeVar
+from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
 from offload.work.jobs import Attempt, DeadLetter, Held, Job, Outcome, Spec
 
@@ -10,8 +10,7 @@ R = TypeVar("R")
 Key: TypeAlias = tuple[str, str]  # (store id of the origin, job id)
 
 
-@dataclass(frozen=True, slots=True)
-class Step(Generic[R]):
+class Step(NamedTuple, Generic[R]):
     """
     What a rule wants kept of an own job, and answered.
 
