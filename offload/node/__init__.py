@@ -62,6 +62,7 @@ class Node(Questions, Maps):
         self.bus = Bus()
         self._rules = Rules(config)
         self._house = House(self._rules, app, data_dir, parts, self.bus)
+        self._plain = self.options()
 
     @property
     def config(self) -> Config:
@@ -156,11 +157,11 @@ class Node(Questions, Maps):
             QueueFull: If as many jobs wait here as may, and ``if_full`` is not "wait".
             DiskFull: If there is no room; nothing is stored.
         """
-        return await self.options().submit(what, *args, **arguments)
+        return await self._plain.submit(what, *args, **arguments)
 
     async def offload(self, what: str | Callable[..., Any], /, *args: Any, **arguments: Any) -> Any:
         """Add a job and return its value; raise ``JobFailed`` if it does not succeed."""
-        return await self.options().offload(what, *args, **arguments)
+        return await self._plain.offload(what, *args, **arguments)
 
     def options(self, **options: Any) -> Submitter:
         """Return ``submit``, ``offload`` and ``map`` with these ``Options``."""

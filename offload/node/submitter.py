@@ -62,13 +62,15 @@ class Submitter(Maps):
 
 def _named(
     what: str | Callable[..., Any], args: tuple[Any, ...], arguments: Mapping[str, Any]
-) -> dict[str, Any]:
+) -> Mapping[str, Any]:
     """
     Return all arguments by name, or positional ones by their number where the worker has to bind.
 
     Raises:
         UsageError: If they do not fit the function.
     """
+    if isinstance(what, str) and not args:
+        return arguments
     numbered = {str(index): value for index, value in enumerate(args)}
     if isinstance(what, str):
         return {**numbered, **arguments}

@@ -5,7 +5,7 @@ The manager knows nothing of other machines. What decides about a job is a pure 
 inside the store's transaction; what has changed is published after the commit.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -141,7 +141,8 @@ class Manager:
         job, spec = await self._intake.make(topic, encoded, options)
         try:
             insert = partial(self._insert, job, spec, encoded, options.if_key)
-            stored = await self._room.enter(insert, wait=options.if_full == "wait")
+            waits = options.if_full == "wait"
+            stored = await (self._room.enter(insert) if waits else insert())
         finally:
             self._intake.release(spec)
         if stored.id == job.id:
@@ -284,11 +285,14 @@ class Manager:
 
     # --- inside ----------------------------------------------------------------------------
 
-    async def _insert(self, job: Job, spec: Spec, encoded: Encoded, if_key: str) -> Job:
-        """Store a job, or find the one that has its key; tell of one that it replaces."""
-        if not job.key or if_key == "same":
-            return await self._store.insert(job, spec, encoded.fields, self._most_queued())
+    def _insert(self, job: Job, spec: Spec, encoded: Encoded, if_key: str) -> Awaitable[Job]:
+        """Store a job, or find the one that has its key."""
+        if job.key and if_key != "same":
+            return self._insert_alone(job, spec, encoded, if_key)
+        return self._store.insert(job, spec, encoded.fields, self._most_queued())
 
+    async def _insert_alone(self, job: Job, spec: Spec, encoded: Encoded, if_key: str) -> Job:
+        """Store a job as the only one of its key; tell of one that it replaces."""
         now, why = self._clock.now(), f"replaced by job {job.id}, which has its key"
 
         def oust(other: Job) -> Step[None]:

@@ -2,17 +2,28 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from offload.blobs import Blobs
 from offload.clock import Clock
 from offload.errors import PayloadError, Refused, UsageError
 from offload.payload import Encoded, File, decode, encode
 from offload.topics import check_topic
-from offload.work.jobs import Delivery, FileEntry, Job, Options, Spec, demands, digest, new_id
+from offload.work.jobs import (
+    NO_DEMANDS,
+    Delivery,
+    Demands,
+    FileEntry,
+    Job,
+    Options,
+    Spec,
+    demands,
+    digest,
+    new_id,
+)
 from offload.work.manager.runs import file_entry
 from offload.work.queues import QueueRule
 
@@ -22,6 +33,13 @@ _IF_FULL: Final = ("fail", "wait")
 _IF_EXISTS: Final = ("keep-both", "overwrite", "refuse")
 _CHOICES: Final = {"if_exists": _IF_EXISTS, "if_full": _IF_FULL, "if_key": _IF_KEY}
 LeaseOf = Callable[[str, Delivery], float | None]  # of a topic's jobs, where it is not the usual
+
+
+class _Meant(NamedTuple):
+    """What options mean, wherever the job goes."""
+
+    delivery: Delivery
+    demands: Demands
 
 
 class Intake:
@@ -38,6 +56,7 @@ class Intake:
         self._blobs = blobs
         self._clock = clock
         self._queue_of = queue_of
+        self._understood = Options(), _Meant(Delivery.AT_LEAST_ONCE, NO_DEMANDS)
 
     async def make(self, topic: str, encoded: Encoded, options: Options) -> tuple[Job, Spec]:
         """
@@ -50,27 +69,23 @@ class Intake:
             DiskFull: If there is no room for the files.
         """
         check_topic(topic)
-        delivery = self._delivery(topic, options)
-        wanted = demands(options.needs, options.where)
+        delivery, wanted = self._meant(options)
+        rule = self._queue_of(topic)
+        if delivery is Delivery.AT_LEAST_ONCE and rule.lane(options.order_by):
+            delivery = Delivery.EXCLUSIVE  # what runs in order is never in two places at once
         _check_folder(options.into)
-        put = partial(_taken_in, self._blobs)
-        entries = [await asyncio.to_thread(put, file) for file in encoded.files]
+        files = await self._files(encoded.files) if encoded.files else ()
         payload: bytes | None = encoded.data
         if len(encoded.data) > PAYLOAD_LIMIT:
             sha256, payload = await asyncio.to_thread(self._blobs.put_bytes, encoded.data), None
         else:
             sha256 = digest(encoded.data)
-        size = len(encoded.data)
-        timeout_s = (
-            self._queue_of(topic).timeout_s if options.timeout_s is None else options.timeout_s
-        )
-        lease_s, files = self._lease_of(topic, delivery), tuple(entries)
+        size, lease_s = len(encoded.data), self._lease_of(topic, delivery)
+        timeout_s = rule.timeout_s if options.timeout_s is None else options.timeout_s
         spec = Spec(topic, payload, sha256, size, files, delivery, timeout_s, lease_s, wanted.needs)
         for blob in _blobs(spec):
             self._blobs.pin(blob)
-        twice = options.idempotent and delivery is Delivery.AT_LEAST_ONCE
-        job = self._job(topic, delivery, options)
-        return job._replace(demands=wanted.text, idempotent=twice), spec
+        return self._job(topic, rule, delivery, options, wanted.text), spec
 
     def again(self, job: Job, spec: Spec) -> tuple[Job, Mapping[str, str | int | float]]:
         """
@@ -81,10 +96,11 @@ class Intake:
         """
         self.hold(job.id, spec)
         fields = searchable(spec)
-        fresh = self._job(job.topic, job.delivery, Options(order_by=job.order_by))
+        options, rule = Options(order_by=job.order_by), self._queue_of(job.topic)
+        fresh = self._job(job.topic, rule, job.delivery, options, job.demands)
         kept = (
             *("priority", "into", "if_exists", "policy"),
-            *("retries", "retry_delay_s", "demands", "idempotent"),
+            *("retries", "retry_delay_s", "idempotent"),
         )
         same = {name: getattr(job, name) for name in kept}
         return fresh._replace(again_of=job.id, **same), fields
@@ -107,8 +123,23 @@ class Intake:
         for blob in _blobs(spec):
             self._blobs.unpin(blob)
 
-    def _job(self, topic: str, delivery: Delivery, options: Options) -> Job:
-        now, rule = self._clock.now(), self._queue_of(topic)
+    async def _files(self, files: Sequence[File]) -> tuple[FileEntry, ...]:
+        """Put ``files`` among the blobs."""
+        put = partial(_taken_in, self._blobs)
+        return tuple([await asyncio.to_thread(put, file) for file in files])
+
+    def _meant(self, options: Options) -> "_Meant":
+        """Return what ``options`` mean, checked; many jobs in a row are given the very same."""
+        known, meant = self._understood
+        if options is not known:
+            meant = _Meant(_checked(options), demands(options.needs, options.where))
+            self._understood = options, meant
+        return meant
+
+    def _job(
+        self, topic: str, rule: QueueRule, delivery: Delivery, options: Options, demanded: str
+    ) -> Job:
+        now = self._clock.now()
         job = Job(
             id=new_id(),
             topic=topic,
@@ -128,6 +159,8 @@ class Intake:
             waits_since=now,
             expires_at=now + options.expires_in_s if options.expires_in_s else 0.0,
             deadline_at=now + options.deadline_in_s if options.deadline_in_s else 0.0,
+            demands=demanded,
+            idempotent=options.idempotent and delivery is Delivery.AT_LEAST_ONCE,
         )
         wait_s, run_at = options.run_after_s, 0.0
         if options.run_at is not None and options.run_at > self._clock.wall():
@@ -136,12 +169,6 @@ class Intake:
             return job
         at = now + wait_s
         return job._replace(not_before=at, waits_since=at, run_at=run_at)
-
-    def _delivery(self, topic: str, options: Options) -> Delivery:
-        """Return how often it may be started: what runs in order is never in two places at once."""
-        delivery = _checked(options)
-        in_order = self._queue_of(topic).lane(options.order_by)
-        return Delivery.EXCLUSIVE if in_order and delivery is Delivery.AT_LEAST_ONCE else delivery
 
 
 def searchable(spec: Spec) -> Mapping[str, str | int | float]:

@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final
 
 from offload.errors import QueueFull
@@ -20,14 +21,11 @@ class Room:
         self._waiting: deque[asyncio.Future[None]] = deque()
         bus.listen(JobChanged, self._changed)
 
-    async def enter(self, insert: Callable[[], Awaitable[Job]], *, wait: bool) -> Job:
-        """Return what ``insert`` returns: at once, or when there is room if it is to ``wait``."""
+    async def enter(self, insert: Callable[[], Awaitable[Job]]) -> Job:
+        """Return what ``insert`` returns: at once, or when there is room."""
         while True:
-            try:
+            with suppress(QueueFull):
                 return await insert()
-            except QueueFull:
-                if not wait:
-                    raise
             await self._wait()
 
     async def _wait(self) -> None:
