@@ -209,7 +209,8 @@ class Distributor:
         demands = self._demands_of(topic)
         if job is not None:
             demands = read_demands(job.demands)
-            await self._matching.suit(job, await self._store.spec(job.id), places.candidates)
+            spec, failed = await self._store.spec(job.id), await self._matching.failed([job])
+            self._matching.suit(job, spec, places.candidates, failed, self._clock.now())
         return policy, demands, rank(policy, places.candidates, demands)
 
     def closed(self) -> str:

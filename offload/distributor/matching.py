@@ -8,7 +8,7 @@ all assignments are committed together.
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -32,9 +32,9 @@ from offload.distributor.whereabouts import Whereabouts
 from offload.leases import origin
 from offload.peers.topology import Instance, TopologyView
 from offload.placement import Candidate, Policy, best, keeps, obstacles
-from offload.work.jobs import HURTS, Delivery, Demands, Job, Spec, State, due, read_demands, turn
+from offload.work.jobs import HURTS, Delivery, Job, Spec, State, due, read_demands, turn
 from offload.work.manager import Manager
-from offload.work.queues import Paces, QueueRule, QueueType
+from offload.work.queues import Paces, QueueType
 from offload.work.queues import in_turn as taking_turns
 from offload.work.store import Step, Store
 
@@ -42,6 +42,7 @@ log = logging.getLogger(__name__)
 ROUND_LIMIT: Final = 500
 REFUSED_S: Final = 1.0
 REFUSED_MOST_S: Final = 30.0
+Failed = Mapping[str, Collection[str]]  # job id -> the instances that have failed it
 
 
 @dataclass(slots=True)
@@ -123,11 +124,13 @@ class Matching:
         seen = [job for page in pages.values() for job in page]
         specs = await self._ahead.specs(seen)
         self._ahead.drop(job for job in seen if job.id not in specs)
+        failed = await self.failed(seen)
+        now = self._clock.now()
         chosen = [
             (job, candidate.id)
             for job in self._in_order(pages)
             if job.id in specs  # what cannot be read waits for a version that can (C012)
-            and (candidate := await self._chosen(job, specs[job.id], places[job.topic]))
+            and (candidate := self._chosen(job, specs[job.id], places[job.topic], failed, now))
         ]
         if self._stranded.doubtful:
             self._stranded.note_all(seen)
@@ -269,57 +272,70 @@ class Matching:
             refusal = self._refusals.get((candidate.id, topic, exclusive))
             candidate.refused = refusal.reason if refusal and refusal.until > now else ""
 
-    async def _chosen(self, job: Job, spec: Spec, places: Places) -> Candidate | None:
-        rule, now = self._manager.rule(job.topic), self._clock.now()
+    def _chosen(
+        self, job: Job, spec: Spec, places: Places, failed: Failed, now: float
+    ) -> Candidate | None:
+        rule = self._manager.rule(job.topic)
         if not self._paces.allow(rule, job, now):
             return None
         exclusive = job.delivery is Delivery.EXCLUSIVE
         if exclusive:
             self._note_refusals(places.candidates, job.topic, job.delivery, now)
-        chosen = await self._placed(rule, job, spec, places)
+        if rule.type is QueueType.ORDERED:
+            chosen = self._target(rule.name, job, places)
+        else:
+            self.suit(job, spec, places.now(), failed, now)
+            chosen = self._placed(job, places)
         if exclusive:
             self._note_refusals(places.candidates, job.topic, Delivery.AT_LEAST_ONCE, now)
         if chosen is not None:
             self._paces.start(rule, job, now)
         return chosen
 
-    async def _placed(
-        self, rule: QueueRule, job: Job, spec: Spec, places: Places
-    ) -> Candidate | None:
-        candidates, demands = places.now(), read_demands(job.demands)
-        if rule.type is QueueType.ORDERED:
-            return self._target(rule.name, self.policy(job), demands, places)
-        await self.suit(job, spec, candidates)
-        chosen = best(self.policy(job), candidates, demands)
+    def _placed(self, job: Job, places: Places) -> Candidate | None:
+        demands = read_demands(job.demands)
+        chosen = best(self.policy(job), places.candidates, demands)
         if chosen is not None:
             places.take(chosen, demands)
         return chosen
 
-    async def suit(self, job: Job, spec: Spec | None, candidates: Sequence[Candidate]) -> None:
+    async def failed(self, jobs: Iterable[Job]) -> Failed:
+        """Return at whom attempts of those of these jobs have failed that did fail."""
+        return {
+            job.id: {a.worker for a in await self._store.attempts(job.id) if a.result in HURTS}
+            for job in jobs
+            if job.failures or job.crashes
+        }
+
+    def suit(
+        self,
+        job: Job,
+        spec: Spec | None,
+        candidates: Sequence[Candidate],
+        failed: Failed,
+        now: float,
+    ) -> None:
         """Note at the candidates what is between each of them and this very job."""
-        failed: set[str] = set()
-        if job.failures or job.crashes:
-            failed = {a.worker for a in await self._store.attempts(job.id) if a.result in HURTS}
-        now = self._clock.now()
+        bad = failed.get(job.id, ())
+        brings = spec is not None and (spec.files or spec.payload is None)
         for candidate in candidates:
-            candidate.failed = int(candidate.id in failed)
+            candidate.failed = int(candidate.id in bad)
             candidate.bytes_away = 0
-            if spec is not None and (spec.files or spec.payload is None) and not candidate.own:
+            if spec is not None and brings and not candidate.own:
                 candidate.bytes_away = sum(
                     size
                     for digest, size in spec.inputs()
                     if not self._whereabouts.has(candidate.id, digest, now)
                 )
 
-    def _target(
-        self, queue: str, policy: Policy, demands: Demands, places: Places
-    ) -> Candidate | None:
+    def _target(self, queue: str, job: Job, places: Places) -> Candidate | None:
         """Return who runs all jobs of an ordered queue, as long as it is there (C074)."""
-        known = next((c for c in places.candidates if c.id == self._targets.get(queue)), None)
+        candidates, policy, demands = places.now(), self.policy(job), read_demands(job.demands)
+        known = next((c for c in candidates if c.id == self._targets.get(queue)), None)
         if known is not None and keeps(policy, known, demands):
             chosen = None if obstacles(policy, known, demands) else known
         else:
-            chosen = best(policy, places.candidates, demands)
+            chosen = best(policy, candidates, demands)
         if chosen is not None:
             self._targets[queue] = chosen.id
             places.take(chosen, demands)
@@ -372,9 +388,8 @@ class Matching:
 def _assigned(worker: str, own_id: str, now: float, wall: float, job: Job) -> Step[Job | None]:
     if not due(job, now):
         return Step(None)
-    kept = origin.assign(job, worker)
-    if worker == own_id:
-        kept = origin.started(kept, now, wall)
+    own = worker == own_id
+    kept = origin.begun(job, worker, now, wall) if own else origin.assign(job, worker)
     return Step(kept, keep=kept)
 
 

@@ -42,17 +42,34 @@ class Verdict(StrEnum):
 
 def assign(job: Job, worker: str) -> Job:
     """Give ``job`` to ``worker`` as a new attempt; the number is the fencing token."""
-    attempt = job.attempt + 1
-    given = (*(pair for pair in job.given if pair[0] >= job.fence), (attempt, worker))
-    state = after(job.state, Event.ASSIGN)
     return job._replace(
-        state=state,
-        attempt=attempt,
+        state=after(job.state, Event.ASSIGN),
+        attempt=job.attempt + 1,
         worker=worker,
-        given=given,
+        given=_given(job, worker),
         not_before=0.0,
         reason="",
     )
+
+
+def begun(job: Job, worker: str, now: float, wall: float) -> Job:
+    """Give ``job`` to ``worker``, which is about to call its consumer: ``assign``, ``started``."""
+    return job._replace(
+        state=after(after(job.state, Event.ASSIGN), Event.START),
+        attempt=job.attempt + 1,
+        worker=worker,
+        given=_given(job, worker),
+        not_before=0.0,
+        reason="",
+        started_at=now,
+        started_wall=wall,
+    )
+
+
+def _given(job: Job, worker: str) -> tuple[tuple[int, str], ...]:
+    """Return who was given which attempt, with a new one of ``worker``."""
+    new = (job.attempt + 1, worker)
+    return (*(pair for pair in job.given if pair[0] >= job.fence), new) if job.given else (new,)
 
 
 def second_run(job: Job, worker: str, now: float) -> Job | None:

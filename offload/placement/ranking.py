@@ -47,12 +47,11 @@ def best(
     policy: Policy, candidates: Sequence[Candidate], demands: Demands = NO_DEMANDS
 ) -> Candidate | None:
     """Return the one that should run the job now, or None: it waits."""
-    usual_s = _usual_s(candidates)
-    first = min(
-        (c for c in candidates if not obstacles(policy, c, demands)),
-        key=lambda c: _score(policy, c, demands, usual_s),
-        default=None,
-    )
+    able = [c for c in candidates if not obstacles(policy, c, demands)]
+    if len(able) > 1:
+        usual_s = _usual_s(candidates)
+        able.sort(key=lambda c: _score(policy, c, demands, usual_s))
+    first = able[0] if able else None
     if first is None or not first.failed:
         return first
     # Every free one has failed it: it waits for one that has not, if there is one.

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Final, NamedTuple
 
 from offload import payload
-from offload.app import Cancel, Consumer, Context, Retry
+from offload.app import Cancel, Consumer, Context, Later, Retry
 from offload.errors import ArgumentMismatch, ConsumerError, Malformed, PayloadError
 from offload.payload import File
 from offload.work.arguments import bind
@@ -143,7 +143,7 @@ def context_of(
 
 
 def arguments_of(
-    function: Callable[..., Any], task: Task, context: Context
+    function: Callable[..., Any], task: Task, context: Context | None
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """
     Unpack the payload into what ``function`` is to be called with.
@@ -158,17 +158,20 @@ def arguments_of(
     return bind(function, arguments, context)
 
 
-def is_later(consumer: Consumer, context: Context, value: Any) -> bool:
+def is_later(consumer: Consumer, context: Context | None, value: Any) -> bool:
     """
     Say whether the answer is not the ``value`` that was returned, but comes, or came, otherwise.
 
     Raises:
         ConsumerError: If it never can come.
     """
-    if not context.answer.pending(value):
+    if context is None:
+        later = isinstance(value, Later) or value is Later
+    else:
+        later = context.answer.pending(value)
+    if not later:
         return False
-    if not consumer.takes_context:
-        context.answer.close()
+    if context is None or not consumer.takes_context:
         raise ConsumerError(
             consumer.qualname,
             "answers later, but nobody could: it needs a Context, whose finish() is called",

@@ -236,8 +236,13 @@ class Line(Generic[K]):
 
         There is a place if fewer than ``places`` run.
         """
-        self._waiting.setdefault(owner, deque()).append(_Waiting(key, begin, needs or {}))
-        self.let_in(places)
+        one = _Waiting(key, begin, needs or {})
+        full = self._waiting or len(self.running) >= places
+        if full or (needs and self._stock.short(needs)):
+            self._waiting.setdefault(owner, deque()).append(one)
+            self.let_in(places)
+        else:
+            self._let_in(one)
 
     def leave(self, key: K, places: int) -> bool:
         """
@@ -265,9 +270,12 @@ class Line(Generic[K]):
             del turn[index]
             if turn:
                 self._waiting[owner] = turn  # to the end of the round
-            self.running.add(following.key)
-            self._stock.take(following.key, following.needs)
-            following.begin()
+            self._let_in(following)
+
+    def _let_in(self, one: _Waiting[K]) -> None:
+        self.running.add(one.key)
+        self._stock.take(one.key, one.needs)
+        one.begin()
 
     def _next(self) -> tuple[str, int] | None:
         """Return whose turn it is, and which of theirs has what it needs."""

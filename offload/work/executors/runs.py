@@ -149,18 +149,22 @@ class LoopRun(Run):
     async def _call(self) -> Ran:
         voice = Voice(self._say)
         consumer = _consumer(self.runner)
-        context = context_of(self.task, voice.say, lambda: self._asked)
+        context = None  # most consumers ask for none
+        if consumer.takes_context:
+            context = context_of(self.task, voice.say, lambda: self._asked)
         self._job_log.follow(voice.say)
         try:
             arguments, named = arguments_of(consumer.function, self.task, context)
             value = await consumer.function(*arguments, **named)
-            if is_later(consumer, context, value):
+            if is_later(consumer, context, value) and context is not None:
                 value = await self._awaited(context)
-            return returned(value, time.monotonic() - self._began, context.outputs)
+            outputs = () if context is None else context.outputs
+            return returned(value, time.monotonic() - self._began, outputs)
         except BaseException as error:  # a consumer's sys.exit() must not end the daemon
             return failed(error, consumer.give_up_on, time.monotonic() - self._began)
         finally:
-            context.answer.close()
+            if context is not None:
+                context.answer.close()
             voice.finish()
 
     async def _awaited(self, context: Context) -> Any:

@@ -1,6 +1,6 @@
 """What becomes of a job by an outcome. Pure: ``now`` is an argument."""
 
-from typing import Final
+from typing import Any, Final
 
 from offload.work.jobs.properties import merged
 from offload.work.jobs.records import Job, RetryRule
@@ -25,12 +25,17 @@ def decide(job: Job, outcome: Outcome, rule: RetryRule, now: float) -> Job:
     The attempt is over: what follows of it is fenced off (DESIGN §5, OUTCOME).
     """
     kept = merged(job.properties, outcome.properties)
-    job = job._replace(fence=job.attempt + 1, reason=outcome.reason, properties=kept)
+    over: dict[str, Any] = {
+        "fence": job.attempt + 1,
+        "reason": outcome.reason,
+        "properties": kept,
+    }
+    if outcome.result is Result.SUCCEEDED:
+        return ended(job, Event.SUCCEED, now, **over)
+    job = job._replace(**over)
     if outcome.result is Result.REFUSED:  # by who has it already: not at once again
         return queued_again(job, now, rule.delay_s(1))
     match outcome.result:
-        case Result.SUCCEEDED:
-            return ended(job, Event.SUCCEED, now)
         case Result.STOPPED:
             return ended(job, Event.STOP, now)
         case Result.FAILED if outcome.final:
@@ -151,11 +156,12 @@ def requeued(job: Job, now: float) -> Job | str:
     )
 
 
-def ended(job: Job, event: Event, now: float) -> Job:
-    """Return ``job`` in the final state that ``event`` leads to; one that is overdue expires."""
+def ended(job: Job, event: Event, now: float, **more: Any) -> Job:
+    """Return ``job``, with ``more``, as ``event`` ends it; one that is overdue expires."""
     if event is Event.STOP and job.overdue:
         event = Event.EXPIRE
-    return job._replace(state=after(job.state, event), stopping=False, finished_at=now)
+    state = after(job.state, event)
+    return job._replace(state=state, stopping=False, finished_at=now, **more)
 
 
 def due(job: Job, now: float) -> bool:

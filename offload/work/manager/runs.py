@@ -145,7 +145,9 @@ class Runs:
         """Call ``begin`` when the queue of ``topic`` has a place for ``key``, and what it needs."""
         queue = self.queue_name(topic)
         self._entered[key], self._topics[queue] = (queue, topic), topic
-        line = self._lines.setdefault(queue, Line(self.stock))
+        line = self._lines.get(queue)
+        if line is None:
+            line = self._lines[queue] = Line(self.stock)
         line.enter(key, owner, begin, self._open_places(queue), needs)
 
     def leave(self, key: tuple[str, str], topic: str) -> str:
