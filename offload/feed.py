@@ -37,7 +37,11 @@ class Feed:
         check_pattern(topic)
         topics: dict[str, str] = {}  # of jobs that have said something
         async for event in self._bus.stream(KINDS):
-            if topic == "**" or matches(topic, await self._topic(event, topics)):
+            if isinstance(event, JobNews):
+                about = await self._topic(event.job_id, topics)
+            else:
+                about = event.topic if isinstance(event, JobRemoved) else event.job.topic
+            if matches(topic, about):
                 yield event
 
     async def lines(self, topic: str = "**") -> AsyncIterator[dict[str, Any]]:
@@ -50,18 +54,13 @@ class Feed:
         async for event in self.events(topic):
             yield as_json(event)
 
-    async def _topic(self, event: JobEvent, topics: dict[str, str]) -> str:
-        match event:
-            case JobRemoved():
-                return event.topic
-            case JobNews():
-                if event.job_id not in topics:
-                    if len(topics) >= TOPICS_REMEMBERED:
-                        topics.clear()
-                    job = await self._store.job(event.job_id)
-                    topics[event.job_id] = "" if job is None else job.topic
-                return topics[event.job_id]
-        return event.job.topic
+    async def _topic(self, job_id: str, topics: dict[str, str]) -> str:
+        if job_id not in topics:
+            if len(topics) >= TOPICS_REMEMBERED:
+                topics.clear()
+            job = await self._store.job(job_id)
+            topics[job_id] = "" if job is None else job.topic
+        return topics[job_id]
 
 
 def as_json(event: JobEvent) -> dict[str, Any]:

@@ -7,6 +7,7 @@ asked of the store, so a reset keeps it (CONFORMANCE C040).
 
 from array import array
 from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -188,19 +189,12 @@ class Statistics:
             for line in lines:
                 line.failed += attempt is not None and attempt.result in HURTS
         elif job.state in FINAL:
+            back_at = self._back.pop(job.id, 0.0)
             for line in lines:
                 line.ended[job.state] += 1
                 line.ending.add(now)
-        back_at = self._back.pop(job.id, 0.0) if job.state in FINAL else 0.0
-        if job.state is State.SUCCEEDED:
-            run_s = attempt.run_s if attempt else 0.0
-            started_at = job.started_at or job.finished_at - run_s
-            could_start_at = max(job.created_at, job.waits_since, back_at)
-            waited_s = max(started_at - could_start_at, 0.0)
-            for line in lines:
-                line.waiting.add(waited_s)
-                line.running.add(run_s)
-                line.moments["finished"] = job.finished_wall
+            if job.state is State.SUCCEEDED:
+                _note_success(lines, job, attempt.run_s if attempt else 0.0, back_at)
 
     def _note_return(self, job: Job, now: float) -> None:
         self._back[job.id] = max(now, job.not_before)
@@ -209,6 +203,15 @@ class Statistics:
 
     def _of(self, queue: str, topic: str, now: float) -> tuple[Line, Line, Line]:
         return self._total, _line(self._queues, queue, now), _line(self._topics, topic, now)
+
+
+def _note_success(lines: Sequence[Line], job: Job, run_s: float, back_at: float) -> None:
+    started_at = job.started_at or job.finished_at - run_s
+    waited_s = max(started_at - max(job.created_at, job.waits_since, back_at), 0.0)
+    for line in lines:
+        line.waiting.add(waited_s)
+        line.running.add(run_s)
+        line.moments["finished"] = job.finished_wall
 
 
 def _line(lines: dict[str, Line], name: str, now: float) -> Line:

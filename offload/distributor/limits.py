@@ -61,7 +61,8 @@ class Limits:
             log.info("the wall clock was set: %d jobs wait for a new time", len(waiting))
 
     def _queued(self, fact: JobQueued) -> None:
-        self._next_at = min([self._next_at, *limits_of(fact.job)])
+        for at in limits_of(fact.job):
+            self._next_at = min(self._next_at, at)
 
 
 def _overdue(now: float, job: Job) -> Step[bool]:
