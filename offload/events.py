@@ -8,6 +8,7 @@ order of their coming, on the event loop's thread; a listener that raises breaks
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from typing import TypeVar
@@ -59,16 +60,19 @@ class Bus:
 
         A consumer that falls ``limit`` events behind loses the oldest ones.
         """
-        waiting: asyncio.Queue[E] = asyncio.Queue()
+        waiting: deque[E] = deque(maxlen=limit)
+        some = asyncio.Event()
 
         def take(event: E) -> None:
-            if waiting.qsize() >= limit:
-                waiting.get_nowait()
-            waiting.put_nowait(event)
+            waiting.append(event)
+            some.set()
 
         stop = self.listen(kind, take)
         try:
             while True:
-                yield await waiting.get()
+                await some.wait()
+                some.clear()
+                while waiting:
+                    yield waiting.popleft()
         finally:
             stop()

@@ -21,6 +21,7 @@ from offload import codec
 from offload.errors import Malformed, PayloadError
 
 MAX_DEPTH: Final = 64
+_PLAIN: Final = frozenset({type(None), bool, float, bytes})  # travel as they are
 FILE, DATETIME, UUID_CODE, BIG_INT, DIRECTORY = 1, 2, 3, 4, 5
 
 
@@ -74,15 +75,19 @@ def encode(value: Any, at: str = "payload") -> Encoded:
     """Pack ``value``; raise ``PayloadError`` that names the place of what cannot travel."""
     encoder = _Encoder()
     plain = encoder.plain(value, at, 0)
-    scalars = {
-        name: int(entry) if isinstance(entry, bool) else entry
-        for name, entry in (plain.items() if isinstance(plain, dict) else ())
-        if isinstance(entry, str | int | float)
-    }
+    scalars = _scalars(plain) if isinstance(plain, dict) else {}
     try:
         return Encoded(codec.pack(plain), tuple(encoder.files), scalars)
     except (ValueError, OverflowError) as error:
         raise PayloadError(at, str(error)) from None
+
+
+def _scalars(plain: Mapping[str, Any]) -> dict[str, str | float | int]:
+    return {
+        name: int(entry) if isinstance(entry, bool) else entry
+        for name, entry in plain.items()
+        if isinstance(entry, (str, int, float))
+    }
 
 
 def decode(data: bytes, files: Sequence[File] = ()) -> Any:
@@ -115,14 +120,17 @@ class _Encoder:
         if depth > MAX_DEPTH:
             raise PayloadError(at, f"is nested deeper than {MAX_DEPTH} levels")
         kind = type(value)
-        if value is None or kind in (bool, float, bytes):
+        if kind in _PLAIN:
             return value
         if kind is str:
             return _text(value, at)
         if kind is int:
             return _integer(value, at)
         if kind is dict:
-            return {_key(k, at): self.plain(v, f"{at}.{k}", depth + 1) for k, v in value.items()}
+            return {
+                _key(k, at): v if type(v) in _PLAIN else self.plain(v, f"{at}.{k}", depth + 1)
+                for k, v in value.items()
+            }
         if kind in (list, tuple):
             return [self.plain(v, f"{at}[{i}]", depth + 1) for i, v in enumerate(value)]
         return self._rich(value, at, depth)

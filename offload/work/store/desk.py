@@ -68,6 +68,8 @@ class Desk(Generic[Tool]):
         if not self._tick:
             loop.call_soon(self._hand_over)
         self._tick.append((call, future))
+        if len(self._tick) == GROUP_LIMIT:  # the thread can begin while the loop goes on
+            self._hand_over()
         self.waiting += 1
         return future
 
