@@ -30,6 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 from offload import Config, File, Node
+from offload.cli.serving import spare_the_collector
 from offload.work.jobs import State
 from offload.work.manager import JobChanged
 
@@ -148,6 +149,7 @@ async def local(args: argparse.Namespace, folder: Path, realm: str) -> Figure:
         queues={"bench": {"topics": ["bench/*"], "max_parallel": args.parallel}},
     )
     async with Node.from_config(config, noop.app) as node:
+        spare_the_collector()  # as ``offload run`` does
         await all_here(node, 20)  # it is warm
         rate = await all_here(node, args.local)
     bare = local_loop(rows, PAYLOAD, args.local)

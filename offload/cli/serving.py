@@ -27,6 +27,7 @@ from offload.web.control import Control
 _LEVELS: Final = (logging.WARNING, logging.INFO, logging.DEBUG)
 _INTERRUPTED: Final = 130
 _BLOCK_BYTES: Final = 65_536
+_YOUNG_OBJECTS: Final = 10_000  # jobs come in waves: most of what a wave brings is gone before that
 
 
 def run(
@@ -94,9 +95,15 @@ async def _serve(load: Callable[[], Config], app: App | None, *, until_eof: bool
             say(line)
         if config.node.insecure:
             warn_of_plain_links()
-        gc.collect()
-        gc.freeze()  # what is there by now stays: the collector need not walk through it again
+        spare_the_collector()
         await node.serve(stop)
+
+
+def spare_the_collector() -> None:
+    """Let the garbage collector look at less, and less often, than it does by itself."""
+    gc.collect()
+    gc.freeze()  # what is there by now stays: it need not walk through it again
+    gc.set_threshold(_YOUNG_OBJECTS)
 
 
 async def _reload(node: Node) -> None:
