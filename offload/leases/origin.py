@@ -42,7 +42,7 @@ class Verdict(StrEnum):
 
 def assign(job: Job, worker: str) -> Job:
     """Give ``job`` to ``worker`` as a new attempt; the number is the fencing token."""
-    return job._replace(
+    return job.but(
         state=after(job.state, Event.ASSIGN),
         attempt=job.attempt + 1,
         worker=worker,
@@ -54,7 +54,7 @@ def assign(job: Job, worker: str) -> Job:
 
 def begun(job: Job, worker: str, now: float, wall: float) -> Job:
     """Give ``job`` to ``worker``, which is about to call its consumer: ``assign``, ``started``."""
-    return job._replace(
+    return job.but(
         state=after(after(job.state, Event.ASSIGN), Event.START),
         attempt=job.attempt + 1,
         worker=worker,

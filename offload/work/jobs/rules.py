@@ -161,7 +161,7 @@ def ended(job: Job, event: Event, now: float, **more: Any) -> Job:
     if event is Event.STOP and job.overdue:
         event = Event.EXPIRE
     state = after(job.state, event)
-    return job._replace(state=state, stopping=False, finished_at=now, **more)
+    return job.but(state=state, stopping=False, finished_at=now, **more)
 
 
 def due(job: Job, now: float) -> bool:

@@ -364,7 +364,7 @@ def _noting(rule: Rule[Any], wall: float, job: Job) -> Step[tuple[Any, tuple[_Fa
     if keep is None:
         return Step((step.answer, ()), letter=step.letter)
     if keep.finished and not keep.finished_wall:
-        keep = keep._replace(finished_wall=wall)
+        keep = keep.but(finished_wall=wall)
     changed: tuple[_Fact, ...] = ()
     if keep.state is not job.state:
         changed = (JobChanged(keep, job.state, step.attempt, wall),)

@@ -196,7 +196,7 @@ class Ledger:
     def add(self, job: Job, spec_row: rows.Row, found: Mapping[str, str | int | float]) -> Job:
         """Add a job at the end of the order, and return it with its place."""
         seq = self._last_seq + 1
-        job = job._replace(seq=seq)
+        job = job.but(seq=seq)
         if job.lane:
             job = self._lined_up(job)
         field_rows = rows.field_rows(seq, found)  # may refuse: before anything is changed
