@@ -153,3 +153,5 @@ def _set_up_log(verbose: int) -> None:
     handler.setFormatter(Lines("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     logging.basicConfig(handlers=[handler])
     logging.getLogger("offload").setLevel(_LEVELS[min(verbose, 2)])
+    if verbose < 2:  # whoever is in the network could fill our log with what is wrong with packets
+        logging.getLogger("zeroconf").setLevel(logging.CRITICAL)

@@ -2,17 +2,19 @@
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
-from tests.lab.hosts import Lan, obstacle
+from tests.lab.hosts import Lan, Layout, obstacle
 
 FIGURES = pytest.StashKey[list[str]]()
 NAMES = ("one", "two", "three", "four")
 Figures = Callable[[str, float], None]
 Lacks = Callable[[str], NoReturn]
+Lay = Callable[..., Lan]
 
 
 @pytest.fixture(scope="session")
@@ -36,13 +38,26 @@ def machine(lacks: Lacks) -> None:
 
 
 @pytest.fixture
-def lan(machine: None, tmp_path: Path) -> Iterator[Lan]:
-    """Four hosts on one switch; nothing runs on them yet, and nothing may fail in a strange way."""
-    with Lan(tmp_path, NAMES) as lan:
-        yield lan
-        outputs = lan.outputs()
+def lay(machine: None, tmp_path: Path) -> Iterator[Lay]:
+    """Lays out a lan; nothing runs on it yet, and nothing may fail in a strange way."""
+    lans: list[Lan] = []
+    outputs = ""
+    with ExitStack() as stack:
+
+        def lay(layout: Layout, **options: Any) -> Lan:
+            lans.append(stack.enter_context(Lan(tmp_path, layout, **options)))
+            return lans[-1]
+
+        yield lay
+        outputs = "".join(lan.outputs() for lan in lans)
         print(outputs)  # shown with a test that fails
     assert "Traceback" not in outputs
+
+
+@pytest.fixture
+def lan(lay: Lay) -> Lan:
+    """Four hosts on one switch."""
+    return lay(NAMES)
 
 
 @pytest.fixture

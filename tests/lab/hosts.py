@@ -1,6 +1,7 @@
 """
 A LAN in a box: each host is a network namespace, plugged into a bridge that lies in one as well.
 
+There may be several bridges, and hosts that are plugged into more than one of them (``wires``).
 Nothing is created in the machine's own network but the names of the namespaces, which hold the
 pid of their run: what a run left that was killed is cleared away by the next one. Every process
 is ended by its own pid.
@@ -14,27 +15,31 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
+import psutil
+
 from offload.client import Client, connect
 from offload.errors import NotRunning
+from tests.lab.wires import Plug, Weather, Wires, ip, run
 
 ROOT: Final = Path(__file__).parents[2]
 PREFIX: Final = "offload-lab"
-NETWORK: Final = "10.99.0"
 PORT: Final = 4711
 LISTENING: Final = "0A"  # a state in /proc/net/tcp
+Layout = Mapping[str, Sequence[int]] | Iterable[str]
 
 
 class Host:
     """One machine of the LAN, at ``address``, and the instance on it, if one was started."""
 
-    def __init__(self, lan: "Lan", number: int, name: str) -> None:
+    def __init__(self, lan: "Lan", number: int, name: str, bridges: Sequence[int]) -> None:
         self.name = name
-        self.address = f"{NETWORK}.{number}"
+        self.plugs = [Plug(number, f"eth{i}", bridge) for i, bridge in enumerate(bridges)]
+        self.address = self.plugs[0].address
         self.folder = lan.folder / name
         self.config = self.folder / "offload.toml"
         self.output = self.folder / "output.txt"
@@ -42,7 +47,6 @@ class Host:
         self.data = self.folder / ".offload"
         self.process: subprocess.Popen[bytes] | None = None
         self._lan = lan
-        self._socket = f"port{number}"  # of the bridge
         self._words: list[str] = []
 
     # --- its instance ---
@@ -118,10 +122,11 @@ class Host:
     def is_open(self) -> bool:
         """Say whether the instance listens on its port."""
         assert self.process is not None
-        try:
-            lines = Path(f"/proc/{self.process.pid}/net/tcp").read_text("ascii").splitlines()[1:]
-        except OSError:
-            return False
+        lines: list[str] = []
+        with suppress(OSError):
+            for name in ("tcp", "tcp6"):
+                table = Path(f"/proc/{self.process.pid}/net/{name}")
+                lines += table.read_text("ascii").splitlines()[1:]
         entries = (line.split() for line in lines)
         return any(e[1].endswith(f":{PORT:04X}") and e[3] == LISTENING for e in entries)
 
@@ -162,11 +167,17 @@ class Host:
 
     def pull_cable(self) -> None:
         """Take its cable out of the switch."""
-        _ip("-n", self._lan.switch, "link", "set", self._socket, "down")
+        for plug in self.plugs:
+            self._lan.wires.pull(plug)
 
     def plug_in(self) -> None:
         """Put the cable back."""
-        _ip("-n", self._lan.switch, "link", "set", self._socket, "up")
+        for plug in self.plugs:
+            self._lan.wires.push(plug)
+
+    def ip(self, *words: str) -> str:
+        """Run ``ip`` on this host."""
+        return ip("-n", self.namespace, *words)
 
     def lose(self, percent: int) -> None:
         """Lose so many of the packets that arrive here from others."""
@@ -181,14 +192,21 @@ class Host:
         """Drop what arrives here and matches, such as ``udp dport 5353``."""
         self._filter(f"iifname eth0 {match} drop")
 
+    def usage(self) -> tuple[float, float]:
+        """Return the seconds of CPU that its instance has used, and its MiB of memory."""
+        assert self.process is not None
+        process = psutil.Process(self.process.pid)
+        times = process.cpu_times()
+        return times.user + times.system, process.memory_info().rss / 2**20
+
     def hear_all(self) -> None:
         """End what ``lose`` and ``shun`` began."""
-        _run("ip", "netns", "exec", self.namespace, "nft", "flush", "ruleset")
+        run("ip", "netns", "exec", self.namespace, "nft", "flush", "ruleset")
 
     def with_disk(self, mebibytes: int) -> None:
         """Give it a disk of its own for its data directory, before it is started."""
         self.data.mkdir(parents=True)
-        _run("mount", "-t", "tmpfs", "-o", f"size={mebibytes}m", "lab", str(self.data))
+        run("mount", "-t", "tmpfs", "-o", f"size={mebibytes}m", "lab", str(self.data))
         self._lan.mounts.append(self.data)
 
     def fill_disk(self, but_bytes: int = 0) -> None:
@@ -205,36 +223,50 @@ class Host:
     def _filter(self, rule: str) -> None:
         chain = "add chain inet lab input { type filter hook input priority 0; }"
         rules = f"add table inet lab; {chain}; add rule inet lab input {rule}"
-        _run("ip", "netns", "exec", self.namespace, "nft", rules)
+        run("ip", "netns", "exec", self.namespace, "nft", rules)
 
     # --- for the lan ---
 
     def up(self) -> None:
         """Create the host and plug it in."""
-        space, switch = self.namespace, self._lan.switch
-        _ip("netns", "add", space)
-        _ip("-n", space, "link", "set", "lo", "up")
+        ip("netns", "add", self.namespace)
+        self.ip("link", "set", "lo", "up")
         # to find out whether an address is another's takes IPv6 seconds after every plugging in
         quick = "echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad || true"
-        _run("ip", "netns", "exec", space, "sh", "-c", quick)
-        peer = ("peer", "name", "eth0", "netns", space)
-        _ip("-n", switch, "link", "add", self._socket, "type", "veth", *peer)
-        _ip("-n", switch, "link", "set", self._socket, "master", "bridge", "up")
-        _ip("-n", space, "address", "add", f"{self.address}/24", "brd", "+", "dev", "eth0")
-        _ip("-n", space, "link", "set", "eth0", "up")
-        _ip("-n", space, "route", "add", "224.0.0.0/4", "dev", "eth0")
+        run("ip", "netns", "exec", self.namespace, "sh", "-c", quick)
+        for plug in self.plugs:
+            self._lan.wires.connect(self.namespace, plug)
 
 
 class Lan:
-    """Hosts on one bridge; ``folder`` takes what they keep, ``ledger`` what consumers write."""
+    """
+    Hosts on one bridge, or on several.
 
-    def __init__(self, folder: Path, names: Iterable[str]) -> None:
+    Args:
+        folder: Takes what they keep.
+        layout: Their names; or, with each name, the numbers of the bridges that it is on.
+        ipv4: Whether they have IPv4 addresses; link-local IPv6 ones they have always.
+        weather: Instead of bridges, one wire that delays and loses.
+
+    Attributes:
+        ledger: What consumers write.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        layout: Layout,
+        *,
+        ipv4: bool = True,
+        weather: Weather | None = None,
+    ) -> None:
         self.folder = folder
         self.ledger = folder / "ledger.jsonl"
-        self.switch = f"{PREFIX}-{os.getpid()}-switch"
         self.processes: list[subprocess.Popen[bytes]] = []
         self.mounts: list[Path] = []
-        self.hosts = {name: Host(self, 11 + i, name) for i, name in enumerate(names)}
+        on = layout if isinstance(layout, Mapping) else dict.fromkeys(layout, (0,))
+        self.hosts = {n: Host(self, 11 + i, n, on[n]) for i, n in enumerate(on)}
+        self.wires = Wires(f"{PREFIX}-{os.getpid()}", ipv4=ipv4, weather=weather)
 
     def __enter__(self) -> "Lan":
         clear_away()
@@ -250,6 +282,11 @@ class Lan:
 
     def __getitem__(self, name: str) -> Host:
         return self.hosts[name]
+
+    def route(self, one: int, other: int, *, nat: bool = False) -> None:
+        """Put a router between two bridges; with ``nat`` those of ``one`` are hidden behind it."""
+        plugs = [(host.namespace, plug) for host in self.hosts.values() for plug in host.plugs]
+        self.wires.route(one, other, plugs, nat=nat)
 
     def entries(self) -> list[dict[str, Any]]:
         """Return the whole lines of the ledger."""
@@ -268,21 +305,21 @@ class Lan:
         return "\n".join(f"--- {name} ---\n{text}" for name, text in texts)
 
     def _up(self) -> None:
-        _ip("netns", "add", self.switch)
-        _ip("-n", self.switch, "link", "add", "bridge", "type", "bridge")
-        _ip("-n", self.switch, "link", "set", "bridge", "up")
+        self.wires.up(p for host in self.hosts.values() for p in host.plugs)
         for host in self.hosts.values():
             host.up()
+        self.wires.begin()
 
     def _down(self) -> None:
         for process in self.processes:
             process.kill()  # a stopped one too
         for process in self.processes:
             process.wait(10)
-        for space in (self.switch, *(host.namespace for host in self.hosts.values())):
+        self.wires.down()
+        for space in (*self.wires.spaces, *(host.namespace for host in self.hosts.values())):
             _remove(space)
         for mount in self.mounts:
-            _run("umount", "--lazy", str(mount))
+            run("umount", "--lazy", str(mount))
 
 
 def obstacle() -> str:
@@ -302,7 +339,7 @@ def obstacle() -> str:
 
 def clear_away() -> None:
     """Remove what is left of runs that were killed."""
-    for line in _ip("netns", "list").splitlines():
+    for line in ip("netns", "list").splitlines():
         name, *_ = line.split()
         prefix, _, rest = name.partition(f"{PREFIX}-")
         pid, _, _ = rest.partition("-")
@@ -333,21 +370,11 @@ def _remove(namespace: str) -> None:
     for pid in _pids(namespace):
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    _ip("netns", "delete", namespace)
+    ip("netns", "delete", namespace)
 
 
 def _pids(namespace: str) -> list[int]:
-    return [int(pid) for pid in _ip("netns", "pids", namespace).split()]
-
-
-def _ip(*words: str) -> str:
-    return _run("ip", *words)
-
-
-def _run(*words: str) -> str:
-    told = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert told.returncode == 0, f"{' '.join(words)}: {told.stderr.strip()}"
-    return told.stdout
+    return [int(pid) for pid in ip("netns", "pids", namespace).split()]
 
 
 def _toml(tables: Mapping[str, Mapping[str, Any]]) -> str:

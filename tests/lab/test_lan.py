@@ -8,58 +8,32 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Final
 
 import pytest
 
 from tests.lab import avahi
 from tests.lab.batches import Batch
 from tests.lab.conftest import Figures, Lacks
-from tests.lab.hosts import Host, Lan, until
+from tests.lab.hosts import Lan, until
+from tests.lab.scenes import (
+    CONSUMERS,
+    QUICK,
+    SLACK,
+    SOON_S,
+    apart,
+    are_at_one,
+    is_alone,
+    joined,
+    know_all,
+    outbox_is_empty,
+    since,
+    start,
+    takes,
+    two_left,
+)
 
 pytestmark = pytest.mark.lab
-
-CONSUMERS: Final = Path(__file__).with_name("consumers.py")
-SLACK: Final = 3  # by which a machine of CI may be slower than the figures of the issue
-SOON_S: Final = 30.0  # only what is broken takes longer
-QUICK: Final = {"heartbeat": 0.5, "lease": 3, "event_delay": 0.5}
-
-
-def takes(*topics: str, slots: int = 4) -> dict[str, dict[str, Any]]:
-    """Return tables by which an instance runs only ``topics``, so many jobs at once."""
-    return {"capabilities": {"allow": topics}, "queues.main": {"max_parallel": slots}}
-
-
-async def start(lan: Lan, timing: dict[str, Any] | None = None, *, slots: int = 4) -> list[Host]:
-    """Start one, which runs nothing itself, two, and three; return when all know all topics."""
-    tables = {"timing": timing} if timing else {}
-    one, two, three = hosts = [lan[name] for name in ("one", "two", "three")]
-    one.run(None, **tables)
-    two.run(CONSUMERS, **takes("lab/wait", "text/shout", slots=slots), **tables)
-    three.run(CONSUMERS, **takes("lab/wait", slots=slots), **tables)
-    await until(lambda: know_all(hosts), within_s=SOON_S, what="three hosts know one another")
-    return hosts
-
-
-async def know_all(hosts: Iterable[Host]) -> bool:
-    """Say whether each of ``hosts`` is linked to the others and knows their topics."""
-    topics = {"one": [], "two": ["lab/wait", "text/shout"], "three": ["lab/wait"]}
-    wanted = {host.name: topics.get(host.name, ["lab/wait"]) for host in hosts}
-    return all([await known(host) == wanted for host in hosts])
-
-
-async def are_at_one(hosts: Iterable[Host], last: str) -> bool:
-    """Say whether ``hosts`` see one order, in which ``last`` comes at the end."""
-    orders = [await host.sees() for host in hosts]
-    return orders[0][-1] == last and all(order == orders[0] for order in orders)
-
-
-async def known(host: Host) -> dict[str, list[str]]:
-    """Return the topics of all that ``host`` sees and that are not silent, by name."""
-    seen = [i for i in await host.topology() if not i["silent"]]
-    return {i["name"]: sorted(i["topics"]) for i in seen}
 
 
 class TestHostsOfALan:
@@ -143,28 +117,6 @@ class TestAHostThatIsCutOff:
         assert {attempt for _, attempt in batch.brought().values()} == {1}
 
 
-async def is_alone(host: Host) -> bool:
-    """Say whether ``host`` sees nobody else."""
-    return await host.sees() == [host.name]
-
-
-async def two_left(*others: Host) -> bool:
-    """Say whether none of ``others`` sees two any more."""
-    return all(["two" not in await host.sees() for host in others])
-
-
-async def since(host: Host) -> dict[str, float]:
-    """Return since when ``host`` has seen the others without a break."""
-    return {i["name"]: i["since"] for i in await host.topology()}
-
-
-async def outbox_is_empty(host: Host) -> bool:
-    """Say whether all that was done at ``host`` has been acknowledged."""
-    async with host.ask() as client:
-        status = await client.status()
-    return not status["outbox"]["jobs"] and not status["held"]
-
-
 class TestTwoHostsThatDoNotHearOneAnother:
     async def test_stay_members_by_way_of_a_third(self, lan: Lan, figure: Figures) -> None:
         one, two, three = hosts = await start(lan, QUICK)
@@ -181,16 +133,6 @@ class TestTwoHostsThatDoNotHearOneAnother:
         back_s = await until(lambda: joined(one, two), within_s=10, what="they are linked again")
         figure("two hosts that hear one another again are linked", back_s)
         assert [await since(host) for host in hosts] == known_since
-
-
-async def joined(one: Host, other: Host) -> bool:
-    """Say whether ``one`` holds a link to ``other``."""
-    return any(i["name"] == other.name and i["linked"] for i in await one.topology())
-
-
-async def apart(one: Host, other: Host) -> bool:
-    """Say whether the two hold no link."""
-    return not await joined(one, other) and not await joined(other, one)
 
 
 class TestAHostThatIsKilled:

@@ -142,6 +142,18 @@ class TestACandidate:
         assert len(candidates.get("cid").addresses) == ADDRESS_LIMIT
         assert THERE in candidates.get("cid").addresses
 
+    def test_that_seems_a_copy_of_ourselves_is_tried_once_a_minute(
+        self, candidates: Candidates
+    ) -> None:
+        """G29: whoever claims our name has us come to it, but not often."""
+        dialled = 0
+        for second in range(100):
+            candidates.suspect([HERE], now=second)
+            for candidate in candidates.due(second, set()):
+                dialled += 1
+                candidates.tried(candidate, second, reached=False, urgent=False)
+        assert dialled == 2
+
     def test_that_was_configured_is_dialled_every_five_seconds_at_least(
         self, candidates: Candidates
     ) -> None:
@@ -279,6 +291,11 @@ class TestAnInstanceThatListens:
     def test_without_a_network_can_be_found_on_its_own_machine(self, interfaces: Machine) -> None:
         interfaces.up = {"lo", "docker0"}
         plan = make_plan(EVERYWHERE, port=4711)
+        assert (plan.interfaces, plan.hosts) == (("127.0.0.1",), ("127.0.0.1",))
+
+    def test_on_ipv4_only_can_do_so_where_there_is_ipv6_only(self, interfaces: Machine) -> None:
+        interfaces.entries["eth0"] = ["fe80::1%eth0/64"]
+        plan = make_plan(["0.0.0.0"], port=4711)
         assert (plan.interfaces, plan.hosts) == (("127.0.0.1",), ("127.0.0.1",))
 
     def test_knows_which_addresses_are_near(self, interfaces: Machine) -> None:

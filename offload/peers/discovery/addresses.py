@@ -114,9 +114,11 @@ def make_plan(
         hosts = tuple(LOOPBACK if host == "localhost" else host for host in listen)
         return Plan((LOOPBACK,), hosts, (*named, *((host, port) for host in hosts)))
     local = list(_local_addresses(interfaces))
-    # without a network, instances of this machine may still meet
-    reached = [own.host for own in local] or [LOOPBACK]
+    reached = [own.host for own in local]
     hosts = tuple(dict.fromkeys(_listened(listen, reached)))
+    if not hosts:  # without a network, instances of this machine may still meet
+        reached = [LOOPBACK]
+        hosts = tuple(_listened(listen, reached))
     plain = (host.partition("%")[0] for host in sorted(hosts, key=lambda host: "%" in host))
     return Plan(
         interfaces=tuple(reached),

@@ -18,6 +18,7 @@ STRANGERS_PER_S: Final = 5
 RETRY_S: Final = 1.0
 RETRY_LIMIT_S: Final = 30.0
 FIXED_LIMIT_S: Final = 5.0  # for those that a person has configured
+TWIN_AGAIN_S: Final = 60.0  # before an address under our own name is tried once more
 NEAR_TRIES: Final = 150  # of one that was linked: a cable may be out for minutes
 COURTESY_S: Final = 0.2  # what the higher id of a pair waits, so that both do not dial at once
 
@@ -70,6 +71,7 @@ class Candidates:
         self._own_id = own_id
         self._fixed: list[Candidate] = []
         self._found: dict[str, Candidate] = {}  # by id, the latest found last
+        self._suspected: dict[Address, float] = {}  # where a copy of ourselves may be, since when
         self._tokens: float = STRANGERS_PER_S
         self._tokens_at = 0.0
 
@@ -103,9 +105,13 @@ class Candidates:
             candidate.failures, candidate.due_at = 0, now
 
     def suspect(self, addresses: Iterable[Address], now: float) -> None:
-        """Note where a copy of ourselves may be; it is tried once."""
-        found = list(addresses)[:ADDRESS_LIMIT]
-        self._found.setdefault(self._own_id, Candidate(self._own_id, found, now, stranger=True))
+        """Note where a copy of ourselves may be; it is tried once in a while."""
+        self._suspected = {a: at for a, at in self._suspected.items() if now - at < TWIN_AGAIN_S}
+        found = [a for a in dict.fromkeys(addresses) if a not in self._suspected]
+        found = found[: ADDRESS_LIMIT - len(self._suspected)]
+        if found and self._own_id not in self._found:
+            self._suspected.update(dict.fromkeys(found, now))
+            self._found[self._own_id] = Candidate(self._own_id, found, now, stranger=True)
 
     def lost(self, instance_id: str) -> None:
         """Forget an instance that nothing but mDNS ever told of."""
