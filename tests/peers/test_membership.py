@@ -404,7 +404,7 @@ class TestAWordThatWasLost:
         """An announcement that never arrived, however that came about, is asked for."""
         trio.instances["ann"].membership.announce(properties={"gpu": True})
         trio.outbox.clear()
-        trio.pass_s(4)
+        trio.pass_s(6)
         for name in ("bob", "cid"):
             assert trio.instances[name].membership.view.get("ann").properties == {"gpu": True}
 

@@ -30,7 +30,7 @@ RESOLVE_TIMEOUT_MS: Final = 3000
 WAITING_LIMIT: Final = 256
 GOODBYE_TIMEOUT_S: Final = 1.0
 FIRST_REFRESHES_S: Final = (1.0, 2.0, 4.0)
-REFRESH_S: Final = 30.0
+REFRESH_S: Final = 60.0
 REFRESH_ALONE_S: Final = 4.0
 RESTART_S: Final = 3.0
 # What the library raises when an interface vanishes under it or it is already closed.

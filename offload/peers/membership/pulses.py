@@ -1,7 +1,7 @@
 """
 How far away peers are, in time, by what heartbeats carry. Pure.
 
-Each beat says when it left by its sender's clocks, and gives back the last such moment that it
+A beat says when it left by its sender's clocks, and gives back the last such moment that it
 heard, with how long it kept that: so a round trip is known without a question of its own. The
 shortest of the last ones counts: longer ones were held up by somebody who was busy.
 """
@@ -32,6 +32,7 @@ class Pulse(NamedTuple):
 @dataclass(slots=True)
 class _Peer:
     heard: tuple[float, float] | None = None  # its steady moment, and when it came by our clock
+    waits: bool = False  # for a moment of its own to come back
     measured: deque[Pulse] = field(default_factory=lambda: deque(maxlen=KEPT))
 
 
@@ -46,6 +47,11 @@ class Pulses:
         known = self._peers.get(peer)
         return min(known.measured) if known and known.measured else None
 
+    def is_due(self, peer: str) -> bool:
+        """Say whether the next beat to ``peer`` has to say something of time."""
+        known = self._peers.get(peer)
+        return known is None or known.waits or not known.measured
+
     def said(self, peer: str, now: float, wall: float) -> dict[str, Any]:
         """Return what a beat to ``peer`` says of time."""
         known = self._peers.get(peer)
@@ -53,7 +59,7 @@ class Pulses:
         if known is not None and known.heard is not None:
             sent, came = known.heard
             fields["echo"] = [sent, now - came]
-            known.heard = None  # once is enough: the next beat brings another
+            known.heard, known.waits = None, False  # once is enough: a later beat brings another
         return fields
 
     def hear(self, peer: str, fields: dict[str, Any], now: float, wall: float) -> None:
@@ -62,7 +68,7 @@ class Pulses:
             return
         sent, their_wall = _pair(fields, "at")
         known = self._peers.setdefault(peer, _Peer())
-        known.heard = sent, now
+        known.heard, known.waits = (sent, now), "echo" not in fields
         if "echo" not in fields:
             return
         left, kept_s = _pair(fields, "echo")

@@ -47,6 +47,9 @@ log = logging.getLogger(__name__)
 Handler = Callable[[str, list[dict[str, Any]]], Awaitable[None] | None]
 
 TICKS_PER_BEAT: Final = 4
+MEASURED_BEATS: Final = 5  # between two beats that measure a round trip, once one is known
+COMPARED_BEATS: Final = 2  # between two comparisons of what is known, where that is little
+FULL_BEATS: Final = 10  # between two beats that tell a load that has not changed
 CLOCKS_APART_S: Final = 300.0  # people should see that; the protocol does not mind
 
 
@@ -73,6 +76,7 @@ class Membership:
         self._spread = Spread(topology, links)
         self._wishes = Wishes(topology)
         self._told_links: dict[str, frozenset[str]] = {}
+        self._told_loads: dict[str, dict[str, Any]] = {}
         self._doubts = Doubts(topology, links, clock, self._tell, lambda: self._spread.peers)
         self._load_for: Callable[[str], dict[str, Any]] | None = None
         self._number = 0
@@ -217,7 +221,8 @@ class Membership:
             self._number += 1
             for peer in self._wishes.renew(now):
                 self._bus.publish(LinkWanted(peer))
-            self._beat_all(timed=True, compare=self._spread.next_peer())
+            comparing = not self._spread.is_short or self._number % COMPARED_BEATS == 0
+            self._beat_all(timed=True, compare=self._spread.next_peer() if comparing else None)
             self._doubts.ask()
             for peer in self._wishes.spare(self._spread.peers, now):
                 self._links.release(peer)
@@ -227,6 +232,7 @@ class Membership:
     def _link_up(self, event: LinkUp) -> None:
         self._spread.begin(event.peer)
         self._told_links.pop(event.peer, None)
+        self._told_loads.pop(event.peer, None)
         now = self._clock.now()
         self._wishes.linked(event.peer, now)
         facts = self._topology.linked(event.peer, now, uptime_s=event.hello.uptime_s)
@@ -238,6 +244,7 @@ class Membership:
     def _link_down(self, event: LinkDown) -> None:
         self._spread.end(event.peer)
         self._told_links.pop(event.peer, None)
+        self._told_loads.pop(event.peer, None)
         self._pulses.forget(event.peer)
         self._wishes.unlinked(event.peer)
         facts = self._topology.left(event.peer) if event.goodbye else []
@@ -287,8 +294,8 @@ class Membership:
     def _beaten(self, peer: str, frames: list[dict[str, Any]]) -> None:
         now = self._clock.now()
         for fields in frames:
-            load = fields.get("load", {})
-            if not isinstance(load, dict):
+            load = fields.get("load")
+            if not isinstance(load, dict | None):
                 raise Malformed("beat: load is not a map")
             facts = self._topology.beat(peer, count(fields, "number"), load, now)
             facts += self._topology.pass_on(peer, wire.numbers(fields.get("others", {})), now)
@@ -361,15 +368,14 @@ class Membership:
 
     def _beat(self, peer: str, *, timed: bool = False, compare: bool = False) -> None:
         topology = self._topology
-        fields: dict[str, Any] = {
-            "number": self._number,
-            "generation": topology.own.generation,
-            "load": dict(topology.table.load) if self._load_for is None else self._load_for(peer),
-        }
+        fields: dict[str, Any] = {"number": self._number, "generation": topology.own.generation}
+        load = dict(topology.table.load) if self._load_for is None else self._load_for(peer)
+        if load != self._told_loads.get(peer) or (timed and self._number % FULL_BEATS == 0):
+            fields["load"] = load
         others = topology.numbers_for(peer)
         if others:
             fields["others"] = {i: list(numbers) for i, numbers in others.items()}
-        if timed:
+        if timed and (self._number % MEASURED_BEATS == 0 or self._pulses.is_due(peer)):
             fields |= self._pulses.said(peer, self._clock.now(), self._clock.wall())
         links = topology.live_links() - {peer}
         if links != self._told_links.get(peer):
@@ -379,7 +385,7 @@ class Membership:
         if compare:
             fields["sums"] = list(topology.table.sums)
         if self._links.send(peer, "beat", fields):
-            self._told_links[peer] = links
+            self._told_links[peer], self._told_loads[peer] = links, load
 
     # --- what follows --------------------------------------------------------------------------
 

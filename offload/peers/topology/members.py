@@ -248,8 +248,10 @@ class Topology:
         lives = {a.id: (a.boot, numbers[a.id]) for a in heard if a.id in numbers}
         return facts + self.pass_on(via, lives, now)
 
-    def beat(self, peer: str, number: int, load: Mapping[str, Any], now: float) -> list[Fact]:
-        """Take in a beat that ``peer`` sent over its link to us."""
+    def beat(
+        self, peer: str, number: int, load: Mapping[str, Any] | None, now: float
+    ) -> list[Fact]:
+        """Take in a beat that ``peer`` sent over its link to us; ``load``: None if unchanged."""
         facts: list[Fact] = []
         past = self.past(peer)
         if peer not in self._members and past is not None and number > past.number:
@@ -259,7 +261,7 @@ class Topology:
             return facts
         member.number, member.source = max(member.number, number), peer
         facts += self._vigil.lives(peer, peer, now)
-        if load != member.load:
+        if load is not None and load != member.load:
             member.load = dict(load)
             self.table.touch(member)
             facts.append(LoadChanged(peer))
@@ -438,6 +440,7 @@ class Topology:
             source=via,
             part=part,
             met=instance_id in self.near,
+            load=former.load if former else {},
         )
         self.table.admit(member)
         self._vigil.watch(member, now)
