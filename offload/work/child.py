@@ -44,6 +44,7 @@ HEADER: Final = struct.Struct(">I")
 FRAME_LIMIT: Final = 1 << 30
 RESULT_LIMIT: Final = 64 * 1024 * 1024
 _PR_SET_PDEATHSIG: Final = 1
+_PR_SET_CHILD_SUBREAPER: Final = 36
 _CHUNK: Final = 1 << 16
 
 
@@ -145,7 +146,8 @@ class Child:
         voice.finish()
         self._flush()
         unhurt = self._fuse.disarm()  # here, in the main thread, and before it reports
-        clean = unhurt and not _leftovers(threads) and self._is_back()
+        # After a stop nothing may be left, also where orphans cannot be seen.
+        clean = unhurt and not stopping.is_set() and not _leftovers(threads) and self._is_back()
         self._send(
             {
                 "kind": "done",
@@ -263,7 +265,8 @@ def _leftovers(before: set[threading.Thread]) -> bool:
         if thread not in before and not thread.daemon and "ThreadPool" not in thread.name:
             return True
     try:
-        os.waitpid(-1, os.WNOHANG)
+        while os.waitpid(-1, os.WNOHANG) != (0, 0):
+            pass  # the remains of one that has ended
     except ChildProcessError:
         return False
     return True
@@ -282,9 +285,16 @@ def _die_with_daemon() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+def _adopt_orphans() -> None:
+    """Become the parent of what the programs of a job leave behind, so that it is noticed."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
 def main() -> None:
     """Serve the daemon at the other end of the socket whose number is the first argument."""
     _die_with_daemon()
+    _adopt_orphans()
     channel = socket.socket(fileno=int(sys.argv[1]))
     channel.set_inheritable(False)
     sys.argv[1:] = []

@@ -34,6 +34,8 @@ COMMANDS = {
     "long": ("sh", "-c", "sleep 60 & echo $$ $!; wait"),
     "polite": ("sh", "-c", "trap 'echo asked; exit 3' TERM; echo ready; sleep 60 & wait"),
     "deaf": ("sh", "-c", "trap '' TERM; echo $$; sleep 60; sleep 60"),
+    "leaving": ("sh", "-c", "sleep 60 & echo $!"),
+    "father": ("sh", "-c", "sleep 60 & echo $!; sleep 60"),
     "absent": ("offload-no-such-program",),
 }
 
@@ -151,6 +153,10 @@ class TestACommand:
             await desk.run("run/unread")
         assert len(desk.executors._pool._all) == 1
 
+    async def test_leaves_nothing_running(self, desk: Desk) -> None:
+        assert await desk.value("run/leaving") == {"exit_code": 0}
+        await until(lambda: not alive(int(desk.lines[0])), 1)
+
 
 class TestACommandThatIsEnded:
     async def test_at_its_timeout_goes_with_its_whole_group(self, desk: Desk) -> None:
@@ -176,6 +182,13 @@ class TestACommandThatIsEnded:
         desk.executors.stop(task.job_id, task.attempt)
         assert (await running).outcome.result is Result.STOPPED
         assert time.monotonic() - asked_at > 0.4
+        await until(lambda: not alive(int(desk.lines[0])), 1)
+
+    async def test_takes_along_what_it_would_leave_behind(self, desk: Desk) -> None:
+        task, running = desk.begin("run/father")
+        await until(lambda: desk.lines)
+        desk.executors.stop(task.job_id, task.attempt)
+        assert (await running).outcome.result is Result.STOPPED
         await until(lambda: not alive(int(desk.lines[0])), 1)
 
     async def test_goes_with_its_keeper(self, desk: Desk) -> None:
