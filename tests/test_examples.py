@@ -70,12 +70,13 @@ class House:
                 process.kill()
 
 
-@pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
+@pytest.fixture(scope="class")
+def house(tmp_path_factory: pytest.TempPathFactory, user: Path) -> Iterator[House]:
     """The three roles run, and the desk sees all of them."""
-    shutil.copytree(PHOTOS, tmp_path, dirs_exist_ok=True)
-    Image.effect_noise((1200, 800), 60).save(tmp_path / "desk" / "photo.jpg")
-    house = House(tmp_path)
+    folder = tmp_path_factory.mktemp("photos")
+    shutil.copytree(PHOTOS, folder, dirs_exist_ok=True)
+    Image.effect_noise((1200, 800), 60).save(folder / "desk" / "photo.jpg")
+    house = House(folder)
     try:
         for role in ROLES:
             house.start(role)
@@ -84,7 +85,7 @@ def house(tmp_path: Path) -> Iterator[House]:
         while seen < len(ROLES) and time.monotonic() < until:
             told = subprocess.run(
                 [sys.executable, "-m", "offload", "topology", "--json"],
-                cwd=tmp_path / "desk",
+                cwd=folder / "desk",
                 env=house._env,
                 capture_output=True,
                 check=False,
@@ -106,20 +107,20 @@ class TestThePhotosWalk:
         with Image.open(thumb) as image:
             assert image.size == (256, 171)
         assert "succeeded" in house.offload(*jobs.split()).lower()
-        (job,) = json.loads(house.offload("jobs", "--json"))
+        (job,) = json.loads(house.offload("jobs", "--json", "--state", "succeeded"))
         told = house.offload(*show.replace("ID", job["id"]).split())
         assert "image/thumbnail" in told
         assert job["worker_name"] in ROLES[1:]
 
-    def test_ends_as_one_expects(self, house: House) -> None:
-        assert house.end() == [0, 0, 0], house.outputs()
-
     def test_tells_of_a_file_that_is_no_image(self, house: House) -> None:
         (house.folder / "desk" / "notes.jpg").write_text("no image")
         house.offload("submit", "image/thumbnail", "notes.jpg", "--follow", code=1)
-        (job,) = json.loads(house.offload("jobs", "--json"))
-        assert job["state"] == "error"
+        (job,) = json.loads(house.offload("jobs", "--json", "--state", "error"))
         assert "UnidentifiedImageError" in house.offload("job", "show", job["id"])
+
+    def test_ends_as_one_expects(self, house: House) -> None:
+        """The last one: nothing runs any more."""
+        assert house.end() == [0, 0, 0], house.outputs()
 
 
 def test_the_readme_has_ten_lines() -> None:
