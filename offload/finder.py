@@ -40,6 +40,7 @@ class Finder:
     ) -> list[dict[str, Any]]:
         """Return jobs in short, newest first; ``before_seq``: those older than that one."""
         wanted = self._query(words)
+        _check_page(limit, before_seq)
         other = self._other(origin)
         if other:
             return self._of(other, wanted)[:limit]
@@ -48,7 +49,9 @@ class Finder:
 
     async def readable(self, *, limit: int, before_seq: int | None, **words: Any) -> list[Job]:
         """Return the records of jobs that were added here and can be read."""
-        found = await self._store.search(self._query(words), limit, before_seq)
+        wanted = self._query(words)
+        _check_page(limit, before_seq)
+        found = await self._store.search(wanted, limit, before_seq)
         return [job for job in found if isinstance(job, Job)]
 
     async def count(self, *, origin: str = "", **words: Any) -> int:
@@ -89,3 +92,10 @@ class Finder:
         if wanted.worker not in ("", self._own_id) or (wanted.unreadable and not wanted.states):
             return False
         return matches(wanted.topic, held.topic) and wanted.since <= since < wanted.until
+
+
+def _check_page(limit: int, before_seq: int | None) -> None:
+    if type(limit) is not int or not 0 <= limit < 2**31:
+        raise UsageError(f"limit: {limit!r} is no number of jobs")
+    if before_seq is not None and (type(before_seq) is not int or not 0 <= before_seq < 2**63):
+        raise UsageError(f"before_seq: {before_seq!r} is no seq of a job")

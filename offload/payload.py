@@ -8,6 +8,7 @@ A payload is a MessagePack map ``{argument: value}``; a result is one value. Ext
 consumer's annotations; tuples and sets come back as lists (CONFORMANCE C011).
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime, time
@@ -63,7 +64,7 @@ class Encoded(NamedTuple):
     Attributes:
         data: The packed value.
         files: The files it names, in the order of their indexes.
-        fields: Its searchable top-level scalars (text, numbers, booleans as 0 and 1).
+        fields: Its searchable top-level scalars (text, finite numbers, booleans as 0 and 1).
     """
 
     data: bytes
@@ -86,7 +87,7 @@ def _scalars(plain: Mapping[str, Any]) -> dict[str, str | float | int]:
     return {
         name: int(entry) if isinstance(entry, bool) else entry
         for name, entry in plain.items()
-        if isinstance(entry, (str, int, float))
+        if isinstance(entry, (str, int)) or (isinstance(entry, float) and math.isfinite(entry))
     }
 
 

@@ -244,6 +244,8 @@ class Report:
         """
         if not word:
             return ""
+        if not isinstance(word, str):
+            raise UsageError(f"{word!r} is no name of an instance")
         self._name("")  # learns who is there
         named = {i for i, name in self._names.items() if name == word}
         found = {word} & self._names.keys() or named

@@ -1,6 +1,7 @@
 """Jobs are found, counted and controlled through a real node on a LAN in memory."""
 
 import asyncio
+import math
 import sqlite3
 from datetime import UTC, datetime
 
@@ -127,10 +128,20 @@ class TestJobsOfManyKinds:
 
     async def test_are_not_found_by_words_that_mean_nothing(self, lan: Lan) -> None:
         node = await lan.node()
-        wrong = {"states": "quued", "since": "soon", "match": "some", "worker": "x", "colour": 1}
-        for word, value in wrong.items():
+        wrong: list[tuple[str, object]] = [
+            *(("states", "quued"), ("since", "soon"), ("match", "some"), ("colour", 1)),
+            *(
+                ("states", 5),
+                ("since", math.nan),
+                ("since", [1]),
+                ("queue", 5),
+                ("where", "a=\ud800"),
+            ),
+            *(("worker", "x"), ("worker", 5), ("limit", -1), ("limit", 1.5), ("before_seq", "x")),
+        ]
+        for word, value in wrong:
             with pytest.raises(UsageError):
-                await node.jobs(**{word: value})
+                await node.jobs(**{word: value})  # type: ignore[arg-type]
 
     async def test_come_as_handles_too(self, lan: Lan) -> None:
         node = await lan.node(app)

@@ -13,7 +13,7 @@ from offload.calendar import Kind, Misfire, Times, as_text, chosen
 from offload.errors import InvalidTopic, Malformed, UsageError
 from offload.payload import Encoded, File
 from offload.topics import check_topic
-from offload.work.jobs import Delivery, Options, demands
+from offload.work.jobs import Options, checked, demands
 
 E = TypeVar("E", bound=StrEnum)
 PAYLOAD_LIMIT: Final = 64 * 1024
@@ -192,8 +192,7 @@ def make(
         UsageError: If it cannot be; the reason names the argument.
         InvalidTopic: If the topic is none.
     """
-    if options.delivery is not None:
-        _choice("delivery", Delivery, options.delivery)
+    checked(options)
     if options.key or options.run_after_s:
         raise UsageError("a schedule takes neither key nor run_after: each firing has its own")
     demands(options.needs, options.where)

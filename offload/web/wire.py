@@ -8,16 +8,16 @@ request is answered with a sentence.
 import base64
 import binascii
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any
 
 from offload import errors
 from offload.errors import OffloadError, Refused, UsageError
 from offload.job import Options
 from offload.payload import Encoded, File
-from offload.work.jobs import conditions_as_text
+from offload.work.jobs import conditions_as_text, fits
 
 
 def error_to_json(error: OffloadError) -> dict[str, Any]:
@@ -106,20 +106,13 @@ def options_from_json(body: Any) -> Options:
     """Read them back; raise ``UsageError`` naming the option that is wrong."""
     if not isinstance(body, dict):
         raise UsageError("options: must be an object")
-    known = get_type_hints(Options)
+    known = [field.name for field in fields(Options)]
     for name, value in body.items():
         if name not in known:
             raise UsageError(f"options.{name}: unknown; known are {', '.join(known)}")
-        if not _fits(value, known[name]):
+        if not fits(name, value):
             raise UsageError(f"options.{name}: {value!r} is of the wrong type")
     return Options(**body)
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    if get_origin(hint) is Mapping:
-        return isinstance(value, dict)
-    kinds = set(get_args(hint) or (hint,))
-    return type(value) in kinds or (float in kinds and type(value) is int)
 
 
 def _absolute(path: Any) -> Path:

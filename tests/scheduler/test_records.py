@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from offload.calendar import Kind, Misfire, Times
-from offload.errors import Malformed
+from offload.errors import Malformed, UsageError
 from offload.payload import encode
 from offload.scheduler.records import (
     Condition,
@@ -39,12 +39,20 @@ class TestASchedule:
             {"misfire": "all", "scope": "topology"},
             {"options": Options(priority=3, timeout_s=1.5, retries=-1, delivery="exclusive")},
             {"value": {"name": "x", "ratio": 0.5, "data": b"\x00"}},
+            {"value": {"low": float("nan"), "high": float("inf")}},
         ],
         ids=str,
     )
     def test_comes_back_as_it_was_packed(self, change: dict[str, Any]) -> None:
         made = a_schedule(**change)
         assert unpack(pack(made)) == made
+
+    @pytest.mark.parametrize(
+        "options", [Options(priority=2**31), Options(timeout_s=0), Options(retries=-2)], ids=str
+    )
+    def test_of_jobs_that_could_not_be_made_is_refused(self, options: Options) -> None:
+        with pytest.raises(UsageError):
+            a_schedule(options=options)
 
     @pytest.mark.parametrize("name", a_schedule().to_wire())
     def test_without_a_field_is_malformed(self, name: str) -> None:

@@ -50,7 +50,7 @@ from offload.work.jobs.states import (
     State,
     after,
 )
-from offload.work.jobs.wishes import duration, moment, wished
+from offload.work.jobs.wishes import checked, duration, fits, moment, wished
 from offload.work.jobs.work import FileEntry, Outcome, Spec, file_entries
 
 __all__ = [
@@ -87,6 +87,7 @@ __all__ = [
     "as_map",
     "came",
     "came_late",
+    "checked",
     "conclude",
     "condition",
     "conditions_as_text",
@@ -97,6 +98,7 @@ __all__ = [
     "duration",
     "ended",
     "file_entries",
+    "fits",
     "given_back",
     "is_id",
     "is_sha256",

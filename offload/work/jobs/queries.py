@@ -17,7 +17,7 @@ OPERATORS: Final = ("=", "<", "<=", ">", ">=")
 WORDS: Final = ("states", "topic", "where", "match", "since", "until", "worker", "queue")
 UNREADABLE: Final = "unreadable"  # what is said in place of a state (CONFORMANCE C012)
 LIVE, HISTORY = "live", "history"  # words for several states at once
-_CONDITION: Final = re.compile(r"\s*([^<>=]+?)\s*(<=|>=|=|<|>)\s*(.*?)\s*", re.DOTALL)
+_CONDITION: Final = re.compile(r"\s*([^<>=!]+?)\s*(<=|>=|=|<|>)(?!=)\s*(.*?)\s*", re.DOTALL)
 _GROUPS: Final = {LIVE: frozenset(State) - FINAL, HISTORY: FINAL}
 
 Scalar: TypeAlias = str | int | float | bool
@@ -46,6 +46,8 @@ class Condition:
             raise UsageError(f"where: {operator!r} is none of {' '.join(OPERATORS)}")
         if not isinstance(value, str | int | float) or value != value:  # noqa: PLR0124 - nan
             raise UsageError(f"where: {name} can be compared with text or a number only")
+        if isinstance(value, str) and any("\ud800" <= c <= "\udfff" for c in value):
+            raise UsageError(f"where: {name}: {value!r} is no text")
         return cls(name, operator, value if isinstance(value, str) else float(value))
 
     @classmethod
@@ -122,6 +124,8 @@ def query(
     """
     if match not in ("all", "any"):
         raise UsageError(f"match: {match!r} is neither all nor any")
+    if not isinstance(queue, str):
+        raise UsageError(f"queue: {queue!r} is no text")
     known, unreadable = _states([states] if isinstance(states, str) else states)
     return Query(
         known,
@@ -144,6 +148,8 @@ def conditions_as_text(where: Wanted) -> list[str]:
 
 
 def _states(words: Iterable[str]) -> tuple[frozenset[State], bool]:
+    if not isinstance(words, Iterable):
+        raise UsageError(f"states: {words!r} is no list of states")
     states: set[State] = set()
     unreadable = False
     for word in words:
@@ -182,14 +188,14 @@ def _conditions(where: Wanted) -> tuple[Condition, ...]:
 def _moment(name: str, value: str | float | datetime, wall: float) -> float:
     if isinstance(value, datetime):
         return value.timestamp()
-    if not isinstance(value, str):
+    if isinstance(value, int | float) and not math.isnan(value):
         return float(value)
     try:
         return wall - seconds(value)
     except ValueError:
         pass
     try:
-        return datetime.fromisoformat(value).timestamp()
+        return datetime.fromisoformat(str(value)).timestamp()
     except ValueError:
         raise UsageError(
             f"{name}: {value!r} is no moment; write 2h for two hours ago, or 2026-07-01T12:00"

@@ -20,6 +20,7 @@ from offload.work.jobs import (
     Job,
     Options,
     Spec,
+    checked,
     demands,
     digest,
     new_id,
@@ -28,10 +29,6 @@ from offload.work.manager.runs import file_entry
 from offload.work.queues import QueueRule
 
 PAYLOAD_LIMIT: Final = 256 * 1024
-_IF_KEY: Final = ("same", "existing", "replace", "refuse")
-_IF_FULL: Final = ("fail", "wait")
-_IF_EXISTS: Final = ("keep-both", "overwrite", "refuse")
-_CHOICES: Final = {"if_exists": _IF_EXISTS, "if_full": _IF_FULL, "if_key": _IF_KEY}
 LeaseOf = Callable[[str, Delivery], float | None]  # of a topic's jobs, where it is not the usual
 
 
@@ -132,7 +129,7 @@ class Intake:
         """Return what ``options`` mean, checked; many jobs in a row are given the very same."""
         known, meant = self._understood
         if options is not known:
-            meant = _Meant(_checked(options), demands(options.needs, options.where))
+            meant = _Meant(checked(options), demands(options.needs, options.where))
             self._understood = options, meant
         return meant
 
@@ -176,49 +173,6 @@ def searchable(spec: Spec) -> Mapping[str, str | int | float]:
     if spec.payload is None:
         return {}
     return encode(decode(spec.payload, [File(entry.name) for entry in spec.files])).fields
-
-
-def _checked(options: Options) -> Delivery:
-    for name, known in _CHOICES.items():
-        if getattr(options, name) not in known:
-            raise UsageError(f"{name}: must be one of {', '.join(known)}")
-    if options.if_key != _IF_KEY[0] and not options.key:
-        raise UsageError("if_key: needs a key")
-    if options.retries is not None and options.retries < -1:
-        raise UsageError("retries: must be ≥ -1")
-    if options.retry_delay_s is not None and not 0 <= options.retry_delay_s < float("inf"):
-        raise UsageError("retry_delay: must be ≥ 0")
-    if options.timeout_s is not None and not options.timeout_s > 0:
-        raise UsageError("timeout: must be above 0")
-    if not -(2**31) <= options.priority < 2**31:
-        raise UsageError("priority: must fit into 32 bits")
-    if not 0 <= options.run_after_s < float("inf"):
-        raise UsageError("run_after: must be ≥ 0")
-    _check_limits(options)
-    try:
-        return Delivery(options.delivery or Delivery.AT_LEAST_ONCE)
-    except ValueError:
-        raise UsageError(f"delivery: must be one of {', '.join(Delivery)}") from None
-
-
-def _check_limits(options: Options) -> None:
-    if options.idempotent and options.delivery not in (None, Delivery.AT_LEAST_ONCE):
-        raise UsageError(f"idempotent: {options.delivery} work never runs twice")
-    for name, limit_s in (
-        ("expires_in", options.expires_in_s),
-        ("deadline_in", options.deadline_in_s),
-    ):
-        if limit_s is None:
-            continue
-        if not 0 < limit_s < float("inf"):
-            raise UsageError(f"{name}: must be above 0")
-        if limit_s <= options.run_after_s:
-            raise UsageError(f"{name}: is over before it may start (run_after)")
-    if options.run_at is not None:
-        if options.run_after_s:
-            raise UsageError("run_at: give this or run_after, not both")
-        if not 0 <= options.run_at < float("inf"):
-            raise UsageError("run_at: is no moment")
 
 
 def _check_folder(into: str) -> None:
