@@ -4,7 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from offload.config import Config, QueueConfig, queue_of, split_address, topic_config
+from offload.config import (
+    Config,
+    QueueConfig,
+    queue_named,
+    queue_of,
+    split_address,
+    topic_config,
+)
 from offload.errors import ConfigError
 
 
@@ -165,6 +172,7 @@ class TestMaxParallel:
         ("rate_per", "topic", "must be 'queue' or 'key'"),
         ("timeout", 0, "must be greater than 0"),
         ("priority", 2**40, "must be less than"),
+        ("retries", 2**70, "must be less than"),
     ],
 )
 def test_a_wrong_rule_of_a_queue_is_named(key: str, value: object, words: str) -> None:
@@ -172,6 +180,21 @@ def test_a_wrong_rule_of_a_queue_is_named(key: str, value: object, words: str) -
         Config.make(queues={"heavy": {"topics": ["a"], key: value}})
     assert str(error.value).startswith(f"queues.heavy.{key}: ")
     assert words in str(error.value)
+
+
+class TestTheNameOfAQueue:
+    @pytest.mark.parametrize(
+        "name", ["", "a b", "ü", "a\nb", "q-{}", "q-{1}", "q-{0}-{0}", "{", "x" * 201]
+    )
+    def test_is_refused_if_it_is_none(self, name: str) -> None:
+        with pytest.raises(ConfigError, match="is no name for a queue"):
+            Config.make(queues={name: {"topics": "a/*"}})
+
+    def test_stands_for_that_queue_before_a_pattern(self) -> None:
+        queues = {"q-{0}": {"topics": "a/*"}, "q-b": {"topics": "c", "retries": 1}}
+        config = Config.make(queues=queues)
+        found = [queue_named(config, name) for name in ("q-b", "q-x", "q-", "x")]
+        assert [rules and rules.retries for rules in found] == [1, 10, None, None]
 
 
 class TestTheQueueOfATopic:

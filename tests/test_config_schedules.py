@@ -90,6 +90,12 @@ class TestWhatIsWrong:
             ({"hourly": 5, "misfire": "never"}, r"^schedules\.1\.misfire: must be 'skip'"),
             ({"hourly": 5, "scope": "leader"}, r"^schedules\.1\.scope: must be 'instance'"),
             ({"hourly": 5, "into": "out"}, r"^schedules\.1\.into: 'out' must begin with / or ~"),
+            ({"hourly": 5, "timeout": 0}, r"^schedules\.1\.timeout: must be greater than 0"),
+            ({"hourly": 5, "priority": 2**40}, r"^schedules\.1\.priority: must be less than"),
+            (
+                {"hourly": 5, "scope": "topology", "into": "/out"},
+                r"^schedules\.1: into is not for schedules of the whole topology",
+            ),
             ({"hourly": 5, "arguments": [1]}, r"^schedules\.1\.arguments: "),
             ({"houly": 5}, r"^schedules\.1\.houly: unknown key; did you mean hourly"),
             ({}, r"^schedules\.1: say when, by exactly one of every, hourly"),

@@ -74,7 +74,7 @@ LIVE_SECTIONS: Final = frozenset(
 )
 DATA_DIR_NAME: Final = ".offload"  # beside the file in use
 ENVIRONMENT_PREFIX: Final = "OFFLOAD_"
-_QUEUE_NAME: Final = re.compile(r"[A-Za-z0-9._{}/-]{1,200}")
+_QUEUE_NAME: Final = re.compile(r"(?!.{201})(?=.)[A-Za-z0-9._/-]*(\{0\}[A-Za-z0-9._/-]*)?")
 
 
 class Config(BaseSettings):
@@ -162,7 +162,11 @@ class Config(BaseSettings):
     def _queues_take_something(cls, queues: Mapping[str, QueueConfig]) -> Any:
         for name, queue in queues.items():
             if not _QUEUE_NAME.fullmatch(name):
-                raise ConfigError(f"queues.{name}", "is no name for a queue")
+                raise ConfigError(
+                    f"queues.{name}",
+                    "is no name for a queue; write letters, digits, '.', '_', '-' and '/', and"
+                    " {0} at most once (200 characters at most)",
+                )
             if name != MAIN_QUEUE and not queue.topics:
                 raise ConfigError(f"queues.{name}.topics", "is missing; name what the queue takes")
         return queues if MAIN_QUEUE in queues else {**queues, MAIN_QUEUE: QueueConfig()}
@@ -196,12 +200,12 @@ def changed_sections(old: Config, new: Config) -> list[str]:
 
 def queue_named(config: Config, name: str) -> QueueConfig | None:
     """Return the rules of the queue of that name, also if ``{0}`` stands in its name's place."""
+    if name in config.queues:
+        return config.queues[name]
     for known, queue in config.queues.items():
         before, filled, after = known.partition("{0}")
         long_enough = len(name) > len(before) + len(after)
-        if known == name or (
-            filled and long_enough and name.startswith(before) and name.endswith(after)
-        ):
+        if filled and long_enough and name.startswith(before) and name.endswith(after):
             return queue
     return None
 

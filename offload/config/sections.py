@@ -173,7 +173,7 @@ class TopicConfig(Section):
         where: What must be true of the instance that runs it; ``{room = "lab", cores = ">=8"}``.
     """
 
-    timeout_s: Duration | None = Field(default=None, alias="timeout")
+    timeout_s: Duration | None = Field(default=None, alias="timeout", gt=0)
     delivery: DeliveryName | None = None
     lease_s: Duration | None = Field(default=None, alias="lease")
     policy: Policy | None = None
@@ -226,7 +226,7 @@ class QueueConfig(Section):
 
     topics: Listed[Pattern] = ()
     max_parallel: Parallel = 15  # Sling's default
-    retries: int = Field(default=10, ge=-1)
+    retries: int = Field(default=10, ge=-1, lt=2**31)
     retry_delay_s: Duration = Field(default=2.0, alias="retry_delay")
     backoff: Literal["fixed", "exponential"] = "fixed"
     retry_delay_max_s: Duration = Field(default=3600.0, alias="retry_delay_max")
@@ -363,11 +363,11 @@ class ScheduleConfig(Section):
     misfire: Literal["skip", "once", "all"] = "once"
     scope: Literal["instance", "topology"] = "instance"
     arguments: Mapping[str, Any] = {}
-    priority: int = 0
+    priority: int = Field(default=0, ge=-(2**31), lt=2**31)
     policy: Policy | None = None
     delivery: DeliveryName | None = None
-    timeout_s: Duration | None = Field(default=None, alias="timeout")
-    retries: int | None = Field(default=None, ge=-1)
+    timeout_s: Duration | None = Field(default=None, alias="timeout", gt=0)
+    retries: int | None = Field(default=None, ge=-1, lt=2**31)
     retry_delay_s: Duration | None = Field(default=None, alias="retry_delay")
     into: Path | None = None
 
@@ -386,4 +386,10 @@ class ScheduleConfig(Section):
     @model_validator(mode="after")
     def _says_when(self) -> Self:
         chosen({kind: getattr(self, kind) for kind in Kind}, self.zone)
+        return self
+
+    @model_validator(mode="after")
+    def _into_is_on_one_disk(self) -> Self:
+        if self.into is not None and self.scope == "topology":
+            raise ValueError("into is not for schedules of the whole topology; any may fire them")
         return self
