@@ -33,6 +33,8 @@ def check_topic(topic: str) -> str:
 
 def check_pattern(pattern: str) -> str:
     """Return ``pattern``, a topic or one ending in ``*`` or ``**``, or raise ``InvalidTopic``."""
+    if not isinstance(pattern, str):
+        raise InvalidTopic(repr(pattern), "is no text")
     if pattern in ("*", "**"):
         return pattern
     head, _, tail = pattern.rpartition("/")

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -69,6 +70,21 @@ class TestTheConsumerOfATopic:
 
 
 class TestADeclaration:
+    @pytest.mark.parametrize("ranking", ["high", 1.5, None, True, float("nan")])
+    def test_ranks_by_whole_numbers(self, app: App, ranking: Any) -> None:
+        with pytest.raises(ConsumerError, match=r"one: ranking: .* is no whole number"):
+            app.consumer("a/b", ranking=ranking)(one)
+
+    @pytest.mark.parametrize("pattern", [None, 5, ["a"]])
+    def test_names_a_topic(self, app: App, pattern: Any) -> None:
+        with pytest.raises(InvalidTopic, match="is no text"):
+            app.consumer(pattern)
+
+    def test_is_a_call(self, app: App) -> None:
+        declare: Any = app.consumer  # @app.consumer, without a topic
+        with pytest.raises(ConsumerError, match=r'one: has no topic; write @app\.consumer\("'):
+            declare(one)
+
     def test_leaves_the_function_as_it_is(self, app: App) -> None:
         assert app.consumer("a")(one) is one
 
@@ -108,7 +124,8 @@ class TestADeclaration:
             (lambda app: app.consumer("a", isolate="coroutine")(one), "async def"),
             (lambda app: app.consumer("a", isolate="proces")(one), "did you mean 'process'"),
             (lambda app: app.consumer("a", timeout="soon")(one), "no duration"),
-            (lambda app: app.consumer("a", timeout=0)(one), "at once"),
+            (lambda app: app.consumer("a", timeout=0)(one), "timeout: must be above 0"),
+            (lambda app: app.consumer("a", lease=0)(one), "lease: must be above 0"),
             (lambda app: app.consumer("a", delivery="twice")(one), "at-most-once"),
             (lambda app: app.consumer("a", give_up_on=("x",))(one), "no exception"),
             (lambda app: app.consumer("a")(_greedy), "twice"),
@@ -154,6 +171,11 @@ class TestTheTopicOfAFunction:
         app.consumer("a/*")(one)
         with pytest.raises(UsageError, match="no topic"):
             app.topic_of(one)
+
+    @pytest.mark.parametrize("what", [None, 5])
+    def test_is_nothing_else(self, app: App, what: Any) -> None:
+        with pytest.raises(InvalidTopic, match="is no text"):
+            app.topic_of(what)
 
     def test_is_unknown_for_a_stranger(self, app: App) -> None:
         with pytest.raises(UsageError, match="no consumer of this app"):

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, TypeVar, get_args
 
 from offload.app.context import Context
 from offload.durations import seconds
-from offload.errors import ConsumerError, UsageError
+from offload.errors import ConsumerError, InvalidTopic, UsageError
 from offload.sizes import size_bytes
 from offload.topics import check_pattern, matches, specificity
 
@@ -115,6 +115,9 @@ class App:
             InvalidTopic: If ``pattern`` is none.
             ConsumerError: If the function cannot be a consumer; the reason names the remedy.
         """
+        if callable(pattern):  # of ``@app.consumer`` without a call
+            name = getattr(pattern, "__qualname__", repr(pattern))
+            raise ConsumerError(name, 'has no topic; write @app.consumer("media/transcode")')
         check_pattern(pattern)
 
         def declare(function: _F) -> _F:
@@ -126,7 +129,7 @@ class App:
                     function,
                     kind,
                     _duration_s(name, "timeout", timeout),
-                    ranking,
+                    _ranking(name, ranking),
                     _exceptions(name, give_up_on),
                     delivery,
                     _home(function, name) if kind == "process" else None,
@@ -179,7 +182,9 @@ class App:
         return self._found(topic)
 
     def topic_of(self, function: Callable[..., Any]) -> str:
-        """Return the topic that ``function`` stands for; raise ``UsageError`` if it is not one."""
+        """Return the topic that ``function`` stands for; raise ``UsageError``, ``InvalidTopic``."""
+        if not callable(function):
+            raise InvalidTopic(repr(function), "is no text")
         patterns = [c.pattern for c in self._consumers if c.function is function]
         name = getattr(function, "__qualname__", repr(function))
         if not patterns:
@@ -277,8 +282,14 @@ def _duration_s(name: str, option: str, value: str | float | None) -> float | No
     except ValueError as error:
         raise ConsumerError(name, f"{option}: {error}") from None
     if value_s == 0:
-        raise ConsumerError(name, f"{option}: 0 would end every attempt at once; None is no limit")
+        raise ConsumerError(name, f"{option}: must be above 0; None is no limit")
     return value_s
+
+
+def _ranking(name: str, ranking: int) -> int:
+    if type(ranking) is not int:
+        raise ConsumerError(name, f"ranking: {ranking!r} is no whole number")
+    return ranking
 
 
 def _memory_bytes(name: str, isolate: Isolate, memory: str | int | None) -> int | None:

@@ -39,10 +39,9 @@ class Submitter(Maps):
 
     async def submit(self, what: str | Callable[..., Any], /, *args: Any, **arguments: Any) -> Job:
         """Add a job; see ``Node.submit``."""
-        value = _named(what, args, arguments)
-        return await self._node.submit_encoded(
-            self._node.topic_of(what), encode(value), self._options
-        )
+        topic = self._node.topic_of(what)
+        encoded = encode(_named(what, args, arguments))
+        return await self._node.submit_encoded(topic, encoded, self._options)
 
     async def offload(self, what: str | Callable[..., Any], /, *args: Any, **arguments: Any) -> Any:
         """Add a job and return its value; see ``Node.offload``."""
@@ -54,10 +53,9 @@ class Submitter(Maps):
     ) -> dict[str, Any]:
         """Make jobs when it is time; see ``Node.schedule``."""
         times, how, arguments = apart(when)
-        value = dict(sorted(_named(what, args, arguments).items()))
-        return await self._node.schedule_encoded(
-            self._node.topic_of(what), encode(value), times, self._options, **how
-        )
+        topic = self._node.topic_of(what)
+        encoded = encode(dict(sorted(_named(what, args, arguments).items())))
+        return await self._node.schedule_encoded(topic, encoded, times, self._options, **how)
 
 
 def _named(
