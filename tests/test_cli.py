@@ -204,7 +204,24 @@ class TestAnInstanceThatIsToEnd:
         instance.process.send_signal(signal.SIGINT)
         assert instance.line().startswith("ending: ")
         instance.process.send_signal(signal.SIGINT)
-        assert instance.process.wait(5) == 130
+        assert instance.ended() == 130
+        again = Instance(instance.folder)
+        (job,) = json.loads(offload(instance.folder, "jobs", "--json").stdout)
+        shown = json.loads(offload(instance.folder, "job", "show", job["id"], "--json").stdout)
+        again.close()
+        assert (shown["crashes"], shown["failures"]) == (0, 0)  # not the job's fault
+
+    def test_follows_its_file_at_a_sighup(self, instance: Instance) -> None:
+        file = instance.folder / "offload.toml"
+        instance.process.send_signal(signal.SIGHUP)
+        assert instance.line() == "configuration loaded again: nothing has changed"
+        file.write_text(file.read_text() + "[queues.slow]\ntopics = ['sleep']\n")
+        instance.process.send_signal(signal.SIGHUP)
+        assert instance.line() == "configuration loaded again; in force: queues"
+        file.write_text("[queues.slow]\ntopcs = ['sleep']\n")
+        instance.process.send_signal(signal.SIGHUP)
+        assert instance.line().startswith("configuration not loaded: queues.slow.topcs: unknown")
+        assert offload(instance.folder, "status").returncode == 0
 
     def test_ends_with_whoever_holds_its_standard_input(self, folder: Path) -> None:
         instance = Instance(folder, "--until-eof")

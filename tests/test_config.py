@@ -147,7 +147,8 @@ class TestMaxParallel:
     """C030."""
 
     @pytest.mark.parametrize(
-        ("written", "slots"), [(1, 1), (7, 7), (-1, 8), (0.5, 4), (0.9, 7), (0.01, 1), ("0.5", 4)]
+        ("written", "slots"),
+        [(1, 1), (7, 7), (-1, 8), (0.5, 4), (0.7, 6), (0.9, 7), (0.01, 1), ("0.5", 4)],
     )
     def test_on_eight_cores(self, written: float, slots: int) -> None:
         assert QueueConfig(max_parallel=written).slots(cores=8) == slots

@@ -26,6 +26,7 @@ from offload.web.control import Control
 
 _LEVELS: Final = (logging.WARNING, logging.INFO, logging.DEBUG)
 _INTERRUPTED: Final = 130
+_IMPATIENCE_S: Final = 4.0
 _BLOCK_BYTES: Final = 65_536
 _YOUNG_OBJECTS: Final = 10_000  # jobs come in waves: most of what a wave brings is gone before that
 
@@ -56,8 +57,8 @@ def run(
     """
     Run an instance until Ctrl-C, which lets running jobs finish first.
 
-    A second Ctrl-C ends it at once; its jobs are kept all the same. With --until-eof it ends as
-    well when whoever holds the other end of its standard input is gone.
+    A second Ctrl-C ends them and it at once; they wait, to be run again. With --until-eof it ends
+    as well when whoever holds the other end of its standard input is gone.
     """
     place, path = locate(data_dir, config)
     flags = {
@@ -71,32 +72,55 @@ def run(
     load()
     _set_up_log(verbose)
     consumers = None if app is None else load_app(app)
-    asyncio.run(_serve(load, consumers, until_eof=until_eof))
+    end = _End()
+    asyncio.run(_serve(load, consumers, end, until_eof=until_eof))
+    if end.impatient:
+        raise typer.Exit(_INTERRUPTED)
     say("drained and ended")
 
 
-async def _serve(load: Callable[[], Config], app: App | None, *, until_eof: bool) -> None:
-    stop, config, tasks = asyncio.Event(), load(), Tasks()
+class _End:
+    """What the signals to end have asked for so far."""
 
-    def end() -> None:
-        if stop.is_set():  # impatience: children end with us, and no job is lost
-            os._exit(_INTERRUPTED)
-        stop.set()
-        say("ending: running jobs may finish; once more to end at once")
+    def __init__(self) -> None:
+        self.stop = asyncio.Event()
+        self.impatient = False
+        self.node: Node | None = None  # once it is up
 
+    def ask(self) -> None:
+        """Drain at the first signal, hand back at the second, and end without that at the third."""
+        if not self.stop.is_set():
+            self.stop.set()
+            say("ending: running jobs may finish; once more to end at once")
+        elif self.node is None or self.impatient:
+            self._now()
+        else:
+            self.impatient = True
+            self.node.hurry()
+            asyncio.get_running_loop().call_later(_IMPATIENCE_S, self._now)
+
+    def _now(self) -> None:
+        os._exit(_INTERRUPTED)  # children end with us, and no job is lost
+
+
+async def _serve(
+    load: Callable[[], Config], app: App | None, end: _End, *, until_eof: bool
+) -> None:
+    config, tasks = load(), Tasks()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, end)
+        loop.add_signal_handler(number, end.ask)
     if until_eof:
-        threading.Thread(target=_await_eof, args=(loop, stop), daemon=True).start()
+        threading.Thread(target=_await_eof, args=(loop, end.stop), daemon=True).start()
     async with Node.from_config(config, app, again=load) as node, Control(node):
+        end.node = node
         loop.add_signal_handler(signal.SIGHUP, lambda: tasks.start(_reload(node)))
         for line in greeting(await node.status(), node.topology_json()):
             say(line)
         if config.node.insecure:
             warn_of_plain_links()
         spare_the_collector()
-        await node.serve(stop)
+        await node.serve(end.stop)
 
 
 def spare_the_collector() -> None:

@@ -45,6 +45,7 @@ LOOK_AGAIN_S: Final = 5.0
 MANY: Final = 64
 GATHER_S: Final = 0.005
 HAND_BACK_S: Final = 10.0
+HURRIED_S: Final = 2.0
 
 
 class Distributor:
@@ -77,6 +78,7 @@ class Distributor:
         self._doors = doors
         self._demands_of = demands_of
         self._tasks = Tasks()
+        self._hurry = asyncio.Event()
         self._wake = asyncio.Event()
         self._next_look = 0.0
         self._alarm = False
@@ -184,10 +186,20 @@ class Distributor:
     async def drain(self, timeout_s: float) -> None:
         """Take no new work, let what runs end within ``timeout_s``, hand back the rest."""
         self._matching.draining = True
-        await self._idle(timeout_s)
+        waits: list[asyncio.Task[Any]] = [
+            asyncio.create_task(self._idle(timeout_s)),
+            asyncio.create_task(self._hurry.wait()),
+        ]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
         await self._incoming.hand_back("handed back: the instance was shut down")
         await self._manager.hand_back()
-        await self._idle(HAND_BACK_S)
+        await self._idle(HURRIED_S if self._hurry.is_set() else HAND_BACK_S)
+
+    def hurry(self) -> None:
+        """Let a drain hand back at once what still runs."""
+        self._hurry.set()
 
     async def hand_back(self, reason: str, own: bool) -> None:
         """
