@@ -417,6 +417,10 @@ def chosen(given: Mapping[str, Any], zone: str = "") -> Times:
         raise ValueError(f"say when, by exactly one of {', '.join(Kind)}")
     [(kind, value)] = said
     try:
+        zone_of(zone)
+    except ValueError as error:
+        raise ValueError(f"zone: {error}") from None
+    try:
         return Times.of(kind, value, zone)
     except ValueError as error:
         raise ValueError(f"{kind}: {error}") from None

@@ -230,6 +230,8 @@ class TestWhatIsSaid:
                 chosen(given)
         with pytest.raises(ValueError, match=r"^hourly: '99' is no minute"):
             chosen({"hourly": 99})
+        with pytest.raises(ValueError, match=r"^zone: 'Mars' is no time zone"):
+            chosen({"hourly": 5}, "Mars")
 
     def test_is_text_for_other_programs(self) -> None:
         assert as_text((3, time(19, 12))) == "3 19:12:00"

@@ -89,7 +89,7 @@ def _show(found: dict[str, Any]) -> None:
             ("into", found["into"] or ""),
             *(("output", path) for path in found.get("outputs") or ()),
             ("value", _value(found.get("value"))),
-            ("error", f"{error.get('type')}: {error.get('message')}" if error else ""),
+            ("error", _error(error.get("type") or "", error.get("message") or "")),
         ]
     )
     if error.get("traceback"):
@@ -122,6 +122,11 @@ def _candidate(candidate: dict[str, Any]) -> tuple[str, ...]:
 
 def _worker(entry: dict[str, Any]) -> str:
     return entry.get("worker_name") or (entry.get("worker") or "")[:SHORT_INSTANCE]
+
+
+def _error(kind: str, message: str) -> str:
+    """Return what went wrong, with the error's name, which many reasons begin with already."""
+    return message if not kind or message.startswith(kind) else f"{kind}: {message}"
 
 
 def _value(value: Any) -> str:

@@ -243,6 +243,26 @@ class TestJobs:
         assert "error     ValueError: no image" in shown
         assert "1    cellar  failed  0.50" in shown
 
+    @pytest.mark.parametrize(
+        ("kind", "message", "line"),
+        [
+            ("ValueError", "ValueError: no image", "error     ValueError: no image"),
+            ("", "was stopped", "error     was stopped"),
+        ],
+    )
+    async def test_name_an_error_once(
+        self,
+        offload: Command,
+        listed: dict[str, Any],
+        capsys: pytest.CaptureFixture[str],
+        kind: str,
+        message: str,
+        line: str,
+    ) -> None:
+        listed["error"] = {"type": kind, "message": message, "traceback": ""}
+        assert await offload("job", "show", "01abc") == 0
+        assert line in capsys.readouterr().out.splitlines()
+
     async def test_are_json_for_programs(
         self, offload: Command, listed: object, capsys: pytest.CaptureFixture[str]
     ) -> None:
