@@ -106,7 +106,12 @@ class Queueing:
 
     def _check(self, name: str) -> None:
         config = self._config()
-        if queue_named(config, name) is None and name not in self._manager.gates.suspended:
+        if name in self._manager.gates.suspended:  # also one that is no longer configured
+            return
+        if "{0}" in name and name in config.queues:
+            example = name.replace("{0}", "NAME")
+            raise UsageError(f"{name!r} stands for several queues; name one, such as {example}")
+        if queue_named(config, name) is None:
             raise UsageError(f"no queue {name!r}; known are {', '.join(config.queues)}")
 
     def _state(self, name: str) -> str:

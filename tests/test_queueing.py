@@ -229,6 +229,8 @@ class TestASuspendedQueue:
         for name in ("fast", "photo-", ""):
             with pytest.raises(UsageError, match="known are"):
                 await node.suspend_queue(name)
+        with pytest.raises(UsageError, match=r"stands for several queues; .* photo-NAME"):
+            await node.suspend_queue("photo-{0}")
 
 
 async def test_a_flood_of_jobs_holds_up_neither_the_first_nor_the_last(
