@@ -312,7 +312,11 @@ class TestAnInstanceThatProcessesNothing:
         await lan.clock.advance(60)
         assert stage.order == []
         assert (await queue(node, "main"))["state"] == "disabled"
+        node = await lan.restart(node)
+        await lan.clock.advance(60)
+        assert stage.order == []
         await node.set_processing(enabled=True)
+        jobs = [await node.job(job.id) for job in jobs]
         assert await all_done(lan, jobs) == ["succeeded"] * 10
 
     async def test_loses_and_doubles_nothing_while_it_is_toggled(
