@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from offload.job import Job
     from offload.mapping import Failed
     from offload.node import Node
-    from offload.payload import File
+    from offload.payload import Directory, File
 
 __all__ = [
     "App",
@@ -24,6 +24,7 @@ __all__ = [
     "Client",
     "Config",
     "Context",
+    "Directory",
     "Failed",
     "File",
     "Job",
@@ -40,6 +41,7 @@ _HOMES = {
     "Client": "client",
     "Config": "config",
     "Context": "app",
+    "Directory": "payload",
     "Failed": "mapping",
     "File": "payload",
     "Job": "job",

@@ -18,7 +18,7 @@ from offload.datadir import DataDir, locate
 from offload.errors import NotRunning, Refused, UsageError
 from offload.job import Options, wished
 from offload.mapping import Maps
-from offload.payload import Encoded, File, decode, encode
+from offload.payload import Directory, Encoded, File, decode, encode
 from offload.remote import Topics
 from offload.scheduler import apart, as_said
 from offload.topics import check_pattern, check_topic
@@ -473,8 +473,8 @@ def _segment(job_id: str) -> str:
 
 def _check_readable(file: File) -> None:
     path = file.path
-    if path.is_dir():
-        raise UsageError(f"{path}: is a folder; name files")
+    if path.is_dir() and not isinstance(file, Directory):
+        raise UsageError(f"{path}: is a folder; give a Directory")
     if not path.exists():
         raise UsageError(f"{path}: no such file")
     if not os.access(path, os.R_OK):

@@ -10,7 +10,7 @@ from offload.app import partial_value
 from offload.blobs import Blobs
 from offload.errors import JobFailed, JobNotFound, Malformed
 from offload.events import Bus
-from offload.payload import File, decode
+from offload.payload import arrived, decode
 from offload.work import jobs
 from offload.work.jobs import Options, State, moment, wished
 from offload.work.manager import JobChanged, JobNews
@@ -124,7 +124,8 @@ class Desk:
             path = self._blobs.path(outcome.value_blob.sha256)
             data = await asyncio.to_thread(path.read_bytes)
         files = [
-            File(path, entry.name) for path, entry in zip(job.outputs, outcome.files, strict=True)
+            arrived(path, entry.name)
+            for path, entry in zip(job.outputs, outcome.files, strict=True)
         ]
         return decode(data, files)
 

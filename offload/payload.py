@@ -51,10 +51,43 @@ class File:
         return f"File({str(self.path)!r})"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, File) and (self.path, self.name) == (other.path, other.name)
+        if not isinstance(other, File) or type(other) is not type(self):
+            return False
+        return (self.path, self.name) == (other.path, other.name)
 
     def __hash__(self) -> int:
         return hash((self.path, self.name))
+
+    @property
+    def travels_as(self) -> str:
+        """The name of it on its way: that of a folder ends in ``/``."""
+        return self.name
+
+
+class Directory(File):
+    """
+    A folder that travels with a job, with all that is in it; else like a ``File``.
+
+    Names, contents and the right to be executed travel, and links that stay in the folder. Names
+    must be safe on every system (docs/files.md).
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"Directory({str(self.path)!r})"
+
+    @property
+    def travels_as(self) -> str:
+        """The name of it on its way."""
+        return f"{self.name}/"
+
+
+def arrived(path: str | PurePath, travelled_as: str) -> File:
+    """Return the file, or folder, that is at ``path`` now."""
+    if travelled_as.endswith("/"):
+        return Directory(path, travelled_as[:-1])
+    return File(path, travelled_as)
 
 
 class Encoded(NamedTuple):
@@ -139,7 +172,8 @@ class _Encoder:
     def _rich(self, value: Any, at: str, depth: int) -> Any:
         if isinstance(value, File):
             self.files.append(value)
-            return codec.ext(FILE, (len(self.files) - 1).to_bytes(4, "big"))
+            code = DIRECTORY if isinstance(value, Directory) else FILE
+            return codec.ext(code, (len(self.files) - 1).to_bytes(4, "big"))
         if is_dataclass(value) and not isinstance(value, type):
             value = {field.name: getattr(value, field.name) for field in fields(value)}
             return self.plain(value, at, depth)

@@ -24,7 +24,7 @@ from offload.errors import (
     Refused,
     UsageError,
 )
-from offload.payload import File, decode
+from offload.payload import File, arrived, decode
 from offload.peers.membership import Pulse
 from offload.peers.topology import Instance, TopologyView
 from offload.peers.transport import LinkInfo, LinkRefused
@@ -432,7 +432,7 @@ def _candidate(ranked: Ranked, chosen: str, first: Ranked) -> dict[str, Any]:
 
 def _value(outputs: Sequence[str], outcome: Outcome, data: bytes) -> Any:
     """Return the result as JSON can show it; a daemon unpacks no payload, only own results."""
-    files = [File(path, e.name) for path, e in zip(outputs, outcome.files, strict=True)]
+    files = [arrived(path, e.name) for path, e in zip(outputs, outcome.files, strict=True)]
     try:
         return _plain(decode(data, files))
     except (Malformed, OffloadError) as error:

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 from offload import payload
 from offload.durations import seconds
 from offload.errors import ConsumerError, PayloadError, UsageError
-from offload.payload import File
+from offload.payload import Directory, File, arrived
 
 PARTIAL_LIMIT: Final = 16 * 1024  # bytes, packed: it travels and is kept as a line of news
 PROPERTY_LIMIT: Final = 8 * 1024  # characters of one value, as JSON
@@ -238,15 +238,20 @@ class Context:
         """
         Return a file to be written, which travels home with the result, returned or not.
 
+        One whose name ends in ``/`` is a ``Directory``, to be filled.
+
         Raises:
             UsageError: If ``name`` is not the plain name of a file.
         """
-        if Path(name).name != name or name in ("", ".", ".."):
+        plain = name.removesuffix("/")
+        if Path(plain).name != plain or plain in ("", ".", ".."):
             raise UsageError(f"output {name!r} must be a plain file name")
         if name not in self._outputs:
             folder = self.folder / "out"
             folder.mkdir(exist_ok=True)
-            self._outputs[name] = File(folder / name)
+            self._outputs[name] = made = arrived(folder / plain, name)
+            if isinstance(made, Directory):
+                made.path.mkdir()
         return self._outputs[name]
 
     @property

@@ -11,20 +11,33 @@ import fcntl
 import hashlib
 import os
 import re
+import shutil
 import stat
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
 
-from offload.errors import FULL, BlobMismatch, BlobMissing, DiskFull, Malformed, Refused
+from offload.blobs import trees
+from offload.errors import (
+    FULL,
+    BlobMismatch,
+    BlobMissing,
+    DiskFull,
+    Malformed,
+    PayloadError,
+    Refused,
+    UnsafeName,
+)
 
 CHUNK_BYTES: Final = 1024 * 1024
+_HOLE: Final = bytes(CHUNK_BYTES)
+_HOLE_BYTES: Final = 4096
 _FICLONE: Final = 0x40049409  # Linux: share the extents of another file, copy on write
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
@@ -49,11 +62,24 @@ class Blobs:
         """
         Keep the content of the regular file ``source``; return its digest and size.
 
-        The digest is that of what was kept, even if the source changes meanwhile. A blob that
-        was here already counts as new again, so ``prune`` leaves it until its row is committed.
+        The digest is that of what was kept. A blob that was here already counts as new again, so
+        ``prune`` leaves it until its row is committed.
+
+        Raises:
+            PayloadError: If the source changed meanwhile.
         """
         with _disk(), _open_source(source) as original, self._temporary() as (path, copy):
+            before = os.fstat(original.fileno())
             digest, size = _copy(original, copy)
+            if size != before.st_size or trees.changed(before, os.fstat(original.fileno())):
+                raise PayloadError(str(source), trees.CHANGED)
+            self._adopt(path, copy, digest)
+        return digest, size
+
+    def put_tree(self, folder: Path) -> tuple[str, int]:
+        """Keep what is in ``folder``, packed; return digest and size; see ``trees.pack``."""
+        with _disk(), self._temporary() as (path, copy):
+            digest, size = _pour(trees.pack(folder), copy)
             self._adopt(path, copy, digest)
         return digest, size
 
@@ -130,6 +156,31 @@ class Blobs:
                 target.unlink()
                 raise
 
+    def place_tree(self, sha256: str, target: Path, *, durable: bool = False) -> None:
+        """
+        Make a new folder ``target`` of a packed one, verified on the way; else as ``place``.
+
+        Raises:
+            Malformed, UnsafeName: If it is no packed folder, or would not stay in its place.
+        """
+        with _disk(), _open_blob(self.path(sha256), sha256) as blob:
+            source = _Hashed(blob)
+
+            def fill(file: FileIO, chunks: Iterable[bytes]) -> None:
+                _pour(chunks, file)
+                if durable:
+                    os.fsync(file.fileno())
+
+            target.mkdir()
+            try:
+                self._unpack(source, target, fill, sha256)
+                if durable:
+                    for folder, _, _ in os.walk(target):
+                        _sync_folder(Path(folder))
+            except BaseException:
+                shutil.rmtree(target, ignore_errors=True)
+                raise
+
     def verify(self, sha256: str) -> bool:
         """Read the blob anew; if it is not what its name says, remove it and return False."""
         path = self.path(sha256)
@@ -196,6 +247,24 @@ class Blobs:
         if _copy(blob, copy)[0] != sha256:
             self.verify(sha256)  # so that it can be fetched anew
             raise BlobMismatch(sha256, "the disk holds other bytes than were put")
+
+    def _unpack(
+        self,
+        source: "_Hashed",
+        target: Path,
+        fill: Callable[[FileIO, Iterable[bytes]], None],
+        sha256: str,
+    ) -> None:
+        damaged = BlobMismatch(sha256, "the disk holds other bytes than were put")
+        try:
+            trees.unpack(source, target, fill)
+        except (Malformed, UnsafeName):
+            if self.verify(sha256):
+                raise
+            raise damaged from None
+        if source.digest.hexdigest() != sha256:
+            self.verify(sha256)
+            raise damaged
 
     @contextmanager
     def _temporary(self) -> Iterator[tuple[Path, FileIO]]:
@@ -269,7 +338,7 @@ class Incoming:
             if self.offset + len(chunk) > self.size:
                 self._discard()
                 raise BlobMismatch(self.sha256, f"is longer than the {self.size} bytes promised")
-            _write(self._file, chunk)
+            _append(self._file, chunk)
             self._hash.update(chunk)
             self.offset += len(chunk)
 
@@ -346,13 +415,45 @@ def _copy(source: FileIO, target: FileIO) -> tuple[str, int]:
     """Fill the empty ``target``; return digest and size of what it holds now."""
     if _reflink(source, target):
         return _digest(target)
-    digest, size = hashlib.sha256(), 0
+    return _pour(_chunks(source), target)
+
+
+def _chunks(source: FileIO) -> Iterator[memoryview]:
     view = memoryview(bytearray(CHUNK_BYTES))
     while count := source.readinto(view):
-        digest.update(view[:count])
-        _write(target, view[:count])
-        size += count
+        yield view[:count]
+
+
+def _pour(chunks: Iterable[bytes | memoryview], target: FileIO) -> tuple[str, int]:
+    """Write ``chunks``; return digest and size of them."""
+    digest, size = hashlib.sha256(), 0
+    for chunk in chunks:
+        digest.update(chunk)
+        _append(target, chunk)
+        size += len(chunk)
     return digest.hexdigest(), size
+
+
+class _Hashed:
+    """A file that is read from its beginning, and the digest of what was read."""
+
+    def __init__(self, file: FileIO) -> None:
+        self._file = file
+        self.digest = hashlib.sha256()
+
+    def read(self, size: int) -> bytes:
+        data = self._file.read(size) or b""
+        self.digest.update(data)
+        return data
+
+
+def _append(file: FileIO, data: bytes | bytearray | memoryview) -> None:
+    """Write at the end, where ``file`` stands; what is nothing but zeros takes no room."""
+    size = len(data)
+    if size >= _HOLE_BYTES and size <= len(_HOLE) and data == memoryview(_HOLE)[:size]:
+        file.truncate(file.seek(size, os.SEEK_CUR))
+    else:
+        _write(file, data)
 
 
 def _reflink(source: FileIO, target: FileIO) -> bool:

@@ -11,10 +11,11 @@ import typer
 from offload.blobs import safe_name
 from offload.durations import seconds
 from offload.errors import UsageError
-from offload.payload import File
+from offload.payload import Directory, File
 
 FilesArgument = Annotated[
-    list[Path] | None, typer.Argument(help="Input files, the first arguments in this order.")
+    list[Path] | None,
+    typer.Argument(help="Input files and folders, the first arguments in this order."),
 ]
 ArgOption = Annotated[
     list[str] | None,
@@ -109,7 +110,8 @@ def _value(text: str) -> Any:
 
 
 def _file(path: Path) -> File:
-    return File(path, safe_name(path.name))
+    kind = Directory if path.is_dir() else File
+    return kind(path, safe_name(path.resolve().name if path.name in ("", "..") else path.name))
 
 
 def _finite(word: str) -> float:

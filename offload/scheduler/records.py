@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from offload import codec
 from offload.calendar import Kind, Misfire, Times, as_text, chosen
 from offload.errors import InvalidTopic, Malformed, UsageError
-from offload.payload import Encoded, File
+from offload.payload import Encoded, arrived
 from offload.topics import check_topic
 from offload.work.jobs import Options, checked, demands
 
@@ -103,7 +103,7 @@ class Schedule:
     @property
     def encoded(self) -> Encoded:
         """Return the arguments as a job takes them."""
-        files = tuple(File(path, name) for path, name in self.files)
+        files = tuple(arrived(path, name) for path, name in self.files)
         return Encoded(self.payload, files, self.fields)
 
     def changed(self, condition: Condition, now: float) -> "Schedule":
@@ -203,7 +203,7 @@ def make(
         topic=check_topic(topic),
         times=times,
         payload=encoded.data,
-        files=tuple((str(file.path.absolute()), file.name) for file in encoded.files),
+        files=tuple((str(file.path.absolute()), file.travels_as) for file in encoded.files),
         fields=dict(encoded.fields),
         misfire=_choice("misfire", Misfire, misfire),
         scope=_choice("scope", Scope, scope),

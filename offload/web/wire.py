@@ -16,7 +16,7 @@ from typing import Any
 from offload import errors
 from offload.errors import OffloadError, Refused, UsageError
 from offload.job import Options
-from offload.payload import Encoded, File
+from offload.payload import Encoded, arrived
 from offload.work.jobs import conditions_as_text, fits
 
 
@@ -47,7 +47,7 @@ def encoded_to_json(encoded: Encoded) -> dict[str, Any]:
     """Return the value with absolute paths, so that it means the same in another folder."""
     return {
         "payload": base64.b64encode(encoded.data).decode("ascii"),
-        "files": [[str(file.path.absolute()), file.name] for file in encoded.files],
+        "files": [[str(file.path.absolute()), file.travels_as] for file in encoded.files],
         "fields": dict(encoded.fields),
     }
 
@@ -57,7 +57,7 @@ def encoded_from_json(body: dict[str, Any]) -> Encoded:
     try:
         return Encoded(
             base64.b64decode(body["payload"], validate=True),
-            tuple(File(_absolute(path), str(name)) for path, name in body["files"]),
+            tuple(arrived(_absolute(path), str(name)) for path, name in body["files"]),
             _scalars(body["fields"]),
         )
     except (KeyError, TypeError, ValueError, binascii.Error) as error:

@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 from offload import payload
 from offload.app import Cancel, Consumer, Context, Later, Retry
 from offload.errors import ArgumentMismatch, ConsumerError, Malformed, PayloadError
-from offload.payload import File
+from offload.payload import Directory, File, arrived
 from offload.work.arguments import bind
 from offload.work.jobs import Outcome, Result
 
@@ -195,10 +195,13 @@ def returned(value: Any, run_s: float, outputs: tuple[File, ...] = ()) -> Ran:
 
 def _output_files(held: tuple[File, ...], declared: tuple[File, ...]) -> tuple[File, ...]:
     every = (*held, *(file for file in declared if file not in held))
-    files = tuple(File(file.path.absolute(), file.name) for file in every)
+    files = tuple(arrived(file.path.absolute(), file.travels_as) for file in every)
     for file in files:
-        if not file.path.is_file():
-            what = "is a directory" if file.path.is_dir() else "does not exist"
+        folder = isinstance(file, Directory)
+        if not (file.path.is_dir() if folder else file.path.is_file()):
+            what = "does not exist"
+            if file.path.exists():
+                what = "is no folder" if folder else "is a folder; return a Directory"
             raise PayloadError("result", f"the output file {file.path} {what}")
     return files
 

@@ -23,7 +23,7 @@ from typing import Any, Final
 from offload import codec
 from offload.app import Consumer, Context, Home, apps_known, load_home
 from offload.errors import ConsumerError, Malformed
-from offload.payload import File
+from offload.payload import arrived
 from offload.work.calls import (
     Ran,
     Task,
@@ -90,7 +90,7 @@ def task_fields(task: Task) -> dict[str, Any]:
         "retry_count": task.retry_count,
         "topic": task.topic,
         "payload": task.payload,
-        "files": [[str(file.path), file.name] for file in task.files],
+        "files": [[str(file.path), file.travels_as] for file in task.files],
         "folder": task.folder,
         "properties": task.properties,
         "lease_until_s": task.lease_until_s,
@@ -98,7 +98,7 @@ def task_fields(task: Task) -> dict[str, Any]:
 
 
 def _task(fields: dict[str, Any]) -> Task:
-    files = tuple(File(path, name) for path, name in fields["files"])
+    files = tuple(arrived(path, name) for path, name in fields["files"])
     return Task(**{**fields, "files": files})
 
 
@@ -152,7 +152,7 @@ class Child:
             {
                 "kind": "done",
                 "outcome": ran.outcome.to_wire(),
-                "files": [[str(file.path), file.name] for file in ran.files],
+                "files": [[str(file.path), file.travels_as] for file in ran.files],
                 "clean": clean,
             }
         )

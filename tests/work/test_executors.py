@@ -289,7 +289,7 @@ class TestAConsumer:
         ("kind", "words"),
         [
             ("missing", "result: the output file .*nowhere.txt does not exist"),
-            ("folder", "result: the output file .* is a directory"),
+            ("folder", "result: the output file .* is a folder"),
             ("object", "result: a object cannot travel"),
         ],
     )

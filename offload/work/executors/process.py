@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from offload.errors import Malformed
-from offload.payload import File
+from offload.payload import arrived
 from offload.work.calls import Ran
 from offload.work.child import Unframer, frame
 from offload.work.executors.lines import Lines
@@ -204,7 +204,7 @@ class Child(asyncio.Protocol):
             case "done":
                 ran = Ran(
                     Outcome.from_wire(fields["outcome"]),
-                    tuple(File(path, name) for path, name in fields["files"]),
+                    tuple(arrived(path, name) for path, name in fields["files"]),
                 )
                 self.clean = self.clean and fields["clean"]
                 self._task_over()

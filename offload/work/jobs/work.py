@@ -14,12 +14,26 @@ from offload.work.jobs.states import Delivery, Result
 
 @dataclass(frozen=True, slots=True)
 class FileEntry:
-    """A file that travels: its name, digest (hex), size in bytes, and whether it is executable."""
+    """
+    A file that travels: its name, digest (hex), size in bytes, and whether it is executable.
+
+    One whose name ends in ``/`` is a folder: digest and size are those of the packed one.
+    """
 
     name: str
     sha256: str
     size: int
     executable: bool = False
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is a packed folder."""
+        return self.name.endswith("/")
+
+    @property
+    def plain_name(self) -> str:
+        """The name under which it is placed."""
+        return self.name[:-1] if self.is_folder else self.name
 
     def to_wire(self) -> list[str | int | bool]:
         """Return ``[name, sha256, size, executable]``."""

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from offload.blobs import Blobs
 from offload.clock import Clock
 from offload.errors import PayloadError, Refused, UsageError
-from offload.payload import Encoded, File, decode, encode
+from offload.payload import Directory, Encoded, File, arrived, decode, encode
 from offload.topics import check_topic
 from offload.work.jobs import (
     NO_DEMANDS,
@@ -28,6 +28,7 @@ from offload.work.jobs import (
 from offload.work.manager.runs import file_entry
 from offload.work.queues import QueueRule
 
+FOLDER: Final = "is a folder; give a Directory"
 PAYLOAD_LIMIT: Final = 256 * 1024
 LeaseOf = Callable[[str, Delivery], float | None]  # of a topic's jobs, where it is not the usual
 
@@ -172,7 +173,9 @@ def searchable(spec: Spec) -> Mapping[str, str | int | float]:
     """Return by what a job of ``spec`` is found; nothing if its payload is large."""
     if spec.payload is None:
         return {}
-    return encode(decode(spec.payload, [File(entry.name) for entry in spec.files])).fields
+    return encode(
+        decode(spec.payload, [arrived(entry.name, entry.name) for entry in spec.files])
+    ).fields
 
 
 def _check_folder(into: str) -> None:
@@ -187,13 +190,14 @@ def _check_folder(into: str) -> None:
 
 
 def _taken_in(blobs: Blobs, file: File) -> FileEntry:
-    if file.path.is_dir():
-        raise PayloadError(str(file.path), "is a folder; give files")
+    if isinstance(file, Directory) != file.path.is_dir() and file.path.exists():
+        kind = "is no folder; give a File" if isinstance(file, Directory) else FOLDER
+        raise PayloadError(str(file.path), kind)
     try:
         return file_entry(blobs, file)
     except OSError as error:
         why = os.strerror(error.errno) if error.errno else str(error)
-        raise PayloadError(str(file.path), f"cannot be read: {why}") from None
+        raise PayloadError(str(error.filename or file.path), f"cannot be read: {why}") from None
 
 
 def _blobs(spec: Spec) -> list[str]:

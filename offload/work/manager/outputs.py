@@ -8,6 +8,7 @@ to its end. All functions block: call them in a thread.
 
 import errno
 import os
+import shutil
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -58,12 +59,14 @@ def stage(blobs: Blobs, entries: Sequence[FileEntry], into: Path, if_exists: str
     try:
         for index, entry in enumerate(entries):
             taken = {target for _, target in moves}
-            target = _target(into / check_name(entry.name), if_exists, taken)
+            target = _target(into / check_name(entry.plain_name), entry.is_folder, if_exists, taken)
             staged = into / f"{_PREFIX}{tag}-{index}{_STAGED}"
-            staged.unlink(missing_ok=True)
+            _remove(staged)
             moves.append((str(staged), str(target)))
-            blobs.place(entry.sha256, staged, executable=entry.executable)
-            _sync(staged)
+            if entry.is_folder:
+                blobs.place_tree(entry.sha256, staged, durable=True)
+            else:
+                blobs.place(entry.sha256, staged, executable=entry.executable, durable=True)
     except BaseException as error:
         discard(Plan(tuple(moves), if_exists))
         if isinstance(error, OSError) and error.errno in FULL:
@@ -92,14 +95,12 @@ def carry_out(plan: Plan) -> tuple[str, ...]:
     except OSError as error:
         if error.errno in FULL:
             raise DiskFull from error
-        for staged, path in placed:
-            _take_back(staged, path)
-        discard(plan)
+        _undo(plan, placed)
         if isinstance(error, FileExistsError | IsADirectoryError):
             raise Refused(f"output {error.filename} exists") from None
         raise
     for staged, _ in plan.moves:
-        _former(staged).unlink(missing_ok=True)
+        _remove(_former(staged))
     for folder in {Path(target).parent for _, target in plan.moves}:
         _sync(folder)
     return tuple(path for _, path in placed)
@@ -115,7 +116,17 @@ def sweep(left: Mapping[Path, Collection[str]]) -> None:
         with suppress(OSError):
             for path in folder.glob(f"{_PREFIX}*{_STAGED}"):
                 if path.name.removeprefix(_PREFIX).partition("-")[0] in job_ids:
-                    path.unlink(missing_ok=True)
+                    _remove(path)
+
+
+def _undo(plan: Plan, placed: Sequence[tuple[str, str]]) -> None:
+    """Take back what is placed, and put back what had to give way."""
+    for staged, path in placed:
+        _take_back(staged, path)
+    for staged, target in plan.moves[len(placed) :]:
+        if os.path.lexists(_former(staged)) and not os.path.lexists(target):
+            _former(staged).rename(target)
+    discard(plan)
 
 
 def discard(plan: Plan) -> None:
@@ -123,15 +134,15 @@ def discard(plan: Plan) -> None:
     for staged, _ in plan.moves:
         for path in (Path(staged), _former(staged)):
             with suppress(OSError):
-                path.unlink(missing_ok=True)
+                _remove(path)
 
 
-def _target(wanted: Path, if_exists: str, taken: set[str]) -> Path:
-    """Return the name that a file is to get; raise ``Refused``."""
+def _target(wanted: Path, is_folder: bool, if_exists: str, taken: set[str]) -> Path:
+    """Return the name that a file or folder is to get; raise ``Refused``."""
     if if_exists == "refuse" and os.path.lexists(wanted):
         raise Refused(f"output {wanted} exists")
-    if if_exists == "overwrite" and wanted.is_dir() and not wanted.is_symlink():
-        raise Refused(f"output {wanted} is a folder")
+    if if_exists == "overwrite" and os.path.lexists(wanted) and _is_folder(wanted) != is_folder:
+        raise Refused(f"output {wanted} is {'no' if is_folder else 'a'} folder")
     if if_exists == "keep-both" or str(wanted) in taken:
         return _free(wanted, taken)
     return wanted
@@ -140,11 +151,13 @@ def _target(wanted: Path, if_exists: str, taken: set[str]) -> Path:
 def _move(staged: Path, target: Path, if_exists: str) -> str:
     """Give ``staged`` its name, or with "keep-both" the next free one; return it."""
     if if_exists == "overwrite":
-        if target.is_dir() and not target.is_symlink():
-            raise IsADirectoryError(errno.EISDIR, "is a folder", str(target))
+        if os.path.lexists(target) and _is_folder(target) != _is_folder(staged):
+            raise FileExistsError(errno.EEXIST, "exists", str(target))
         _keep_former(target, _former(str(staged)))
         staged.replace(target)
         return str(target)
+    if _is_folder(staged):
+        return _move_folder(staged, target, if_exists)
     while True:
         try:
             os.link(staged, target, follow_symlinks=False)
@@ -161,6 +174,28 @@ def _move(staged: Path, target: Path, if_exists: str) -> str:
             return str(target)
         staged.unlink()
         return str(target)
+
+
+def _move_folder(staged: Path, target: Path, if_exists: str) -> str:
+    """Do the same with a folder, which has no second name even for a moment."""
+    while os.path.lexists(target):
+        if if_exists == "refuse":
+            raise FileExistsError(errno.EEXIST, "exists", str(target))
+        target = _free(target, set())
+    staged.rename(target)
+    return str(target)
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
+
+
+def _remove(path: Path) -> None:
+    """Remove what is there, if anything is."""
+    if _is_folder(path):
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _former(staged: str) -> Path:
@@ -182,9 +217,11 @@ def _take_back(staged: str, placed: str) -> None:
     former = _former(staged)
     with suppress(OSError):
         if os.path.lexists(former):
+            if _is_folder(former):  # which replaces no other
+                _remove(Path(placed))
             former.replace(placed)
         else:
-            Path(placed).unlink(missing_ok=True)
+            _remove(Path(placed))
 
 
 def _free(target: Path, taken: set[str]) -> Path:

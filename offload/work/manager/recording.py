@@ -13,6 +13,7 @@ from offload.errors import (
     BlobMismatch,
     BlobMissing,
     DiskFull,
+    Malformed,
     OffloadError,
     Refused,
     UnsafeName,
@@ -216,7 +217,7 @@ class Recording:
             plan = await asyncio.to_thread(
                 outputs.stage, self._blobs, entries, into, job.if_exists, tag
             )
-        except (Refused, UnsafeName, OSError, BlobMissing) as error:
+        except (Refused, UnsafeName, Malformed, OSError, BlobMissing) as error:
             await self._cannot_place(arrived, error)
             return
         self._placing.add(job.id)

@@ -16,8 +16,8 @@ from typing import Final, NamedTuple
 
 from offload.blobs import Blobs, check_name, safe_name
 from offload.clock import Clock
-from offload.errors import BlobMissing, DiskFull, OffloadError, UnsafeName
-from offload.payload import File
+from offload.errors import BlobMissing, DiskFull, Malformed, OffloadError, UnsafeName
+from offload.payload import Directory, File, arrived
 from offload.tasks import Tasks
 from offload.ticks import ticks_s
 from offload.work.executors import Executors, News, Ran, Task
@@ -308,10 +308,13 @@ class Runs:
         """Lay the input files under their own names; twins of a name get a folder each."""
         files = []
         for index, entry in enumerate(entries):
-            target = folder / str(index) / check_name(entry.name)
+            target = folder / str(index) / check_name(entry.plain_name)
             target.parent.mkdir(parents=True, exist_ok=True)
-            self._blobs.place(entry.sha256, target, executable=entry.executable)
-            files.append(File(target, entry.name))
+            if entry.is_folder:
+                self._blobs.place_tree(entry.sha256, target)
+            else:
+                self._blobs.place(entry.sha256, target, executable=entry.executable)
+            files.append(arrived(target, entry.name))
         return tuple(files)
 
     async def _collected(self, ran: Ran) -> Outcome:
@@ -330,19 +333,28 @@ class Runs:
 
 
 def file_entry(blobs: Blobs, file: File) -> FileEntry:
-    """Put ``file`` among the blobs (blocking); raise ``UnsafeName``, ``OSError``, ``DiskFull``."""
+    """
+    Put ``file`` among the blobs (blocking).
+
+    Raises:
+        UnsafeName: If its name, or one in the folder, is not safe on every system.
+        PayloadError: If it changed meanwhile, or holds what cannot travel.
+        OSError, DiskFull: For trouble with the disk.
+    """
     try:
         name = check_name(file.name)
     except UnsafeName as error:
-        remedy = f"{error.reason}; give it another: File(path, name={safe_name(file.name)!r})"
-        raise UnsafeName(error.name, remedy) from None
+        other = f"{type(file).__name__}(path, name={safe_name(file.name)!r})"
+        raise UnsafeName(error.name, f"{error.reason}; give it another: {other}") from None
+    if isinstance(file, Directory):
+        return FileEntry(file.travels_as, *blobs.put_tree(file.path))
     executable = bool(file.path.stat().st_mode & 0o100)
     sha256, size = blobs.put(file.path)
     return FileEntry(name, sha256, size, executable)
 
 
 def _failure(error: OffloadError | OSError) -> Outcome:
-    final = isinstance(error, UnsafeName)
+    final = isinstance(error, UnsafeName | Malformed)
     if isinstance(error, BlobMissing):
         reason = f"an input file is gone: {error}"
     elif isinstance(error, DiskFull):
