@@ -1,6 +1,7 @@
 """Files by their SHA-256, and which file names are safe: the face of this room."""
 
-from offload.blobs.files import Blobs, Incoming
+from offload.blobs.files import Blobs
+from offload.blobs.incoming import Incoming
 from offload.blobs.names import check_name, check_path, safe_name
 
 __all__ = ["Blobs", "Incoming", "check_name", "check_path", "safe_name"]

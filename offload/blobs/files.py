@@ -7,7 +7,6 @@ shares none of it with a file that somebody may write to (a reflink or a copy, n
 """
 
 import errno
-import fcntl
 import hashlib
 import os
 import re
@@ -20,25 +19,22 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from uuid import uuid4
 
-from offload.blobs import trees
+from offload.blobs import streams, trees
+from offload.blobs.incoming import Incoming
 from offload.errors import (
-    FULL,
     BlobMismatch,
     BlobMissing,
-    DiskFull,
     Malformed,
     PayloadError,
     Refused,
     UnsafeName,
 )
 
-CHUNK_BYTES: Final = 1024 * 1024
-_HOLE: Final = bytes(CHUNK_BYTES)
-_HOLE_BYTES: Final = 4096
-_FICLONE: Final = 0x40049409  # Linux: share the extents of another file, copy on write
+SOUND_S: Final = 600.0
+SOUND_MOST: Final = 1_000
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -57,6 +53,7 @@ class Blobs:
         self._lock = threading.Lock()
         self._pins: Counter[str] = Counter()
         self._arriving: set[str] = set()
+        self._sound: dict[str, tuple[tuple[int, ...], float]] = {}  # verified in which state
 
     def put(self, source: Path) -> tuple[str, int]:
         """
@@ -68,9 +65,9 @@ class Blobs:
         Raises:
             PayloadError: If the source changed meanwhile.
         """
-        with _disk(), _open_source(source) as original, self._temporary() as (path, copy):
+        with streams.disk(), _open_source(source) as original, self._temporary() as (path, copy):
             before = os.fstat(original.fileno())
-            digest, size = _copy(original, copy)
+            digest, size = streams.copy(original, copy)
             if size != before.st_size or trees.changed(before, os.fstat(original.fileno())):
                 raise PayloadError(str(source), trees.CHANGED)
             self._adopt(path, copy, digest)
@@ -78,16 +75,16 @@ class Blobs:
 
     def put_tree(self, folder: Path) -> tuple[str, int]:
         """Keep what is in ``folder``, packed; return digest and size; see ``trees.pack``."""
-        with _disk(), self._temporary() as (path, copy):
-            digest, size = _pour(trees.pack(folder), copy)
+        with streams.disk(), self._temporary() as (path, copy):
+            digest, size = streams.pour(trees.pack(folder), copy)
             self._adopt(path, copy, digest)
         return digest, size
 
     def put_bytes(self, data: bytes) -> str:
         """Keep ``data``; return its digest."""
         digest = hashlib.sha256(data).hexdigest()
-        with _disk(), self._temporary() as (path, copy):
-            _write(copy, data)
+        with streams.disk(), self._temporary() as (path, copy):
+            streams.write(copy, data)
             self._adopt(path, copy, digest)
         return digest
 
@@ -107,7 +104,7 @@ class Blobs:
             return self.path(sha256).stat().st_size
         return None
 
-    def incoming(self, sha256: str, size: int) -> "Incoming":
+    def incoming(self, sha256: str, size: int) -> Incoming:
         """
         Begin to receive a blob, or go on where it was cut.
 
@@ -122,7 +119,7 @@ class Blobs:
                 raise Refused(f"blob {sha256} is being received already")
             self._arriving.add(sha256)
         try:
-            with _disk():
+            with streams.disk():
                 return Incoming(self, self._partial / sha256, sha256, size)
         except BaseException:
             self._arrived(sha256)
@@ -134,6 +131,7 @@ class Blobs:
         """
         Make a new file ``target`` with the content of the blob, verified on the way.
 
+        What was verified within the last ten minutes, and not written to since, is only copied.
         With ``durable`` the content (not yet its name) survives a power cut on return.
 
         Raises:
@@ -144,7 +142,7 @@ class Blobs:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         mode = 0o777 if executable else 0o666
         with (
-            _disk(),
+            streams.disk(),
             _open_blob(self.path(sha256), sha256) as blob,
             FileIO(os.open(target, flags, mode), "r+") as copy,
         ):
@@ -163,11 +161,12 @@ class Blobs:
         Raises:
             Malformed, UnsafeName: If it is no packed folder, or would not stay in its place.
         """
-        with _disk(), _open_blob(self.path(sha256), sha256) as blob:
+        with streams.disk(), _open_blob(self.path(sha256), sha256) as blob:
             source = _Hashed(blob)
 
             def fill(file: FileIO, chunks: Iterable[bytes]) -> None:
-                _pour(chunks, file)
+                for chunk in chunks:
+                    streams.append(file, chunk)
                 if durable:
                     os.fsync(file.fileno())
 
@@ -185,7 +184,7 @@ class Blobs:
         """Read the blob anew; if it is not what its name says, remove it and return False."""
         path = self.path(sha256)
         with _open_blob(path, sha256) as blob:
-            sound = _digest(blob)[0] == sha256
+            sound = str(streams.hash_of(blob)[0].hexdigest()) == sha256
         if not sound:
             path.unlink(missing_ok=True)
         return sound
@@ -244,9 +243,24 @@ class Blobs:
             return True
 
     def _fill(self, copy: FileIO, blob: FileIO, sha256: str) -> None:
-        if _copy(blob, copy)[0] != sha256:
+        if self._is_sound(sha256, blob) and streams.clone(blob, copy):
+            return
+        if streams.copy(blob, copy)[0] != sha256:
             self.verify(sha256)  # so that it can be fetched anew
             raise BlobMismatch(sha256, "the disk holds other bytes than were put")
+        self._note_sound(sha256, blob)
+
+    def _is_sound(self, sha256: str, blob: FileIO) -> bool:
+        """Say whether its bytes were looked at a moment ago, and nobody has written since."""
+        mark, until = self._sound.get(sha256, ((), 0.0))
+        return bool(mark == _mark(blob)) and time.monotonic() < until
+
+    def _note_sound(self, sha256: str, blob: FileIO) -> None:
+        with self._lock:
+            self._sound.pop(sha256, None)
+            self._sound[sha256] = _mark(blob), time.monotonic() + SOUND_S
+            if len(self._sound) > SOUND_MOST:
+                del self._sound[next(iter(self._sound))]
 
     def _unpack(
         self,
@@ -280,10 +294,11 @@ class Blobs:
         finally:
             self._arrived(path.name)
 
-    def _adopt(self, path: Path, file: FileIO, sha256: str) -> None:
-        """Make the synced ``file`` at ``path`` the blob ``sha256``, unless that is here already."""
-        os.fchmod(file.fileno(), 0o400)
-        os.fsync(file.fileno())
+    def _adopt(self, path: Path, written: FileIO, sha256: str) -> None:
+        """Make what is ``written`` at ``path`` the blob ``sha256``, unless that is here already."""
+        file: FileIO | None = written
+        os.fchmod(written.fileno(), 0o400)
+        os.fsync(written.fileno())
         final = self._at(sha256)
         with self._lock:
             if not final.parent.is_dir():
@@ -292,104 +307,16 @@ class Blobs:
             if final.is_file():
                 os.utime(final)
                 path.unlink()
+                file = None
             else:
                 path.replace(final)
         _sync_folder(final.parent)
+        if file is not None:
+            self._note_sound(sha256, file)
 
     def _arrived(self, sha256: str) -> None:
         with self._lock:
             self._arriving.discard(sha256)
-
-
-class Incoming:
-    """
-    A blob on its way in, made by ``Blobs.incoming``; ``offset`` bytes of ``size`` are here.
-
-    What was written stays for the next try, until ``finish`` has verified it or found it wrong.
-    ``close`` from another thread waits for a ``write``.
-    """
-
-    def __init__(self, blobs: Blobs, path: Path, sha256: str, size: int) -> None:
-        self._blobs = blobs
-        self._path = path
-        self._lock = threading.RLock()
-        self.sha256 = sha256
-        self.size = size
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        self._file = FileIO(os.open(path, flags, 0o600), "r+")
-        try:
-            if os.fstat(self._file.fileno()).st_size > size:
-                self._file.truncate(0)
-            self._hash, self.offset = _hash(self._file)
-        except BaseException:
-            self._file.close()
-            raise
-
-    def write(self, chunk: bytes | bytearray | memoryview) -> None:
-        """
-        Append ``chunk``.
-
-        Raises:
-            BlobMismatch: If that is more than was promised.
-            Refused: If it was closed before.
-        """
-        with self._lock, _disk():
-            self._must_be_open()
-            if self.offset + len(chunk) > self.size:
-                self._discard()
-                raise BlobMismatch(self.sha256, f"is longer than the {self.size} bytes promised")
-            _append(self._file, chunk)
-            self._hash.update(chunk)
-            self.offset += len(chunk)
-
-    def finish(self) -> None:
-        """
-        Verify size and digest; make it a blob.
-
-        Raises:
-            BlobMismatch: If either is wrong; what was received is gone then.
-            Refused: If it was closed before.
-        """
-        with self._lock, _disk():
-            self._must_be_open()
-            try:
-                reason = self._wrong()
-                if reason:
-                    self._discard()
-                    raise BlobMismatch(self.sha256, reason)
-                self._blobs._adopt(self._path, self._file, self.sha256)
-            finally:
-                self.close()
-
-    def close(self) -> None:
-        """Stop here; what was written stays for the next try. May be called again."""
-        with self._lock:
-            if not self._file.closed:
-                self._file.close()
-                self._blobs._arrived(self.sha256)
-
-    def _must_be_open(self) -> None:
-        if self._file.closed:
-            raise Refused(f"blob {self.sha256} is no longer being received")
-
-    def _wrong(self) -> str:
-        if self.offset != self.size:
-            return f"has {self.offset} bytes instead of {self.size}"
-        return "" if self._hash.hexdigest() == self.sha256 else "has another digest"
-
-    def _discard(self) -> None:
-        self._path.unlink(missing_ok=True)
-        self.close()
-
-
-@contextmanager
-def _disk() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in FULL:
-            raise DiskFull from error
-        raise
 
 
 def _open_source(path: Path) -> FileIO:
@@ -411,29 +338,6 @@ def _open_blob(path: Path, sha256: str) -> FileIO:
         raise BlobMissing(sha256) from None
 
 
-def _copy(source: FileIO, target: FileIO) -> tuple[str, int]:
-    """Fill the empty ``target``; return digest and size of what it holds now."""
-    if _reflink(source, target):
-        return _digest(target)
-    return _pour(_chunks(source), target)
-
-
-def _chunks(source: FileIO) -> Iterator[memoryview]:
-    view = memoryview(bytearray(CHUNK_BYTES))
-    while count := source.readinto(view):
-        yield view[:count]
-
-
-def _pour(chunks: Iterable[bytes | memoryview], target: FileIO) -> tuple[str, int]:
-    """Write ``chunks``; return digest and size of them."""
-    digest, size = hashlib.sha256(), 0
-    for chunk in chunks:
-        digest.update(chunk)
-        _append(target, chunk)
-        size += len(chunk)
-    return digest.hexdigest(), size
-
-
 class _Hashed:
     """A file that is read from its beginning, and the digest of what was read."""
 
@@ -447,43 +351,10 @@ class _Hashed:
         return data
 
 
-def _append(file: FileIO, data: bytes | bytearray | memoryview) -> None:
-    """Write at the end, where ``file`` stands; what is nothing but zeros takes no room."""
-    size = len(data)
-    if size >= _HOLE_BYTES and size <= len(_HOLE) and data == memoryview(_HOLE)[:size]:
-        file.truncate(file.seek(size, os.SEEK_CUR))
-    else:
-        _write(file, data)
-
-
-def _reflink(source: FileIO, target: FileIO) -> bool:
-    try:
-        fcntl.ioctl(target.fileno(), _FICLONE, source.fileno())
-    except OSError:  # another file system, or one that cannot
-        return False
-    return True
-
-
-def _digest(file: FileIO) -> tuple[str, int]:
-    digest, size = _hash(file)
-    return digest.hexdigest(), size
-
-
-def _hash(file: FileIO) -> tuple[Any, int]:
-    """Read ``file`` from its beginning to its end; return the hash so far and the size."""
-    file.seek(0)
-    digest, size = hashlib.sha256(), 0
-    view = memoryview(bytearray(CHUNK_BYTES))
-    while count := file.readinto(view):
-        digest.update(view[:count])
-        size += count
-    return digest, size
-
-
-def _write(file: FileIO, data: bytes | bytearray | memoryview) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[file.write(view) :]
+def _mark(file: FileIO) -> tuple[int, ...]:
+    """Return what changes whenever somebody writes to it."""
+    now = os.fstat(file.fileno())
+    return now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns
 
 
 def _sync_folder(folder: Path) -> None:
