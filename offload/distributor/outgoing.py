@@ -14,6 +14,7 @@ from typing import Any, Final
 from offload.blobs import Blobs
 from offload.clock import Clock
 from offload.distributor import wire
+from offload.distributor.fetching import fetch_all
 from offload.distributor.flights import NOBODY, OFFER_AGAIN_S, Flight, Flights, Life
 from offload.distributor.wire import Holding, Line, Network
 from offload.errors import BlobMismatch, BlobMissing, DiskFull, PeerUnreachable
@@ -340,9 +341,8 @@ class Outgoing:
         entries = tuple(entries)
         for entry in entries:
             self._blobs.pin(entry.sha256)
-        for entry in entries:
-            if not self._blobs.has(entry.sha256):
-                await self._network.fetch(peer, entry.sha256, entry.size)
+        wanted = [(entry.sha256, entry.size) for entry in entries]
+        await fetch_all(self._network, self._blobs, peer, wanted)
 
     async def _judged(self, peer: str, message: Holding) -> dict[str, str]:
         """Put every line of a HOLDING to its job; act on what follows; return the verdicts."""

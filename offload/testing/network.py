@@ -13,7 +13,7 @@ from typing import Any, Final, NoReturn
 
 from offload.blobs import Blobs
 from offload.clock import Clock
-from offload.errors import BlobMissing, Malformed, PeerRefused, PeerUnreachable
+from offload.errors import BlobMissing, Malformed, OffloadError, PeerRefused, PeerUnreachable
 from offload.events import Bus
 from offload.peers.discovery import Settings
 from offload.peers.membership import Membership
@@ -247,16 +247,31 @@ class MemoryTransport:
         self.send(peer, "error", {"reason": reason, "count": 1})
 
     async def fetch(self, peer: str, sha256: str, size: int) -> None:
-        """Copy a blob of ``peer``; raise ``PeerUnreachable``, ``BlobMissing``, ``BlobMismatch``."""
+        """
+        Copy a blob of ``peer``, or of another who has it.
+
+        Raises:
+            PeerUnreachable, BlobMissing, BlobMismatch: What came of the first one, if all fail.
+        """
         async with self._fetching.setdefault(sha256, asyncio.Lock()):
-            if not self._blobs.has(sha256):
-                there = self._switch.stations.get(peer)
-                cut = self._switch.is_cut(self.id, peer)
-                if there is None or peer not in self._links or cut:
-                    raise PeerUnreachable(peer, "there is no link")
-                if there._blobs.size(sha256) != size:
-                    raise BlobMissing(sha256)
-                await asyncio.to_thread(_copy, there._blobs, self._blobs, sha256, size)
+            if self._blobs.has(sha256):
+                return
+            there, why = self._holder(peer, sha256, size)
+            for other in self._links:
+                there = there or self._holder(other, sha256, size)[0]
+            if there is None:
+                raise why
+            await asyncio.to_thread(_copy, there._blobs, self._blobs, sha256, size)
+
+    def _holder(
+        self, peer: str, sha256: str, size: int
+    ) -> "tuple[MemoryTransport | None, OffloadError]":
+        there = self._switch.stations.get(peer)
+        cut = self._switch.is_cut(self.id, peer)
+        if there is None or peer not in self._links or cut:
+            return None, PeerUnreachable(peer, "there is no link")
+        has = there._blobs.size(sha256) == size
+        return there if has else None, BlobMissing(sha256)
 
     # --- what others do to it ----------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """The way of another's job here: inputs fetched, a place found, run, its outcome written down."""
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from typing import Final, TypeVar
@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 from offload.blobs import Blobs
 from offload.clock import Clock
 from offload.distributor import wire
+from offload.distributor.fetching import fetch_all
 from offload.distributor.incoming.shelf import Out, Seat, Shelf
 from offload.distributor.wire import Key, Network
 from offload.errors import BlobMismatch, BlobMissing, DiskFull, PeerUnreachable
@@ -117,7 +118,7 @@ class Course:
         try:
             while self._shelf.seats.get(key) is seat and not reason:
                 try:
-                    await self._fetch(seat.held.origin, missing)
+                    await fetch_all(self._network, self._blobs, seat.held.origin, missing)
                     break
                 except (PeerUnreachable, BlobMismatch) as error:
                     log.info("inputs of job %s are not here yet: %s", key[1], error)
@@ -131,11 +132,6 @@ class Course:
                 self._blobs.unpin(sha256)
         if self._shelf.seats.get(key) is seat:
             self.when_over(key, partial(self._enter, key, seat, reason))
-
-    async def _fetch(self, peer: str, wanted: Iterable[tuple[str, int]]) -> None:
-        for sha256, size in wanted:
-            if not self._blobs.has(sha256):
-                await self._network.fetch(peer, sha256, size)
 
     def _enter(self, key: Key, seat: Seat, reason: str) -> None:
         if self._shelf.seats.get(key) is seat:

@@ -8,8 +8,7 @@ worked on in threads, one chunk while the next one is on its way.
 
 import asyncio
 import logging
-import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -30,9 +29,10 @@ from offload.errors import (
     PeerUnreachable,
     Refused,
 )
-from offload.peers.transport.giving import CONTENT, give
+from offload.peers.transport.giving import CONTENT, content_range, give
 from offload.peers.transport.link import Link, proven_by
 from offload.peers.transport.server import BLOB_PATH
+from offload.peers.transport.sources import Sources, TooSlow
 from offload.peers.transport.store import Arriving, BlobStore
 from offload.tasks import Tasks
 
@@ -43,18 +43,15 @@ LEAST_BYTES: Final = 64 * 1024  # of a chunk, in the time that one may take
 THREADS: Final = 4
 MAX_FETCHES: Final = 8
 MAX_PUSHES: Final = 8
-TRIES: Final = 5  # in a row that bring nothing new
-BACKOFF_S: Final = 0.1
 OFFSET: Final = "Offload-Offset"
-_RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
 _CUT: Final = (aiohttp.ClientError, ConnectionError, TimeoutError, web.RequestPayloadError)
 
 
 @dataclass(slots=True)
 class _Want:
-    """A blob that was asked for and is to be put here by the peer."""
+    """A blob that was asked for, and is to be got, or put here by a peer."""
 
-    peer: str
+    sources: Sources
     sha256: str
     size: int
     incoming: Arriving
@@ -62,6 +59,11 @@ class _Want:
     busy: bool = False
     finished: bool = False
     error: OffloadError | OSError | None = None
+
+    @property
+    def peer(self) -> str:
+        """Who is asked for it now."""
+        return self.sources.current
 
     @property
     def complete(self) -> bool:
@@ -88,6 +90,7 @@ class Bulk:
         send: Sends a frame to a peer; False if it can't.
         tasks: The owner of what runs in the background.
         stall_s: A chunk that takes longer ends the try.
+        slow_s: A source that brings little in this makes room for another.
         push_s: A peer that was asked for a blob must begin to put it within this.
     """
 
@@ -99,13 +102,14 @@ class Bulk:
         send: Callable[[str, str, dict[str, Any]], bool],
         tasks: Tasks,
         stall_s: float,
+        slow_s: float,
         push_s: float,
     ) -> None:
         self._blobs = blobs
         self._link = link
         self._send = send
         self._tasks = tasks
-        self._stall_s, self._push_s = stall_s, push_s
+        self._stall_s, self._slow_s, self._push_s = stall_s, slow_s, push_s
         self._http: aiohttp.ClientSession | None = None
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="offload-bulk")
         self._fetches: dict[str, _Fetch] = {}
@@ -124,25 +128,25 @@ class Bulk:
 
     # --- getting ---------------------------------------------------------------------------------
 
-    async def fetch(self, peer: str, sha256: str, size: int) -> None:
-        """Bring a blob here from ``peer``; see ``Transport.fetch``."""
+    async def fetch(self, peer: str, sha256: str, size: int, others: Iterable[str] = ()) -> None:
+        """Bring a blob here from ``peer``, or from one of ``others``; see ``Transport.fetch``."""
         while not self._blobs.has(sha256):
             fetch = self._fetches.get(sha256)
             if fetch is not None and fetch.task.cancelling():
                 await asyncio.wait([fetch.task])
                 continue
             if fetch is None:
-                fetch = self._start(peer, sha256, size)
+                fetch = self._start(Sources(peer, others, self._slow_s), sha256, size)
             error = await self._outcome(fetch)
             if error is None:
                 return
             if fetch.peer == peer:
                 raise error  # another's failure says nothing of our peer: then we try it
 
-    def _start(self, peer: str, sha256: str, size: int) -> _Fetch:
-        task = self._tasks.start(self._fetch(peer, sha256, size))
+    def _start(self, sources: Sources, sha256: str, size: int) -> _Fetch:
+        task = self._tasks.start(self._fetch(sources, sha256, size))
         task.add_done_callback(lambda _: self._fetches.pop(sha256, None))
-        fetch = self._fetches[sha256] = _Fetch(peer, task)
+        fetch = self._fetches[sha256] = _Fetch(sources.first, task)
         return fetch
 
     async def _outcome(self, fetch: _Fetch) -> Exception | None:
@@ -155,26 +159,33 @@ class Bulk:
             if not fetch.waiters and not fetch.task.done():
                 fetch.task.cancel()
 
-    async def _fetch(self, peer: str, sha256: str, size: int) -> Exception | None:
+    async def _fetch(self, sources: Sources, sha256: str, size: int) -> Exception | None:
         try:
             async with self._fetch_slots, self._incoming(sha256, size) as incoming:
-                want = _Want(peer, sha256, size, incoming)
-                tries = 0
+                want = _Want(sources, sha256, size, incoming)
                 while not want.complete:
-                    before = incoming.offset
-                    try:
-                        await self._try(want)
-                    except _CUT as error:
-                        tries = 1 if incoming.offset > before else tries + 1
-                        log.debug("blob %s from %s was cut: %r", sha256, peer, error)
-                        if tries >= TRIES:
-                            raise PeerUnreachable(peer, f"blob {sha256} does not arrive") from error
-                        await asyncio.sleep(BACKOFF_S * 2**tries)
+                    await self._one_try(want)
                 if not want.finished:
                     await self._thread(incoming.finish)
         except (OffloadError, OSError) as error:
             return error
         return None
+
+    async def _one_try(self, want: _Want) -> None:
+        """Get on with a blob; raise when there is nobody left to ask."""
+        sources, before, peer = want.sources, want.incoming.offset, want.peer
+        await asyncio.sleep(sources.pause_s)
+        sources.begin(asyncio.get_running_loop().time(), before)
+        try:
+            await self._try(want)
+        except _CUT as error:
+            log.debug("blob %s from %s was cut: %r", want.sha256, peer, error)
+            lost = PeerUnreachable(peer, f"blob {want.sha256} does not arrive")
+            if not sources.cut(error, brought=want.incoming.offset > before):
+                raise lost from error
+        except (PeerUnreachable, BlobMissing) as error:
+            if not sources.drop(error):
+                raise sources.verdict(error) from None
 
     async def _try(self, want: _Want) -> None:
         link = self._link(want.peer)
@@ -194,10 +205,10 @@ class Bulk:
                 raise BlobMissing(want.sha256)
             if response.status != web.HTTPPartialContent.status_code:
                 raise PeerUnreachable(want.peer, f"answers {response.status} for a blob")
-            start, end, total = _content_range(response.headers.get(hdrs.CONTENT_RANGE, ""))
+            start, end, total = content_range(response.headers.get(hdrs.CONTENT_RANGE, ""))
             if (start, end + 1, total) != (want.incoming.offset, want.size, want.size):
                 raise BlobMismatch(want.sha256, f"has {total} bytes there instead of {want.size}")
-            await self._pour(response.content, want.incoming)
+            await self._pour(response.content, want)
         if not want.complete:
             raise ConnectionError("the answer ended early")
 
@@ -206,6 +217,7 @@ class Bulk:
         fields = {"sha256": want.sha256, "size": want.size, "offset": want.incoming.offset}
         self._wants[want.sha256] = want
         want.changed.clear()
+        want.error = None
         try:
             if not self._send(want.peer, "want", fields):
                 raise PeerUnreachable(want.peer, "no link")
@@ -322,7 +334,7 @@ class Bulk:
         try:
             await self._receive(request.content, want)
             return web.Response(status=web.HTTPCreated.status_code)
-        except TimeoutError:
+        except (TimeoutError, TooSlow):
             raise web.HTTPRequestTimeout(text="too slow\n") from None
         except web.RequestPayloadError:
             raise web.HTTPBadRequest(text="the body is not what its head says\n") from None
@@ -339,7 +351,7 @@ class Bulk:
     async def _receive(self, stream: StreamReader, want: _Want) -> None:
         """Take in the rest of a blob, and verify it if it is all here."""
         try:
-            await self._pour(stream, want.incoming)
+            await self._pour(stream, want)
             if want.complete:
                 await self._thread(want.incoming.finish)
                 want.finished = True
@@ -353,7 +365,7 @@ class Bulk:
         if length is None:
             raise web.HTTPLengthRequired(text="Content-Length is needed\n")
         try:
-            start, end, total = _content_range(request.headers.get(hdrs.CONTENT_RANGE, ""))
+            start, end, total = content_range(request.headers.get(hdrs.CONTENT_RANGE, ""))
         except Malformed as error:
             raise web.HTTPBadRequest(text=f"{error.reason}\n") from None
         if total > want.size or length > want.size - start:
@@ -366,14 +378,16 @@ class Bulk:
 
     # --- both ------------------------------------------------------------------------------------
 
-    async def _pour(self, stream: StreamReader, incoming: Arriving) -> None:
+    async def _pour(self, stream: StreamReader, want: _Want) -> None:
         """Write all that comes; hash and write one chunk while the next is on its way."""
         writing: Awaitable[None] | None = None
+        loop = asyncio.get_running_loop()
         try:
             while chunk := await self._chunk(stream):
                 if writing is not None:
                     await writing
-                writing = self._thread(incoming.write, chunk)
+                    want.sources.look(loop.time(), want.incoming.offset)
+                writing = self._thread(want.incoming.write, chunk)
         finally:
             if writing is not None:
                 await writing
@@ -425,14 +439,6 @@ def _open(path: Path) -> BufferedReader:
 def _close_late(opening: "Future[Arriving]") -> None:
     if not opening.cancelled() and opening.exception() is None:
         opening.result().close()
-
-
-def _content_range(value: str) -> tuple[int, int, int]:
-    match = _RANGE.fullmatch(value)
-    if match is None:
-        raise Malformed("Content-Range must be bytes START-END/TOTAL")
-    start, end, total = map(int, match.groups())
-    return start, end, total
 
 
 def _text(fields: dict[str, Any], name: str) -> str:

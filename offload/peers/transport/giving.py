@@ -2,12 +2,16 @@
 
 import asyncio
 import os
+import re
 from collections.abc import AsyncIterator, Mapping
 from io import BufferedReader
 from typing import Final
 
 from aiohttp import hdrs, web
 
+from offload.errors import Malformed
+
+_RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
 CONTENT: Final[Mapping[str, str]] = {hdrs.CONTENT_TYPE: "application/octet-stream"}
 
 
@@ -43,3 +47,12 @@ async def give(
         if left <= 0:
             break
     return response
+
+
+def content_range(value: str) -> tuple[int, int, int]:
+    """Return start, end and total of a ``Content-Range``; raise ``Malformed``."""
+    match = _RANGE.fullmatch(value)
+    if match is None:
+        raise Malformed("Content-Range must be bytes START-END/TOTAL")
+    start, end, total = map(int, match.groups())
+    return start, end, total

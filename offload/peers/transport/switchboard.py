@@ -35,6 +35,7 @@ from offload.peers.transport.link import (
     takes_over,
 )
 from offload.peers.transport.server import Server
+from offload.peers.transport.sources import others_than
 from offload.peers.transport.store import BlobStore
 from offload.peers.transport.timing import PATIENT, Timing
 from offload.peers.transport.watch import Watch
@@ -97,6 +98,7 @@ class Transport:
             send=self.send,
             tasks=self._tasks,
             stall_s=timing.stall_s,
+            slow_s=timing.slow_s,
             push_s=timing.push_s,
         )
         self._server = Server(
@@ -197,13 +199,15 @@ class Transport:
         """
         Bring a blob here from ``peer``; at once if it is here. Fetches of one digest share.
 
+        If that peer is gone, has it no more, or is slow, others that are linked are asked too.
+
         Raises:
             PeerUnreachable: If there is no link, or nothing arrives.
-            BlobMissing: If the peer does not have it.
+            BlobMissing: If the peer does not have it, nor does anybody else.
             BlobMismatch: If other bytes came than were promised.
             DiskFull: If there is no room here.
         """
-        await self._bulk.fetch(peer, sha256, size)
+        await self._bulk.fetch(peer, sha256, size, others_than(peer, self._links))
 
     # --- dialling --------------------------------------------------------------------------------
 

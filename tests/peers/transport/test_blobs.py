@@ -12,6 +12,7 @@ import pytest
 
 from offload.errors import BlobMismatch, BlobMissing, DiskFull, PeerUnreachable
 from offload.peers.transport import Timing
+from offload.peers.transport.giving import give
 
 MIB = 1 << 20
 IMPATIENT = Timing(stall_s=0.5, push_s=0.5)
@@ -316,3 +317,115 @@ class TestAPutByHand:
             assert b"408" in await reader.readline()
         writer.close()
         wanted.fetch.cancel()
+
+
+class TestABlobThatSeveralHave:
+    """Workers fetch from one another when the origin is slow, has it no more, or is gone."""
+
+    async def three(self, lan: Any, dialler: bool, size: int) -> tuple[Any, Any, Any, str]:
+        """``cleo`` wants what ``ada`` should have, and ``bob`` has."""
+        timing = Timing(stall_s=0.5, slow_s=0.2, push_s=0.5)
+        ada, bob = await lan.start("ada", timing=timing), await lan.start("bob", timing=timing)
+        cleo = await lan.start("cleo", timing=timing)
+        for other in (ada, bob):
+            await (cleo.dial(other) if dialler else other.dial(cleo))
+        digest, _ = bob.blobs.put(lan.file(size))
+        return ada, bob, cleo, digest
+
+    @pytest.mark.parametrize("dialler", [True, False], ids=["get", "put"])
+    async def test_comes_from_another_when_its_holder_has_it_no_more(
+        self, lan: Any, until: Any, dialler: bool
+    ) -> None:
+        _, _, cleo, digest = await self.three(lan, dialler, 2 * MIB)
+        await until(lambda: len(cleo.links()) == 2)
+        await cleo.transport.fetch("ada", digest, 2 * MIB)
+        assert cleo.blobs.has(digest)
+
+    @pytest.mark.parametrize("dialler", [True, False], ids=["get", "put"])
+    async def test_comes_from_another_when_its_holder_is_gone(
+        self, lan: Any, until: Any, dialler: bool
+    ) -> None:
+        ada, _, cleo, digest = await self.three(lan, dialler, 2 * MIB)
+        await ada.stop()
+        await until(lambda: list(cleo.links()) == ["bob"])
+        await cleo.transport.fetch("ada", digest, 2 * MIB)
+        assert cleo.blobs.has(digest)
+
+    async def test_goes_on_from_another_when_its_holder_falls_silent(
+        self, lan: Any, until: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        ada, bob, cleo, digest = await self.three(lan, True, 8 * MIB)
+        ada.blobs.put(bob.blobs.path(digest))
+
+        over, ended = asyncio.Event(), asyncio.Event()
+
+        async def two_chunks_and_silence(read: Any) -> Any:
+            yield read(MIB)
+            yield read(MIB)
+            await over.wait()
+            ended.set()
+
+        monkeypatch.setattr(ada.transport._bulk, "_chunks", two_chunks_and_silence)
+        seen: list[str] = []
+        pull = cleo.transport._bulk._pull
+
+        async def noted(link: Any, want: Any) -> None:
+            seen.append(f"{link.peer} from {want.incoming.offset // MIB}")
+            await pull(link, want)
+
+        monkeypatch.setattr(cleo.transport._bulk, "_pull", noted)
+        monkeypatch.setattr("offload.peers.transport.bulk.proven_by", lambda _: "somebody")
+        await cleo.transport.fetch("ada", digest, 8 * MIB)
+        assert seen == ["ada from 0", "bob from 2"]
+        over.set()
+        await until(ended.is_set)
+
+    async def test_goes_on_from_another_when_its_holder_is_slow(
+        self, lan: Any, until: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        ada, bob, cleo, digest = await self.three(lan, True, 8 * MIB)
+        ada.blobs.put(bob.blobs.path(digest))
+
+        async def slowly(read: Any) -> Any:
+            while chunk := read(MIB // 16):
+                yield chunk
+                await asyncio.sleep(1)
+
+        monkeypatch.setattr(ada.transport._bulk, "_chunks", slowly)
+        monkeypatch.setattr("offload.peers.transport.bulk.proven_by", lambda _: "somebody")
+        monkeypatch.setattr("offload.peers.transport.bulk.CHUNK_BYTES", MIB // 16)
+        seen, open_answers = count_gets(bob), []
+
+        async def noted(*arguments: Any, **named: Any) -> Any:
+            open_answers.append(1)
+            try:
+                return await give(*arguments, **named)
+            finally:
+                open_answers.pop()
+
+        monkeypatch.setattr("offload.peers.transport.bulk.give", noted)
+        await cleo.transport.fetch("ada", digest, 8 * MIB)  # from ada alone it would take minutes
+        assert digest in seen
+        await until(lambda: not open_answers)
+
+    async def test_that_only_its_slow_holder_has_is_waited_for(
+        self, lan: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        ada, _, cleo, _ = await self.three(lan, True, 1)
+        digest, size = ada.blobs.put(lan.file(MIB))
+
+        async def slowly(read: Any) -> Any:
+            while chunk := read(MIB // 16):
+                yield chunk
+                await asyncio.sleep(0.1)
+
+        monkeypatch.setattr(ada.transport._bulk, "_chunks", slowly)
+        monkeypatch.setattr("offload.peers.transport.bulk.proven_by", lambda _: "somebody")
+        monkeypatch.setattr("offload.peers.transport.bulk.CHUNK_BYTES", MIB // 16)
+        await cleo.transport.fetch("ada", digest, size)
+        assert cleo.blobs.has(digest)
+
+    async def test_that_nobody_has_is_missing(self, lan: Any) -> None:
+        _, _, cleo, _ = await self.three(lan, True, 1)
+        with pytest.raises(BlobMissing):
+            await cleo.transport.fetch("ada", "ab" * 32, 10)
