@@ -54,12 +54,18 @@ OUTCOME_FRAME = wire.about(KEY, 3, outcome=OUTCOME.to_wire())
         (REFUSED, wire.read_refused, (KEY, 3, "is full")),
         (OUTCOME_FRAME, wire.read_outcome, (KEY, 3, OUTCOME)),
         (HOLDING, wire.read_holding, Holding(STORE, LINES, 12.5, full=True)),
-        (ANSWER, wire.read_answer, (STORE, {JOB: Verdict.OK, "x": Verdict.DROP}, 12.5)),
+        (ANSWER, wire.read_answer, (STORE, {JOB: Verdict.OK, "x": Verdict.DROP}, 12.5, {})),
+        (
+            {**ANSWER, "heard": {JOB: 7}},
+            wire.read_answer,
+            (STORE, {JOB: Verdict.OK, "x": Verdict.DROP}, 12.5, {JOB: 7}),
+        ),
         (
             NEWS,
             wire.read_news,
-            (KEY, 3, [(1.0, "log", "hello"), (2.0, "progress", "{}")]),
+            (KEY, 3, 0, [(1.0, "log", "hello"), (2.0, "progress", "{}")]),
         ),
+        ({**NEWS, "first": 5, "items": []}, wire.read_news, (KEY, 3, 5, [])),
     ],
 )
 def test_what_is_written_is_read(
@@ -216,6 +222,9 @@ class TestMalformed:
             *wrong(ANSWER, "sent_at", 0, -1, 2**31, 1.5),
             {**ANSWER, "jobs": {JOB: "perhaps"}},
             {**ANSWER, "jobs": {JOB: ["ok"]}},
+            {**ANSWER, "heard": {JOB: "7"}},
+            {**ANSWER, "heard": {"x": 7}},
+            {**ANSWER, "heard": [7]},
         ],
     )
     def test_answer(self, frame: dict[str, Any]) -> None:
@@ -226,6 +235,10 @@ class TestMalformed:
     )
     def test_news(self, items: Any) -> None:
         check(wire.read_news, {**NEWS, "items": items})
+
+    @pytest.mark.parametrize("first", [-1, 2**53, "1", 1.0])
+    def test_number_of_news(self, first: Any) -> None:
+        check(wire.read_news, {**NEWS, "first": first})
 
 
 class Network:

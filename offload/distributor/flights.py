@@ -1,7 +1,7 @@
 """What is remembered of own jobs under way at peers, and what they take there."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -10,6 +10,7 @@ from offload.work.jobs import Job, read_demands
 OFFER_AGAIN_S: Final = 1.0
 TINY: Final = 1e-9
 Life = tuple[str, int]  # store id and boot of an instance
+Item = tuple[float, str, str]  # of news: wall time, kind, text
 NOBODY: Final = ("", 0)
 
 
@@ -28,6 +29,15 @@ class Flight:
     stopping: bool = False
     silent_since: float | None = None
     needs: Mapping[str, float] = field(default_factory=dict)
+    heard: int = 0  # the number of the last of its news
+
+    def fresh(self, first: int, items: list[Item]) -> list[Item]:
+        """Return which of these news, numbered from ``first`` (0: not at all), are new here."""
+        if not first:
+            return items
+        known = max(0, self.heard + 1 - first)
+        self.heard = max(self.heard, first + len(items) - 1)
+        return items[known:]
 
 
 class Flights(dict[str, Flight]):
@@ -64,6 +74,11 @@ class Flights(dict[str, Flight]):
         self._load[flight.worker, flight.queue] -= 1
         self._count_needs(flight, -1)
         return True
+
+    def heard(self, worker: str, job_ids: Iterable[str]) -> dict[str, int]:
+        """Return up to where the news of these jobs at ``worker`` were heard."""
+        flights = ((job_id, self.get(job_id)) for job_id in job_ids)
+        return {i: f.heard for i, f in flights if f is not None and f.worker == worker and f.heard}
 
     def _count_needs(self, flight: Flight, sign: int) -> None:
         for name, amount in flight.needs.items():

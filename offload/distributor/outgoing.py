@@ -207,11 +207,10 @@ class Outgoing:
     async def _on_holding(self, peer: str, batch: list[dict[str, Any]]) -> None:
         for message in wire.sound(self._network, peer, batch, wire.read_holding):
             verdicts = await self._judged(peer, message)
-            self._network.send(
-                peer,
-                "answer",
-                {"store": message.store_id, "jobs": verdicts, "sent_at": message.sent_at},
-            )
+            answer = {"store": message.store_id, "jobs": verdicts, "sent_at": message.sent_at}
+            if heard := self._flights.heard(peer, verdicts):
+                answer["heard"] = heard
+            self._network.send(peer, "answer", answer)
 
     async def _on_outcome(self, peer: str, batch: list[dict[str, Any]]) -> None:
         ready = []
@@ -242,10 +241,10 @@ class Outgoing:
         )
 
     def _on_news(self, peer: str, batch: list[dict[str, Any]]) -> None:
-        for key, attempt, items in wire.sound(self._network, peer, batch, wire.read_news):
+        for key, attempt, first, items in wire.sound(self._network, peer, batch, wire.read_news):
             flight = self._flights.get(key[1])
             if flight and self._ours(key) and (flight.worker, flight.attempt) == (peer, attempt):
-                self._manager.hear(key[1], items)
+                self._manager.hear(key[1], flight.fresh(first, items))
 
     # --- inside ----------------------------------------------------------------------------
 

@@ -127,8 +127,11 @@ def read_outcome(value: dict[str, Any]) -> tuple[Key, int, Outcome]:
     return *read_about(value), Outcome.from_wire(value.get("outcome"))
 
 
-def read_news(value: dict[str, Any]) -> tuple[Key, int, list[tuple[float, str, str]]]:
-    """Read NEWS: ``items`` are ``[wall, kind, text]``."""
+def read_news(value: dict[str, Any]) -> tuple[Key, int, int, list[tuple[float, str, str]]]:
+    """Read NEWS: ``items`` are ``[wall, kind, text]``, the first has a number (0: none)."""
+    first = Fields(value, "news").take("first", (int, type(None))) or 0
+    if not 0 <= first < 2**53:
+        raise Malformed("news.first is out of range")
     items = []
     for item in Fields(value, "news").take("items", list):
         match item:
@@ -136,7 +139,7 @@ def read_news(value: dict[str, Any]) -> tuple[Key, int, list[tuple[float, str, s
                 items.append((wall, kind, text))
             case _:
                 raise Malformed("news.items: an entry is not [wall, kind, text]")
-    return *read_about(value), items
+    return *read_about(value), first, items
 
 
 def holding(store_id: str, lines: Iterable[Line], sent_at: float, *, full: bool) -> dict[str, Any]:
@@ -168,15 +171,26 @@ def read_holding(value: dict[str, Any]) -> Holding:
     )
 
 
-def read_answer(value: dict[str, Any]) -> tuple[str, dict[str, Verdict], float]:
-    """Read the answer to a HOLDING: store id, verdicts by job id, the echo of ``sent_at``."""
+def read_answer(
+    value: dict[str, Any],
+) -> tuple[str, dict[str, Verdict], float, dict[str, int]]:
+    """
+    Read the answer to a HOLDING: store id, verdicts by job id, the echo of ``sent_at``.
+
+    The last is the number of the news that were heard, by job id; of what it says nothing of,
+    none were.
+    """
     fields = Fields(value, "answer")
     jobs = fields.take("jobs", dict)
     try:
         verdicts = {job_id: Verdict(verdict) for job_id, verdict in jobs.items()}
     except ValueError:
         raise Malformed(f"answer.jobs: a verdict is none of {', '.join(Verdict)}") from None
-    return fields.take("store", str), verdicts, float(fields.take("sent_at", (int, float)))
+    heard = fields.take("heard", (dict, type(None))) or {}
+    if not all(is_id(job_id) and type(number) is int for job_id, number in heard.items()):
+        raise Malformed("answer.heard is not {id: number}")
+    sent_at = float(fields.take("sent_at", (int, float)))
+    return fields.take("store", str), verdicts, sent_at, heard
 
 
 def sound(

@@ -139,6 +139,8 @@ class Incoming:
                 self._shelf.say_holding(origin, now)
         else:
             self._shelf.say_started(now)
+        for key, seat in self._shelf.seats.items():
+            self._shelf.tell(key, seat)
         await self._end_lapsed(now)
         await self._letters.tick(now)
 
@@ -147,6 +149,7 @@ class Incoming:
         now = self._clock.now()
         self._letters.welcome(peer, store_id)
         self._shelf.say_holding(peer, now, always=True)
+        self._shelf.tell_again(peer)
         for key, out in self._shelf.outbox.items():
             if out.held.origin == peer:
                 out.pause_s = PUSH_AGAIN_S
@@ -202,7 +205,11 @@ class Incoming:
             self._shelf.say_holding(peer, now)
 
     async def _on_answer(self, peer: str, batch: list[dict[str, Any]]) -> None:
-        for store_id, verdicts, sent_at in wire.sound(self._network, peer, batch, wire.read_answer):
+        for store_id, verdicts, sent_at, heard in wire.sound(
+            self._network, peer, batch, wire.read_answer
+        ):
+            for job_id, number in heard.items():
+                self._shelf.heard((store_id, job_id), number)
             ended: list[tuple[Key, Verdict]] = []
             for job_id, verdict in verdicts.items():
                 key = (store_id, job_id)

@@ -11,6 +11,7 @@ from offload.clock import Clock
 from offload.distributor import wire
 from offload.distributor.fetching import fetch_all
 from offload.distributor.incoming.shelf import Out, Seat, Shelf
+from offload.distributor.incoming.tale import Tale
 from offload.distributor.wire import Key, Network
 from offload.errors import BlobMismatch, BlobMissing, DiskFull, PeerUnreachable
 from offload.events import Bus
@@ -214,9 +215,10 @@ class Course:
         return Work(*key, seat.running, held.retry_count, seat.spec, held.properties, until)
 
     def _send_news(self, key: Key, seat: Seat, news: News) -> None:
-        items = [[news.wall, news.kind, news.text]]
-        about = wire.about(key, seat.held.attempt, items=items)
-        self._network.send(seat.held.origin, "news", about)
+        if seat.tale is None:
+            seat.tale = Tale()
+        seat.tale.say((news.wall, news.kind, news.text))
+        self._shelf.tell(key, seat)
 
     async def _conclude(self, key: Key, seat: Seat, outcome: Outcome) -> None:
         taken_off = seat.taken_off or (HANDED_BACK if self._handing_back else "")
@@ -232,7 +234,7 @@ class Course:
         if self._shelf.seats.get(key) is seat:
             self._shelf.remove(key)
         if done is not None:
-            self._shelf.outbox[key] = Out(done)
+            self._shelf.outbox[key] = Out(done, tale=seat.tale)
             self._shelf.push(key, self._shelf.outbox[key], self._clock.now())
 
     async def _insist(self, key: Key, write_down: Callable[[], Awaitable[T]]) -> T:

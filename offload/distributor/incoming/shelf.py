@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from offload.distributor import wire
+from offload.distributor.incoming.tale import Tale
 from offload.distributor.wire import Key, Line, Network
 from offload.leases import GrantedTerms, worker
 from offload.work.jobs import Held, Spec
@@ -31,6 +32,7 @@ class Seat:
     started_at: float = 0.0
     reported: bool = False
     taken_off: str = ""  # why it was ended here, to go back
+    tale: Tale | None = None  # what it has said
 
 
 @dataclass(slots=True)
@@ -41,6 +43,7 @@ class Out:
     again_at: float = 0.0
     pause_s: float = PUSH_AGAIN_S
     letter: int = 0  # its number, if it was a dead letter already
+    tale: Tale | None = None  # what it has said, and its origin has not heard: that comes first
 
 
 class Shelf:
@@ -97,9 +100,37 @@ class Shelf:
         out.again_at = now + out.pause_s
         out.pause_s = min(2 * out.pause_s, PUSH_AGAIN_MOST_S)
         outcome = out.held.outcome
+        self.tell(key, out)
         if outcome is not None:
             about = wire.about(key, out.held.attempt, outcome=outcome.to_wire())
             self._network.send(out.held.origin, "outcome", about)
+
+    def tell(self, key: Key, teller: Seat | Out) -> None:
+        """Send what the job has said and was not sent yet, as far as the link takes it."""
+        if teller.tale is None:
+            return
+        for first, items in teller.tale.unsent():
+            said = {"items": [[*item] for item in items], "first": first}
+            about = wire.about(key, teller.held.attempt, **said)
+            if not self._network.send(teller.held.origin, "news", about):
+                return
+            teller.tale.sent(first + len(items) - 1)
+
+    def tell_again(self, origin: str) -> None:
+        """A link is up: what was sent before may be lost; outcomes tell theirs when pushed."""
+        for out in self.outbox.values():
+            if out.tale is not None and out.held.origin == origin:
+                out.tale.again()
+        for key, seat in self.seats.items():
+            if seat.tale is not None and seat.held.origin == origin:
+                seat.tale.again()
+                self.tell(key, seat)
+
+    def heard(self, key: Key, number: int) -> None:
+        """The origin has heard what the job said, up to ``number``."""
+        teller = self.seats.get(key) or self.outbox.get(key)
+        if teller is not None and teller.tale is not None:
+            teller.tale.heard(number)
 
     def say_holding(self, origin: str, now: float, *, always: bool = False) -> None:
         """Tell ``origin`` all that is held of it, store by store; ``always``: even if nothing."""
