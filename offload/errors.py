@@ -254,6 +254,17 @@ class DiskFull(OffloadError):
         return "disk full: nothing was stored"
 
 
+class NoRoom(DiskFull):
+    """The files of this instance's jobs may take no more; nothing was stored."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"no room: {self.reason}"
+
+
 class QueueFull(OffloadError):
     """As many jobs wait here as may (``[limits] queued``); nothing was stored."""
 

@@ -17,6 +17,7 @@ MARK_EVERY_S: Final = 60.0
 TIDY_EVERY_ROUNDS: Final = 5
 PRUNE_EVERY_ROUNDS: Final = 30
 BLOB_SPARED_S: Final = 3600.0
+BLOB_SPARED_IF_TIGHT_S: Final = 600.0
 LONGER_S: Final = 86_400.0  # than an outcome waits, a TOMB is kept
 
 
@@ -44,7 +45,9 @@ class Housekeeping:
         clock: Clock,
         history: History,
         keeping: Callable[[], Keeping],
+        tight: Callable[[], bool] = lambda: False,
     ) -> None:
+        self._tight = tight
         self._store = store
         self._history = history
         self._blobs = blobs
@@ -59,8 +62,10 @@ class Housekeeping:
                 await self._store.keep_mark(self._clock.mark())
                 if rounds % TIDY_EVERY_ROUNDS == 0:
                     await self._tidy()
-                if rounds % PRUNE_EVERY_ROUNDS == 0:
-                    await self._prune()
+                if tight := self._tight():
+                    await self._prune(BLOB_SPARED_IF_TIGHT_S)
+                if rounds % PRUNE_EVERY_ROUNDS == 0 and not tight:
+                    await self._prune(BLOB_SPARED_S)
             except DiskFull:
                 log.warning("disk full: housekeeping waits for room")
             rounds += 1
@@ -74,7 +79,7 @@ class Housekeeping:
         if most and (gone := await self._store.trim_letters(most)):
             log.warning("removed %d dead letters: limits.dead_letters is %d", gone, most)
 
-    async def _prune(self) -> None:
+    async def _prune(self, blob_spared_s: float) -> None:
         spared_s = self._keeping().outbox_s + LONGER_S
         await self._store.purge(tomb_older_than=self._clock.now() - spared_s)
         loop = asyncio.get_running_loop()
@@ -82,7 +87,7 @@ class Housekeeping:
         def live() -> set[str]:  # asked when the old ones are known: none is named in between
             return asyncio.run_coroutine_threadsafe(self._live(), loop).result()
 
-        removed = await asyncio.to_thread(self._blobs.prune, live, BLOB_SPARED_S)
+        removed = await asyncio.to_thread(self._blobs.prune, live, blob_spared_s)
         if removed:
             log.info("removed %d files that no job names", removed)
 

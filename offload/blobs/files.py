@@ -53,6 +53,7 @@ class Blobs:
         self._lock = threading.Lock()
         self._pins: Counter[str] = Counter()
         self._arriving: set[str] = set()
+        self._used: int | None = None  # bytes; not known yet
         self._sound: dict[str, tuple[tuple[int, ...], float]] = {}  # verified in which state
 
     def put(self, source: Path) -> tuple[str, int]:
@@ -222,6 +223,13 @@ class Blobs:
         """Return the bytes that all blobs take, unfinished ones included."""
         return sum(_size_of(path) for path in (*self._all(), *self._partial.iterdir()))
 
+    def used(self) -> int:
+        """Return the same without unfinished ones; only the first call looks at the disk."""
+        with self._lock:
+            if self._used is None:
+                self._used = sum(_size_of(path) for path in self._all())
+            return self._used
+
     def count(self) -> int:
         """Return the number of blobs."""
         return sum(1 for _ in self._all())
@@ -239,8 +247,15 @@ class Blobs:
             digest = path.name
             if digest in self._pins or digest in self._arriving or _changed_at(path) > before:
                 return False
+            size = _size_of(path)
             path.unlink(missing_ok=True)
+            if path.parent != self._partial:
+                self._count_in(-size)
             return True
+
+    def _count_in(self, size: int) -> None:
+        if self._used is not None:
+            self._used += size
 
     def _fill(self, copy: FileIO, blob: FileIO, sha256: str) -> None:
         if self._is_sound(sha256, blob) and streams.clone(blob, copy):
@@ -310,6 +325,7 @@ class Blobs:
                 file = None
             else:
                 path.replace(final)
+                self._count_in(os.fstat(written.fileno()).st_size)
         _sync_folder(final.parent)
         if file is not None:
             self._note_sound(sha256, file)

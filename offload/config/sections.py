@@ -167,6 +167,7 @@ class TopicConfig(Section):
         memory_bytes: What the processes of one attempt may use together; ``"2GiB"`` in the file.
         command: A program that runs it here, with placeholders; there is no shell.
         give_up_exit_codes: Exit codes of the program after which another try is pointless.
+        max_bytes: So much may travel with a job: arguments and input files, or what comes back.
         log_lines: So many lines of what a job that was added here says are kept.
         needs: Resources that its jobs take while they run; ``{gpu = 1}``.
         speculate: Its jobs may run twice at the same time: one that takes long gets a second run.
@@ -181,6 +182,7 @@ class TopicConfig(Section):
     memory_bytes: Size | None = Field(default=None, alias="memory")
     command: CommandLine | None = None
     give_up_exit_codes: tuple[ExitCode, ...] = ()
+    max_bytes: Size | None = None
     log_lines: NonNegativeInt = 1_000
     needs: Amounts = {}
     where: Conditions = {}
@@ -306,6 +308,8 @@ class LimitsConfig(Section):
 
     Attributes:
         disk_free_bytes: With less room on the disk, no jobs of others are taken.
+        blobs_bytes: So much the files of jobs may take here before no more are taken; None: all
+            that the disk has; ``"50GiB"`` in the file.
         held: So many jobs of others may be here that are not done.
         outbox: So many outcomes may wait for their origins before no more jobs are taken.
         queued: So many jobs of its own may wait; 0: no limit.
@@ -313,6 +317,7 @@ class LimitsConfig(Section):
     """
 
     disk_free_bytes: Size = Field(default=256 * 2**20, alias="disk_free")
+    blobs_bytes: Size | None = Field(default=None, alias="blobs")
     held: PositiveInt = 10_000
     outbox: PositiveInt = 100_000
     queued: NonNegativeInt = 0

@@ -110,7 +110,8 @@ class Distributor:
             peer_linked=linked,
         )
         self._ahead = Ahead(store, bus)
-        self._gate = Gate(bounds, free_bytes, self._incoming.counts)
+        self._blobs = blobs
+        self._gate = Gate(bounds, free_bytes, self._incoming.counts, self._blob_bytes)
         self._gate.tick(clock.now())
         self._whereabouts = Whereabouts()
         self._slots = Slots(
@@ -319,6 +320,9 @@ class Distributor:
         log.info("%s refuses a job of topic %s: %s", peer, job.topic, reason)
         self._matching.refused(peer, job, reason)
 
+    def _blob_bytes(self) -> int:
+        return self._blobs.used()
+
     def _closed(self) -> str:
         """Say why nothing of others is taken now; "" if it is."""
         return "is draining" if self._matching.draining else self.closed()
@@ -335,6 +339,10 @@ class Distributor:
             return f"has no consumer for topic {topic}"
         if offer.spec.delivery is Delivery.EXCLUSIVE and not runs.killable(topic):
             return NOT_KILLABLE
+        if offer.spec.inputs():
+            missing = [size for sha256, size in offer.spec.inputs() if not self._blobs.has(sha256)]
+            if no_room := self._gate.room(sum(missing)):
+                return no_room
         return runs.stock.never(offer.spec.needs)
 
     def _topology_changed(self, fact: Fact) -> None:

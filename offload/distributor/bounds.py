@@ -21,6 +21,7 @@ class Bounds:
         held: Jobs of others that are here and not done.
         outbox: Outcomes that wait to be acknowledged.
         outbox_s: How long an outcome waits for an origin that is away.
+        blobs_bytes: What files may take here; None: all that the disk has.
         lost_after_s: How long an at-most-once job waits for a worker that is out of reach.
     """
 
@@ -29,6 +30,7 @@ class Bounds:
     outbox: int = 100_000
     outbox_s: float = 7 * 86_400.0
     lost_after_s: float = 600.0
+    blobs_bytes: int | None = None
 
 
 class Gate:
@@ -39,6 +41,7 @@ class Gate:
         bounds: The bounds as they are now.
         free_bytes: How much room the disk has.
         counts: How many jobs of others are here, and how many outcomes wait.
+        blob_bytes: What files take here.
     """
 
     def __init__(
@@ -46,10 +49,12 @@ class Gate:
         bounds: Callable[[], Bounds],
         free_bytes: Callable[[], int],
         counts: Callable[[], tuple[int, int]],
+        blob_bytes: Callable[[], int] = lambda: 0,
     ) -> None:
         self._bounds = bounds
         self._free_bytes = free_bytes
         self._counts = counts
+        self._blob_bytes = blob_bytes
         self._low = ""
         self._look_at = 0.0
 
@@ -74,6 +79,18 @@ class Gate:
         bounds, (held, _) = self._bounds(), self._counts()
         full = held + coming >= bounds.held
         return f"its shelf is full: it holds {bounds.held} jobs of others" if full else ""
+
+    def room(self, size: int) -> str:
+        """Return why files of that size together cannot come here; "" if they can."""
+        bounds = self._bounds()
+        if not size:
+            return ""
+        if size > self._free_bytes() - bounds.disk_free_bytes:
+            return f"its disk has no room for {size_text(size)} of files"
+        if bounds.blobs_bytes is not None and self._blob_bytes() + size > bounds.blobs_bytes:
+            limit = size_text(bounds.blobs_bytes)
+            return f"it has no room for {size_text(size)} of files: all may take {limit}"
+        return ""
 
     def closed(self) -> str:
         """Return why nothing is taken for now, "" if it is."""

@@ -187,6 +187,8 @@ class House:
             lease_of=self._lease_of,
             resources=resources(rules.config.node.resources),
             most_queued=lambda: rules.config.limits.queued,
+            most_of=rules.most_of,
+            most_blobs=lambda: rules.config.limits.blobs_bytes,
         )
         self._exit.push_async_callback(self.manager.close)
         self.book = Book(self.store, self.clock.wall, local_zone())
@@ -383,8 +385,11 @@ class House:
         self._bus.listen(LinkUp, self._back_from_the_dead)
         history = History(self.store, self.clock, forget, rules.retention, rules.keeps)
         self.housekeeping = Housekeeping(
-            self.store, self.blobs, self.clock, history, self._rules.keeping
+            self.store, self.blobs, self.clock, history, self._rules.keeping, self._tight
         )
+
+    def _tight(self) -> bool:
+        return self._rules.tight(free_bytes(self._data_dir.path), self.blobs.used())
 
     async def _open_links(self) -> None:
         self._exit.push_async_callback(self.transport.close)

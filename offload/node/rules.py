@@ -20,6 +20,7 @@ from offload.work.executors import Command, Runner, TopicRule
 from offload.work.jobs import Delivery, Demands, Options, RetryRule, State, demands
 from offload.work.queues import QueueRule, QueueType, delays
 
+TIGHT: Final = 0.9
 TOPICS_REMEMBERED: Final = 4096
 
 
@@ -96,7 +97,18 @@ class Rules:
             limits.outbox,
             _days_s(offloading.outbox_days),
             offloading.lost_after_s,
+            limits.blobs_bytes,
         )
+
+    def most_of(self, topic: str) -> int | None:
+        """Return how many bytes may travel with a job of ``topic``; None: any."""
+        return self.topic(topic).max_bytes
+
+    def tight(self, free: int, blobs: int) -> bool:
+        """Say whether room is scarce with so much ``free``, and so much taken by ``blobs``."""
+        limits = self.config.limits
+        full = limits.blobs_bytes is not None and blobs > TIGHT * limits.blobs_bytes
+        return full or free < limits.disk_free_bytes
 
     def keeping(self) -> Keeping:
         """Return how long what is over and done with is kept for others."""

@@ -93,6 +93,8 @@ class Manager:
         lease_of: LeaseOf = lambda _topic, _delivery: None,
         resources: Mapping[str, float] = MappingProxyType({}),
         most_queued: Callable[[], int] = lambda: 0,
+        most_of: Callable[[str], int | None] = lambda _topic: None,
+        most_blobs: Callable[[], int | None] = lambda: None,
     ) -> None:
         self._store = store
         self._bus = bus
@@ -101,7 +103,7 @@ class Manager:
         self._queue_of = queue_of
         self._most_queued = most_queued
         self._room = Room(bus)
-        self._intake = Intake(blobs, clock, queue_of, lease_of)
+        self._intake = Intake(blobs, clock, queue_of, lease_of, most_of, most_blobs)
         self._tasks = Tasks()
         self.leftovers = Leftovers(store, self._tasks, work_folder, results_folder)
         self.control = Control(store, bus, clock, self._intake, self.leftovers, self.change)
@@ -116,6 +118,7 @@ class Manager:
             self._tasks,
             self.change,
             self._recorded,
+            most_of,
         )
         self._lined_up: dict[str, Job] = {}  # own attempts that wait for a place here
         self._live: set[str] = set()
@@ -123,7 +126,9 @@ class Manager:
         self._taken_off: dict[tuple[str, int], str] = {}  # job and attempt -> why it was ended
         self.gates = Gates(store, bus, self._take_back_closed)
         is_open = self.gates.is_open
-        self.runs = Runs(executors, blobs, clock, queue_of, work_folder, is_open, resources)
+        self.runs = Runs(
+            executors, blobs, clock, queue_of, work_folder, is_open, resources, most_of
+        )
         bus.listen(GateMoved, lambda _: self.runs.look_again())
 
     # --- taking in -------------------------------------------------------------------------

@@ -2,15 +2,15 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from offload.blobs import Blobs
 from offload.clock import Clock
-from offload.errors import PayloadError, Refused, UsageError
+from offload.errors import NoRoom, PayloadError, Refused, UsageError
 from offload.payload import Directory, Encoded, File, arrived, decode, encode
+from offload.sizes import size_text
 from offload.topics import check_topic
 from offload.work.jobs import (
     NO_DEMANDS,
@@ -26,6 +26,7 @@ from offload.work.jobs import (
     new_id,
 )
 from offload.work.manager.runs import file_entry
+from offload.work.manager.weights import size_of, too_much, weight
 from offload.work.queues import QueueRule
 
 FOLDER: Final = "is a folder; give a Directory"
@@ -49,7 +50,11 @@ class Intake:
         clock: Clock,
         queue_of: Callable[[str], QueueRule],
         lease_of: LeaseOf,
+        most_of: Callable[[str], int | None] = lambda _topic: None,
+        most_blobs: Callable[[], int | None] = lambda: None,
     ) -> None:
+        self._most_of = most_of
+        self._most_blobs = most_blobs
         self._lease_of = lease_of
         self._blobs = blobs
         self._clock = clock
@@ -62,7 +67,8 @@ class Intake:
 
         Raises:
             InvalidTopic, UsageError: If the topic or an option is wrong.
-            PayloadError: If an input file cannot be read.
+            PayloadError: If an input file cannot be read, or they are too large for the topic.
+            NoRoom: If the files of jobs may take no more here.
             UnsafeName: If an input file's name cannot travel.
             DiskFull: If there is no room for the files.
         """
@@ -72,7 +78,11 @@ class Intake:
         if delivery is Delivery.AT_LEAST_ONCE and rule.lane(options.order_by):
             delivery = Delivery.EXCLUSIVE  # what runs in order is never in two places at once
         _check_folder(options.into)
-        files = await self._files(encoded.files) if encoded.files else ()
+        if reason := too_much(topic, len(encoded.data), self._most_of(topic)):
+            raise PayloadError("payload", reason)
+        files: tuple[FileEntry, ...] = ()
+        if encoded.files:
+            files = await asyncio.to_thread(self._take_in, topic, encoded)
         payload: bytes | None = encoded.data
         if len(encoded.data) > PAYLOAD_LIMIT:
             sha256, payload = await asyncio.to_thread(self._blobs.put_bytes, encoded.data), None
@@ -84,6 +94,21 @@ class Intake:
         for blob in _blobs(spec):
             self._blobs.pin(blob)
         return self._job(topic, rule, delivery, options, wanted.text), spec
+
+    def _take_in(self, topic: str, encoded: Encoded) -> tuple[FileEntry, ...]:
+        """Put all input files among the blobs; what is too large is found out before, if it can."""
+        most, allowed = self._most_of(topic), self._most_blobs()
+        sizes = [_size_of(file) for file in encoded.files]
+        if reason := too_much(topic, sum(sizes) + len(encoded.data), most):
+            raise PayloadError("files", reason)
+        if allowed is not None and self._blobs.used() + sum(sizes) > allowed:
+            raise NoRoom(f"files of jobs may take {size_text(allowed)} here (limits.blobs)")
+        entries: list[FileEntry] = []
+        for file in encoded.files:
+            entries.append(_taken_in(self._blobs, file))
+            if reason := too_much(topic, weight(entries) + len(encoded.data), most):
+                raise PayloadError(str(file.path), reason)
+        return tuple(entries)
 
     def again(self, job: Job, spec: Spec) -> tuple[Job, Mapping[str, str | int | float]]:
         """
@@ -120,11 +145,6 @@ class Intake:
         """Unpin the blobs of ``spec``: its row names them now, or never will."""
         for blob in _blobs(spec):
             self._blobs.unpin(blob)
-
-    async def _files(self, files: Sequence[File]) -> tuple[FileEntry, ...]:
-        """Put ``files`` among the blobs."""
-        put = partial(_taken_in, self._blobs)
-        return tuple([await asyncio.to_thread(put, file) for file in files])
 
     def _meant(self, options: Options) -> "_Meant":
         """Return what ``options`` mean, checked; many jobs in a row are given the very same."""
@@ -198,6 +218,13 @@ def _taken_in(blobs: Blobs, file: File) -> FileEntry:
     except OSError as error:
         why = os.strerror(error.errno) if error.errno else str(error)
         raise PayloadError(str(error.filename or file.path), f"cannot be read: {why}") from None
+
+
+def _size_of(file: File) -> int:
+    try:
+        return size_of(file)
+    except OSError:
+        return 0  # to read it fails with a better word
 
 
 def _blobs(spec: Spec) -> list[str]:

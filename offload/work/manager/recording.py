@@ -21,6 +21,7 @@ from offload.errors import (
 from offload.tasks import Tasks
 from offload.work.jobs import Attempt, DeadLetter, Job, Outcome, Result, came, came_late, conclude
 from offload.work.manager import outputs
+from offload.work.manager.weights import too_much, weight
 from offload.work.queues import QueueRule
 from offload.work.store import Rule, Step, Store
 
@@ -52,6 +53,7 @@ class Recording:
         queue_of: Whose retry rules hold for a topic.
         tasks: Whose background tasks record what ended here.
         change: How rules are put to jobs.
+        most_of: How many bytes may travel with a job of a topic.
         recorded: Called with the id of a job when what came of its attempt here is recorded.
     """
 
@@ -66,7 +68,9 @@ class Recording:
         tasks: Tasks,
         change: Change,
         recorded: Callable[[str], None],
+        most_of: Callable[[str], int | None] = lambda _topic: None,
     ) -> None:
+        self._most_of = most_of
         self._store = store
         self._blobs = blobs
         self._results = results
@@ -209,6 +213,10 @@ class Recording:
             return
         if job is None or not came(job, arrived.sender, arrived.attempt, arrived.outcome):
             await self._change([(arrived.job_id, partial(self._conclude, arrived, ()))])
+            return
+        size = weight(arrived.outcome.blobs()) + len(arrived.outcome.value)
+        if reason := too_much(job.topic, size, self._most_of(job.topic)):
+            await self._cannot_place(arrived, Refused(reason))
             return
         into = self._folder_of(job)
         tag = f"{job.id}-{arrived.attempt}"

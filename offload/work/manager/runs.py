@@ -22,6 +22,7 @@ from offload.tasks import Tasks
 from offload.ticks import ticks_s
 from offload.work.executors import Executors, News, Ran, Task
 from offload.work.jobs import FileEntry, Outcome, Result, Spec
+from offload.work.manager.weights import size_of, too_much
 from offload.work.queues import Line, QueueRule, Stock
 
 VALUE_LIMIT: Final = 256 * 1024
@@ -68,7 +69,9 @@ class Runs:
         folder: Path,
         is_open: Callable[[str], bool] = lambda _queue: True,
         resources: Mapping[str, float] = MappingProxyType({}),
+        most_of: Callable[[str], int | None] = lambda _topic: None,
     ) -> None:
+        self._most_of = most_of
         self._executors = executors
         self._blobs = blobs
         self._clock = clock
@@ -268,7 +271,7 @@ class Runs:
 
     async def _collect(self, run: _Run, ran: Ran) -> None:
         try:
-            outcome = await self._collected(ran)
+            outcome = await self._collected(run.work.spec.topic, ran)
         except (OffloadError, OSError) as error:
             outcome = _failure(error)
         await _clear(run.folder)
@@ -317,9 +320,12 @@ class Runs:
             files.append(arrived(target, entry.name))
         return tuple(files)
 
-    async def _collected(self, ran: Ran) -> Outcome:
+    async def _collected(self, topic: str, ran: Ran) -> Outcome:
         """Return the outcome with its output files, and a large value, put among the blobs."""
         outcome = ran.outcome
+        size = sum(size_of(file) for file in ran.files) + len(ran.outcome.value)
+        if reason := too_much(topic, size, self._most_of(topic)):
+            return Outcome(Result.FAILED, reason=reason, run_s=outcome.run_s, final=True)
         if len(outcome.value) > VALUE_LIMIT:
             size = len(outcome.value)
             sha256 = await asyncio.to_thread(self._blobs.put_bytes, outcome.value)
