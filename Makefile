@@ -1,7 +1,7 @@
 # The workshop. `make demo` and `make test` set themselves up; nothing outside this folder changes.
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help demo test coverage simulate chaos test-long test-all lint fmt bench clean
+.PHONY: help demo test coverage simulate chaos test-long test-all lint fmt bench bench-files clean
 
 VERSIONS := 3.11 3.12 3.13
 VENV := .venv
@@ -24,6 +24,7 @@ help:
 	@echo "make test-long  the tests that take minutes"
 	@echo "make test-all   the tests on Python $(VERSIONS)"
 	@echo "make bench      measures, beside a peer in the same run"
+	@echo "make bench-files  measures a file of 1 GiB: rate and memory"
 	@echo "make lint, make fmt, make clean"
 
 demo: $(VENV)/demo.stamp
@@ -62,6 +63,10 @@ fmt: $(VENV)/dev.stamp
 
 bench: $(VENV)/demo.stamp
 	@$(BIN)/python benchmarks/bench.py $(ARGS)
+
+# A file of 1 GiB from process to process: rate beside a bare upload, and memory above idle.
+bench-files: $(VENV)/demo.stamp
+	@$(BIN)/python benchmarks/files.py $(ARGS)
 
 # Every version there is, then a failure if one was missing: green means green on all.
 test-all:

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -30,3 +32,22 @@ def test_a_small_run_gives_every_figure_beside_its_peer(tmp_path: Path) -> None:
         "MiB/s",
     ]
     assert all(figure["ratio"] > 0 for figure in figures)
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux")
+def test_a_small_file_gives_rate_and_memory(tmp_path: Path) -> None:
+    words = ["--size", "8", "--folder", str(tmp_path), "--json", "files.json"]
+    told = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks/files.py"), *words],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert told.returncode == 0, told.stderr
+    rate, *memory = json.loads((tmp_path / "files.json").read_text())["figures"]
+    assert rate["ratio"] > 0
+    assert len(memory) == 2
+    assert all(figure["ratio"] < 1 for figure in memory)
