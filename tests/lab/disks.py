@@ -15,7 +15,7 @@ from itertools import count
 from pathlib import Path
 from typing import Final
 
-SIZE_MIB: Final = 64
+SIZE_MIB: Final = 192
 WRITTEN_BACK_S: Final = 5  # by the journal at the latest, as the default is
 
 

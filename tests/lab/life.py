@@ -24,7 +24,7 @@ WITHIN_S: Final = 120.0
 
 def content(number: int) -> bytes:
     """Return what the input file of a job has in it."""
-    return b"%d," % number * (1 + number % 3 * 20_000)
+    return b"%d," % number * (1 + number % 3 * 2_000)
 
 
 def consumers(ledger: Path) -> App:
