@@ -62,7 +62,6 @@ def survive(cuttable: Disk, rounds: int, seed: int) -> int:
         jobs = max(promised)
         last = live(cuttable.place, jobs)
         assert last.code == 0
-        assert promised <= {int(job["key"]) for job in last.jobs}, "promised, and gone"
         check(cuttable.place, jobs, frozenset(promised), last.jobs)
     return len(promised)
 
