@@ -5,6 +5,7 @@ What has reached the image is what has reached the disk; what is only in the pag
 image is copied is lost. Needs root, mkfs.ext4 and loop devices.
 """
 
+import filecmp
 import os
 import shutil
 import subprocess
@@ -15,7 +16,7 @@ from itertools import count
 from pathlib import Path
 from typing import Final
 
-SIZE_MIB: Final = 192
+SIZE_MIB: Final = 96
 WRITTEN_BACK_S: Final = 5  # by the journal at the latest, as the default is
 
 
@@ -32,10 +33,12 @@ class Disk:
         self._mount()
 
     def cut_power(self) -> Path:
-        """Return a copy of what has reached the disk by now."""
+        """Return a copy of what has reached the disk at one moment."""
         copy = self._fresh()
-        shutil.copyfile(self._image, copy)
-        return copy
+        while True:
+            shutil.copyfile(self._image, copy)
+            if filecmp.cmp(self._image, copy, shallow=False):  # nothing was written meanwhile
+                return copy
 
     def come_back(self, copy: Path) -> None:
         """Be the disk that ``cut_power`` has copied; nothing uses the old one any more."""
