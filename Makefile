@@ -1,7 +1,7 @@
 # The workshop. `make demo` and `make test` set themselves up; nothing outside this folder changes.
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help demo test coverage simulate chaos test-long test-all lint fmt bench bench-files clean
+.PHONY: help demo test coverage simulate chaos test-long test-all lint fmt bench bench-files bench-topology clean
 
 VERSIONS := 3.11 3.12 3.13
 VENV := .venv
@@ -25,6 +25,7 @@ help:
 	@echo "make test-all   the tests on Python $(VERSIONS)"
 	@echo "make bench      measures, beside a peer in the same run"
 	@echo "make bench-files  measures a file of 1 GiB: rate and memory"
+	@echo "make bench-topology  measures how soon five hosts know of one another (needs root)"
 	@echo "make lint, make fmt, make clean"
 
 demo: $(VENV)/demo.stamp
@@ -67,6 +68,9 @@ bench: $(VENV)/demo.stamp
 # A file of 1 GiB from process to process: rate beside a bare upload, and memory above idle.
 bench-files: $(VENV)/demo.stamp
 	@$(BIN)/python benchmarks/files.py $(ARGS)
+
+bench-topology: $(VENV)/dev.stamp
+	@PYTHONPATH=. $(BIN)/python benchmarks/topology.py $(ARGS)
 
 # Every version there is, then a failure if one was missing: green means green on all.
 test-all:

@@ -13,7 +13,7 @@ from tests.lab.conftest import Figures
 from tests.lab.hosts import Host, Lan, until
 from tests.lab.scenes import SLACK, SOON_S, are_linked, since
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.long]
 FORGER: Final = Path(__file__).with_name("forger.py")
 Forge = Callable[[str], Awaitable[None]]
 

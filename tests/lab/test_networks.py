@@ -140,9 +140,9 @@ class TestThreeNetworksOfTwoHostsEach:
 
 async def part_and_heal(lan: Lan, timing: dict[str, float], for_s: float, figure: Figures) -> None:
     """Cut the lan in two for some time while both halves have jobs; each job has one outcome."""
-    one, two, three = hosts = await start(lan, timing)
+    one, two, three = hosts = await start(lan, timing, slots=2)
     batch = Batch(one, lan)
-    await batch.add(8, 1.0)
+    await batch.add(4, 1.0)
     await until(lambda: batch.under_way(two) and batch.under_way(three), within_s=10, what="both")
     for here, there in (((one, two), (three,)), ((three,), (one, two))):
         for host in here:

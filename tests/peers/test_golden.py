@@ -75,14 +75,12 @@ SENT: dict[str, dict[str, Any]] = {
     "announce": {"announcement": ANNOUNCEMENT.to_wire(), "number": 42},
     "beat": {
         "number": 42,
-        "generation": 3,
         "load": {"slots": {"main": 4}},
         "others": {BOB: [2, 17]},
         "links": [BOB],
     },
     "beat.timed": {
         "number": 43,
-        "generation": 3,
         "load": {},
         "at": [12.25, 1700000000.5],
         "echo": [99.5, 0.75],

@@ -368,7 +368,7 @@ class Membership:
 
     def _beat(self, peer: str, *, timed: bool = False, compare: bool = False) -> None:
         topology = self._topology
-        fields: dict[str, Any] = {"number": self._number, "generation": topology.own.generation}
+        fields: dict[str, Any] = {"number": self._number}
         load = dict(topology.table.load) if self._load_for is None else self._load_for(peer)
         if load != self._told_loads.get(peer) or (timed and self._number % FULL_BEATS == 0):
             fields["load"] = load
