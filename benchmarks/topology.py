@@ -65,11 +65,6 @@ async def found_at(host: Host, kind: str, others: Sequence[str], after: float) -
     return max(first.values()) if first.keys() == set(others) else None
 
 
-async def took(hosts: Sequence[Host], kind: str, others: Callable[[Host], list[str]]) -> float:
-    """Return how long after now all ``hosts`` have found this of these others."""
-    return await since(time.time(), hosts, kind, others)
-
-
 async def since(
     began: float, hosts: Sequence[Host], kind: str, others: Callable[[Host], list[str]]
 ) -> float:
@@ -127,9 +122,12 @@ async def changes(folder: Path, rounds: int) -> list[Figure]:
         for host in others:
             host.run(None)
         await until(lambda: are_linked(others), within_s=PATIENCE_S, what="four are linked")
+        started = time.time()
         five.run(None)
         for number in range(rounds):
-            late.append(await since(await opened([five]), others, "linked", it))
+            listening = await opened([five])
+            linked_s = await since(started, others, "linked", it)
+            late.append(max(0.0, started + linked_s - listening))
             await until(lambda: are_linked(hosts), within_s=PATIENCE_S, what="all are linked")
             await asyncio.sleep(2)
             if number % 2:
@@ -148,6 +146,7 @@ async def changes(folder: Path, rounds: int) -> list[Figure]:
                 began = time.time()
                 five.kill()
                 crash.append(await since(began, others, "gone", it))
+            started = time.time()
             five.start()
         await until(lambda: are_linked(hosts), within_s=PATIENCE_S, what="all are linked")
     return [

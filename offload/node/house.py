@@ -400,9 +400,9 @@ class House:
         """Start what runs in the background; it ends in the opposite order."""
         for room in (
             self.housekeeping,
+            self.discovery,  # before the links: its goodbye by mDNS takes longer than theirs
             self.transport,
             self.membership,
-            self.discovery,
             self.distributor,
             self.scheduler,
             self.owner,
