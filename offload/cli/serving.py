@@ -23,6 +23,7 @@ from offload.errors import OffloadError
 from offload.node import Node
 from offload.tasks import Tasks
 from offload.web.control import Control
+from offload.work.executors import prints_caught
 
 _LEVELS: Final = (logging.WARNING, logging.INFO, logging.DEBUG)
 _INTERRUPTED: Final = 130
@@ -73,7 +74,8 @@ def run(
     _set_up_log(verbose)
     consumers = None if app is None else load_app(app)
     end = _End()
-    asyncio.run(_serve(load, consumers, end, until_eof=until_eof))
+    with prints_caught():
+        asyncio.run(_serve(load, consumers, end, until_eof=until_eof))
     if end.impatient:
         raise typer.Exit(_INTERRUPTED)
     say("drained and ended")

@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+import logging
 import os
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -17,12 +19,12 @@ from offload import payload
 from offload.app import MAIN, App, load_app
 from offload.payload import File
 from offload.work.calls import REASON_LIMIT
-from offload.work.executors import Executors
+from offload.work.executors import Executors, prints_caught
 from offload.work.executors.lines import LINE_LIMIT, LINES_PER_S, Lines
 from offload.work.executors.pool import Pool
 from offload.work.executors.warden import Groups, start_of
 from offload.work.jobs import Result
-from tests.work.desk import Desk, alive, until
+from tests.work.desk import Desk, alive, begun, until
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = '''
@@ -132,6 +134,25 @@ def printing():
     os.system("echo from a program")
     ctypes.CDLL(None).puts(b"from C")
     print("no end", end="")
+
+def speak():
+    print("out", 1, end="")
+    print("", file=sys.stdout)
+    print("err", file=sys.stderr)
+    log.info("told")
+    print("no end", end="")
+
+@app.consumer("thread/print", isolate="thread")
+def speaking():
+    speak()
+
+@app.consumer("loop/print")
+async def saying():
+    speak()
+
+@app.consumer("loop/helpers")
+async def helped():
+    await asyncio.to_thread(speak)
 
 @app.consumer("process/flood")
 def flood():
@@ -445,6 +466,30 @@ class TestWhatAJobPrints:
         assert {"out", "err", "INFO user: told", "from a program"} < set(desk.lines)
         assert "from C" in "".join(desk.lines)  # whose buffer comes when it likes
         assert "no end" in "".join(desk.lines)
+
+    @pytest.mark.parametrize("topic", ["thread/print", "loop/print", "loop/helpers"])
+    async def test_arrives_in_its_log_alone_without_a_process_too(
+        self,
+        desk: Desk,
+        caplog: pytest.LogCaptureFixture,
+        capsys: pytest.CaptureFixture[str],
+        topic: str,
+    ) -> None:
+        caplog.set_level(logging.INFO, "user")
+        with prints_caught():
+            print("the instance's own")
+            await desk.run(topic)
+        assert desk.lines == ["out 1", "err", "INFO user: told", "no end"]
+        assert capsys.readouterr() == ("the instance's own\n", "")
+
+    async def test_is_said_on_the_loop_even_by_a_thread(
+        self, desk: Desk, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        heard: list[int] = []
+        task = desk.task("loop/helpers")
+        caplog.set_level(logging.INFO, "user")
+        await begun(desk.executors, task, lambda _: heard.append(threading.get_ident()))
+        assert set(heard) == {threading.get_ident()}
 
     async def test_arrives_while_it_runs(self, desk: Desk) -> None:
         desk.begin("process/wait")

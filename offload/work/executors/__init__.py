@@ -12,7 +12,7 @@ from pathlib import Path
 
 from offload.app import App
 from offload.work.calls import News, Ran, Task, ended
-from offload.work.executors.logs import JobLog
+from offload.work.executors.logs import JobLog, prints_caught
 from offload.work.executors.memory import MemoryWatch
 from offload.work.executors.pool import Pool
 from offload.work.executors.processes import ProcessRun
@@ -22,7 +22,17 @@ from offload.work.executors.warden import Groups
 from offload.work.jobs import Result
 from offload.work.programs import Command
 
-__all__ = ["NOT_KILLABLE", "Command", "Executors", "News", "Ran", "Runner", "Task", "TopicRule"]
+__all__ = [
+    "NOT_KILLABLE",
+    "Command",
+    "Executors",
+    "News",
+    "Ran",
+    "Runner",
+    "Task",
+    "TopicRule",
+    "prints_caught",
+]
 log = logging.getLogger(__name__)
 
 

@@ -147,12 +147,12 @@ class LoopRun(Run):
         self._task.add_done_callback(self._called_back)
 
     async def _call(self) -> Ran:
-        voice = Voice(self._say)
+        voice = Voice(partial(_from_any_thread, self._loop, self._say))  # it may use threads
         consumer = _consumer(self.runner)
         context = None  # most consumers ask for none
         if consumer.takes_context:
             context = context_of(self.task, voice.say, lambda: self._asked)
-        self._job_log.follow(voice.say)
+        speaker = self._job_log.follow(voice.say)
         try:
             arguments, named = arguments_of(consumer.function, self.task, context)
             value = await consumer.function(*arguments, **named)
@@ -165,6 +165,7 @@ class LoopRun(Run):
         finally:
             if context is not None:
                 context.answer.close()
+            speaker.finish()
             voice.finish()
 
     async def _awaited(self, context: Context) -> Any:
@@ -219,7 +220,7 @@ class ThreadRun(Run):
 
     def _call(self) -> None:
         consumer, context = _consumer(self.runner), self._context
-        self._job_log.follow(self._voice.say)
+        speaker = self._job_log.follow(self._voice.say)
         try:
             arguments, named = arguments_of(consumer.function, self.task, context)
             value = consumer.function(*arguments, **named)
@@ -230,6 +231,8 @@ class ThreadRun(Run):
             ran = returned(value, time.monotonic() - self._began, context.outputs)
         except BaseException as error:  # even sys.exit() is only the end of this attempt
             ran = failed(error, consumer.give_up_on, time.monotonic() - self._began)
+        finally:
+            speaker.finish()
         self._tell(ran)
 
     def _answered(self) -> None:
