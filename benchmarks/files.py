@@ -9,6 +9,7 @@ processes during it, above what it had when idle.
 
 import argparse
 import asyncio
+import os
 import secrets
 import subprocess
 import sys
@@ -91,6 +92,8 @@ async def measure(folder: Path, mebibytes: int) -> list[Figure]:
     with path.open("wb") as file:
         for number in range(mebibytes):
             file.write(number.to_bytes(8, "big") + block[8:])
+        file.flush()
+        os.fsync(file.fileno())  # to write it is no part of what is measured
     realm = f"bench-{secrets.token_hex(6)}"
     with ExitStack() as running:
         url = running.enter_context(_peer(folder))
