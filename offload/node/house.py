@@ -389,7 +389,7 @@ class House:
         )
 
     def _tight(self) -> bool:
-        return self._rules.tight(free_bytes(self._data_dir.path), self.blobs.used())
+        return self._rules.tight(free_bytes(self._data_dir.path), self.blobs.used)
 
     async def _open_links(self) -> None:
         self._exit.push_async_callback(self.transport.close)

@@ -104,10 +104,10 @@ class Rules:
         """Return how many bytes may travel with a job of ``topic``; None: any."""
         return self.topic(topic).max_bytes
 
-    def tight(self, free: int, blobs: int) -> bool:
+    def tight(self, free: int, blobs: Callable[[], int]) -> bool:
         """Say whether room is scarce with so much ``free``, and so much taken by ``blobs``."""
         limits = self.config.limits
-        full = limits.blobs_bytes is not None and blobs > TIGHT * limits.blobs_bytes
+        full = limits.blobs_bytes is not None and blobs() > TIGHT * limits.blobs_bytes
         return full or free < limits.disk_free_bytes
 
     def keeping(self) -> Keeping:
