@@ -123,10 +123,12 @@ class Host:
         """Say whether the instance listens on its port."""
         assert self.process is not None
         lines: list[str] = []
+        own, here = Path(f"/proc/{self.process.pid}"), Path("/run/netns") / self.namespace
         with suppress(OSError):
+            if not (own / "ns/net").samefile(here):
+                return False  # it is about to move in, and still sees the machine's own network
             for name in ("tcp", "tcp6"):
-                table = Path(f"/proc/{self.process.pid}/net/{name}")
-                lines += table.read_text("ascii").splitlines()[1:]
+                lines += (own / "net" / name).read_text("ascii").splitlines()[1:]
         entries = (line.split() for line in lines)
         return any(e[1].endswith(f":{PORT:04X}") and e[3] == LISTENING for e in entries)
 
