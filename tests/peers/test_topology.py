@@ -176,6 +176,20 @@ class TestALeaseThatIsOverBeforeAnybodyFallsSilent:
         assert pass_time(hasty, 4, 6.75) == []
 
 
+def test_a_newcomer_that_learns_of_a_crowd_bit_by_bit_takes_nobody_for_silent(
+    topology: Topology,
+) -> None:
+    """Beat numbers of those that it is not linked with come by turns, seldom if there are many."""
+    topology.linked("hub", now=0)
+    topology.hear([said("hub"), *(said(f"a{n}") for n in range(40))], "hub", now=0)
+    topology.hear([said(f"b{n}") for n in range(300)], "hub", now=1)
+    facts: list[Fact] = []
+    for second in range(2, 20):
+        topology.beat("hub", second, {}, now=second)
+        facts += pass_time(topology, second, second + 1)
+    assert [fact for fact in facts if isinstance(fact, Silent)] == []
+
+
 class TestALinkThatIsCut:
     def test_changes_nothing_when_it_is_replaced_at_once(self, pair: Topology) -> None:
         assert pair.unlinked("bob", now=100.5) == []

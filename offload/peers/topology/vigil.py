@@ -24,6 +24,7 @@ SILENT_AFTER_BEATS: Final = 5
 AGREED_AFTER_BEATS: Final = 10  # a cable may be out for eight seconds, and nothing has happened
 ASKING_BEATS: Final = 2  # how long others have to say that they hear of one that is silent
 CUT_AFTER_BEATS: Final = 2  # how long a cut link may take to be replaced before it shows
+_GROWN: Final = frozenset(FULL_MESH * 2**k + 1 for k in range(8))  # sizes at which turns are longer
 SHARE: Final = 16  # how many beat numbers of others one beat carries, where there are too many
 
 
@@ -190,15 +191,23 @@ class Vigil:
         self._suspicions.close(member.announcement.id)
         self._extend(member, now)
         self.due(member)
+        if len(self._table) in _GROWN:  # who joins a crowd learns of it bit by bit
+            for instance_id, other in self._members.items():
+                if instance_id not in self._near and not other.silent:
+                    self._extend(other, now)
 
     def _extend(self, member: Member, now: float) -> None:
         """Give a member that lives the time that it may be quiet from now on."""
-        far_s = 0.0
-        if self.sparse and member.announcement.id not in self._near:
-            far_s = 3 * len(self._table) / SHARE * self._heartbeat_s  # its numbers come by turns
+        far_s = self._far_s(member)
         member.silent_at = now + SILENT_AFTER_BEATS * self._heartbeat_s + far_s
         member.agreed_at = now + AGREED_AFTER_BEATS * self._heartbeat_s + far_s
         member.gone_at = now + self._lease_s + far_s
+
+    def _far_s(self, member: Member) -> float:
+        """Return how much longer it may be quiet because its numbers come by turns."""
+        if not self.sparse or member.announcement.id in self._near:
+            return 0.0
+        return 3 * len(self._table) / SHARE * self._heartbeat_s
 
     def _fall_silent(self, instance_id: str, member: Member, now: float) -> Fact:
         member.silent = True
@@ -239,9 +248,10 @@ class Vigil:
             return
         beat_s = self._heartbeat_s
         for member in self._members.values():
-            member.silent_at = min(member.silent_at + late_s, now + SILENT_AFTER_BEATS * beat_s)
-            member.agreed_at = min(member.agreed_at + late_s, now + AGREED_AFTER_BEATS * beat_s)
-            member.gone_at = min(member.gone_at + late_s, now + self._lease_s)
+            latest = now + self._far_s(member)
+            member.silent_at = min(member.silent_at + late_s, latest + SILENT_AFTER_BEATS * beat_s)
+            member.agreed_at = min(member.agreed_at + late_s, latest + AGREED_AFTER_BEATS * beat_s)
+            member.gone_at = min(member.gone_at + late_s, latest + self._lease_s)
 
     def due(self, member: Member) -> None:
         """Note when something may follow from a member's quietness, or from a guess."""
