@@ -2,7 +2,8 @@
 An invitation on the network: a small server of its own, open only as long as it is.
 
 It speaks plain HTTP to whoever comes: what matters is sealed under the key that only one who
-knows the code can make. Closed, it goes on refusing for a while, as it refuses a wrong code.
+knows the code can make. Closed, it goes on refusing for a while, as it refuses a wrong code. Who
+comes costs little: connections are few (``Entrance``), and so are the tries of one address.
 """
 
 import asyncio
@@ -19,11 +20,13 @@ from typing import Any, Final
 from aiohttp import web
 
 from offload import codec
+from offload.buckets import Buckets
 from offload.errors import JoinRefused, Malformed, OffloadError
 from offload.peers.discovery import EVERYWHERE, invitations
 from offload.peers.discovery.addresses import make_plan
 from offload.peers.identity import instance_id
 from offload.peers.identity.pairing import Invitation, Request, Welcome
+from offload.peers.transport import Entrance, HttpLog, guard
 from offload.tasks import Tasks
 
 log = logging.getLogger(__name__)
@@ -33,6 +36,8 @@ JOIN_PATH: Final = "/offload/join"
 BODY_LIMIT_BYTES: Final = 8192
 CALL_S: Final = 10.0  # a whole exchange with one joiner takes less
 CALLS: Final = 8  # at once
+BEGINS: Final = 10.0  # of one address before it has to wait; each costs us 20 ms
+BEGINS_PER_S: Final = 1.0
 LINGER_S: Final = 20.0
 Admit = Callable[[Request], Awaitable[Welcome]]
 
@@ -93,20 +98,34 @@ class Inviting:
         self._tell = tell
         self._over = asyncio.Event()
         self._calls = 0
+        self._begins: Buckets[str] = Buckets(BEGINS_PER_S, BEGINS)
+        self._one_at_a_time = asyncio.Lock()
+        self._entrance: Entrance | None = None
         self._exit = AsyncExitStack()
         self._tasks = Tasks()
 
     async def open(self) -> None:
         """Listen, and show the invitation; raise ``OSError`` if that cannot be."""
-        app = web.Application(client_max_size=BODY_LIMIT_BYTES)
+        app = web.Application(middlewares=[guard], client_max_size=BODY_LIMIT_BYTES)
         app.router.add_get(JOIN_PATH, self._who, allow_head=False)
         app.router.add_post(JOIN_PATH, self._call)
-        runner = web.AppRunner(app, access_log=None, keepalive_timeout=CALL_S, shutdown_timeout=0.2)
+        runner = web.AppRunner(
+            app,
+            access_log=None,
+            logger=HttpLog(),
+            keepalive_timeout=CALL_S,
+            shutdown_timeout=0.2,
+            auto_decompress=False,
+        )
         await runner.setup()
         self._exit.push_async_callback(runner.cleanup)
+        if runner.server is None:
+            raise RuntimeError("the runner was set up and has no server")
+        self._entrance = Entrance(runner.server)
+        self._exit.push_async_callback(self._entrance.close)
         for listening in _bound(self._listen):
             self.port = int(listening.getsockname()[1])
-            await web.SockSite(runner, listening).start()
+            await self._entrance.open(listening)
         if self._mdns:
             self._tasks.start(self._show())
 
@@ -149,10 +168,16 @@ class Inviting:
 
     # --- what joiners say --------------------------------------------------------------------
 
-    async def _who(self, _request: web.Request) -> web.Response:
+    async def _who(self, request: web.Request) -> web.Response:
+        self._heard(request)
         return _answer({"id": self._own_id})
 
+    def _heard(self, request: web.Request) -> None:
+        if self._entrance is not None:
+            self._entrance.heard(request.transport)
+
     async def _call(self, request: web.Request) -> web.Response:
+        self._heard(request)
         if self._calls >= CALLS:
             raise web.HTTPServiceUnavailable
         self._calls += 1
@@ -171,9 +196,12 @@ class Inviting:
         match wire:
             case {"id": str(joiner), "message": bytes(message)} if len(joiner) <= 64:
                 now = time.monotonic()
-                session, answer = await asyncio.to_thread(
-                    self._invitation.begin, joiner, message, now
-                )
+                if not self._begins.draw(host, now):
+                    raise web.HTTPTooManyRequests
+                async with self._one_at_a_time:  # so that running jobs notice nothing of it
+                    session, answer = await asyncio.to_thread(
+                        self._invitation.begin, joiner, message, now
+                    )
                 return _answer({"session": session, "message": answer})
             case {"session": bytes(session), "proof": bytes(proof), "sealed": bytes(sealed)}:
                 return await self._prove(session, proof, sealed, host)

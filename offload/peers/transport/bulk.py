@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from io import BufferedReader
+from io import SEEK_END, BufferedReader
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -30,6 +30,7 @@ from offload.errors import (
     Refused,
 )
 from offload.peers.transport.giving import CONTENT, content_range, give
+from offload.peers.transport.guard import patience_s
 from offload.peers.transport.link import Link, proven_by
 from offload.peers.transport.server import BLOB_PATH
 from offload.peers.transport.sources import Sources, TooSlow
@@ -43,6 +44,7 @@ LEAST_BYTES: Final = 64 * 1024  # of a chunk, in the time that one may take
 THREADS: Final = 4
 MAX_FETCHES: Final = 8
 MAX_PUSHES: Final = 8
+PUSHES_KEPT: Final = 64  # of one peer
 OFFSET: Final = "Offload-Offset"
 _CUT: Final = (aiohttp.ClientError, ConnectionError, TimeoutError, web.RequestPayloadError)
 
@@ -208,7 +210,8 @@ class Bulk:
             start, end, total = content_range(response.headers.get(hdrs.CONTENT_RANGE, ""))
             if (start, end + 1, total) != (want.incoming.offset, want.size, want.size):
                 raise BlobMismatch(want.sha256, f"has {total} bytes there instead of {want.size}")
-            await self._pour(response.content, want)
+            async with asyncio.timeout(patience_s(end + 1 - start, self._stall_s)):
+                await self._pour(response.content, want)
         if not want.complete:
             raise ConnectionError("the answer ended early")
 
@@ -255,6 +258,8 @@ class Bulk:
             sha256, size, offset = _text(fields, "sha256"), fields.get("size"), fields.get("offset")
             if type(size) is not int or type(offset) is not int or not 0 <= offset < size:
                 raise Malformed("want: no size or offset")
+            if sum(peer == link.peer for peer, _ in self._pushes) >= PUSHES_KEPT:
+                return  # it never has so many under way; what it really wants it asks for again
             former = self._pushes.get((link.peer, sha256))
             if former is not None:  # it was cut there, and we have not noticed yet
                 former.cancel()
@@ -317,7 +322,8 @@ class Bulk:
             return web.FileResponse(path, chunk_size=CHUNK_BYTES, headers=dict(CONTENT))
         file = await self._thread(_open, path)
         try:
-            return await give(request, file, self._chunks(file.read), stall_s=self._stall_s)
+            async with asyncio.timeout(patience_s(file.seek(0, SEEK_END), self._stall_s)):
+                return await give(request, file, self._chunks(file.read), stall_s=self._stall_s)
         finally:
             self._threads.submit(file.close)
 
@@ -332,7 +338,8 @@ class Bulk:
         want.busy = True
         want.changed.set()
         try:
-            await self._receive(request.content, want)
+            async with asyncio.timeout(patience_s(want.size, self._stall_s)):
+                await self._receive(request.content, want)
             return web.Response(status=web.HTTPCreated.status_code)
         except (TimeoutError, TooSlow):
             raise web.HTTPRequestTimeout(text="too slow\n") from None

@@ -225,6 +225,7 @@ class Link:
             received = await self._channel.receive()
             if received.type in (WSMsgType.BINARY, WSMsgType.TEXT):
                 await hear(frames.split(received.data))
+                await asyncio.sleep(0)  # whoever sends without end must not keep the loop
             elif received.type not in (WSMsgType.PING, WSMsgType.PONG):
                 self._note_end(received)
                 return

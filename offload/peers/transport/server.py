@@ -1,6 +1,5 @@
 """The listening side: sockets, HTTP routes, and what is refused before anybody looks at it."""
 
-import asyncio
 import errno
 import logging
 import re
@@ -11,11 +10,12 @@ from contextlib import suppress
 from typing import Any, Final
 
 from aiohttp import hdrs, web
-from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler
 
 from offload.errors import ConfigError, PortTaken
+from offload.peers.transport.entrance import Entrance
 from offload.peers.transport.frames import MAX_MESSAGE_BYTES, SUBPROTOCOL
+from offload.peers.transport.guard import HttpLog, guard
 from offload.peers.transport.link import CLOSE_S, Channel, proven_by, set_patience, whence
 
 log = logging.getLogger(__name__)
@@ -24,8 +24,7 @@ BLOB_PATH: Final = "/offload/blobs/"
 IDLE_S: Final = 3.0  # for the first request's head, and between two requests
 LINGER_S: Final = 2.0
 STOP_S: Final = 1.0
-HANDSHAKE_S: Final = 3.0
-BACKLOG: Final = 256
+OF_ONE_PEER: Final = 64  # connections: a link, files both ways, and what is about to end
 _TRIES: Final = 10
 _ABSENT: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 _WILDCARDS: Final = ("0.0.0.0", "::")  # noqa: S104 - a machine may lack a family
@@ -62,9 +61,9 @@ class Server:
         self._get, self._put = get, put
         self._stall_s = stall_s
         self._tls, self._member = tls, member
-        self._log = _HttpLog()
+        self._log = HttpLog()
         self._runner: web.AppRunner | None = None
-        self._listening: list[asyncio.Server] = []
+        self._entrance: Entrance | None = None
 
     @property
     def malformed(self) -> int:
@@ -80,7 +79,9 @@ class Server:
             ConfigError: If an address of ``listen`` is none of this machine's.
         """
         sockets = _bind(listen, port, port_hint)
-        app = web.Application(middlewares=[self._members_only, _guard], client_max_size=1)
+        app = web.Application(
+            middlewares=[self._members_only, guard, _no_bodies], client_max_size=1
+        )
         app.router.add_get(LINK_PATH, self._serve_link, allow_head=False)
         app.router.add_get(BLOB_PATH + "{sha256}", self._serving(self._get))
         app.router.add_put(BLOB_PATH + "{sha256}", self._serving(self._put))
@@ -96,27 +97,21 @@ class Server:
         await self._runner.setup()
         if self._runner.server is None:
             raise RuntimeError("the runner was set up and has no server")
-        loop = asyncio.get_running_loop()
+        self._entrance = Entrance(self._runner.server, tls=self._tls, excess=self._excess)
         for listening in sockets:
             set_patience(listening, self._stall_s)  # accepted connections inherit it
-            server = await loop.create_server(
-                self._runner.server,
-                sock=listening,
-                ssl=self._tls,
-                ssl_handshake_timeout=None if self._tls is None else HANDSHAKE_S,
-                backlog=BACKLOG,
-            )
-            self._listening.append(server)
+            await self._entrance.open(listening)
         return int(sockets[0].getsockname()[1])
 
     def stop_listening(self) -> None:
         """Accept no new connections."""
-        for server in self._listening:
-            server.close()
+        if self._entrance is not None:
+            self._entrance.stop_listening()
 
     async def close(self) -> None:
         """End all connections, in bounded time."""
-        self.stop_listening()
+        if self._entrance is not None:
+            await self._entrance.close()
         if self._runner is not None:
             await self._runner.cleanup()
 
@@ -133,9 +128,24 @@ class Server:
         proven = proven_by(connection)
         return proven is None or self._member(proven)
 
+    def _excess(self, connection: Any, most_open: int) -> str:
+        """Say why a connection whose peer is known is one too many; "" if it is not."""
+        if self._runner is None or self._runner.server is None:
+            return "the server is closed"
+        open_now = self._runner.server.connections
+        if len(open_now) > most_open:
+            return f"{most_open} are open already"
+        proven = proven_by(connection)
+        if proven is None:
+            return ""
+        of_it = sum(c.transport is not None and proven_by(c.transport) == proven for c in open_now)
+        return f"{proven} has {OF_ONE_PEER} already" if of_it > OF_ONE_PEER else ""
+
     @web.middleware
     async def _members_only(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Refuse who was removed since its connection was opened."""
+        if self._entrance is not None:
+            self._entrance.heard(request.transport)
         if not self._belongs(request):
             raise web.HTTPForbidden(text="this instance is no member of the group\n")
         return await handler(request)
@@ -167,39 +177,11 @@ class Server:
 
 
 @web.middleware
-async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Refuse what no peer of ours sends, before a byte of a body is read."""
-    if hdrs.ORIGIN in request.headers:  # a browser, in the name of some web page
-        raise web.HTTPForbidden(text="this is not for browsers\n")
-    if request.headers.get(hdrs.CONTENT_ENCODING, "identity") != "identity":
-        raise web.HTTPUnsupportedMediaType(text="no Content-Encoding is accepted\n")
+async def _no_bodies(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuse a body where none belongs, before a byte of it is read."""
     if request.can_read_body and request.method != hdrs.METH_PUT:
         raise web.HTTPRequestEntityTooLarge(1, request.content_length or 0)
-    try:
-        return await handler(request)
-    except ConnectionError as error:  # the other side has gone, as after we were frozen
-        log.debug("%s was not answered: %s", request.path, error)
-        raise web.HTTPRequestTimeout from None
-
-
-class _HttpLog(logging.Logger):
-    """aiohttp's log: requests that are no HTTP are counted, only our own bugs are shown."""
-
-    def __init__(self) -> None:
-        super().__init__(__name__)
-        self.malformed = 0
-
-    def exception(self, msg: object, *args: Any, exc_info: Any = True, **_kwargs: Any) -> None:
-        if isinstance(exc_info, HttpProcessingError):
-            self.malformed += 1
-            log.debug("a request was no HTTP: %s", exc_info.message)
-        else:
-            log.error(msg, *args, exc_info=exc_info)
-
-    def debug(self, msg: object, *args: Any, exc_info: Any = None, **_kwargs: Any) -> None:
-        if isinstance(exc_info, HttpProcessingError):
-            self.malformed += 1
-        log.debug(msg, *args)
+    return await handler(request)
 
 
 # --- listening sockets -------------------------------------------------------------------------

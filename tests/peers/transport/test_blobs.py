@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 
 from offload.errors import BlobMismatch, BlobMissing, DiskFull, PeerUnreachable
-from offload.peers.transport import Timing
+from offload.peers.transport import Timing, bulk
 from offload.peers.transport.giving import give
 
 MIB = 1 << 20
@@ -317,6 +317,32 @@ class TestAPutByHand:
             assert b"408" in await reader.readline()
         writer.close()
         wanted.fetch.cancel()
+
+    async def test_that_is_slow_but_steady_is_ended_too(
+        self, wanted: Want, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """G35: it never stalls, and has no more time than its size needs."""
+        monkeypatch.setattr(bulk, "patience_s", lambda _size, _least_s: 0.2)
+        monkeypatch.setattr(bulk, "LEAST_BYTES", 1)
+        size = len(wanted.data)
+        reader, writer = await asyncio.open_connection("127.0.0.1", wanted.ada.transport.port)
+        writer.write(
+            f"PUT /offload/blobs/{wanted.digest} HTTP/1.1\r\nHost: x\r\n"
+            f"Content-Range: bytes 0-{size - 1}/{size}\r\nContent-Length: {size}\r\n\r\n".encode()
+        )
+        answer = asyncio.ensure_future(reader.readline())
+        async with asyncio.timeout(5):
+            while not answer.done():
+                writer.write(b"x")
+                await asyncio.sleep(0.02)
+        assert b"408" in answer.result()
+        writer.close()
+        wanted.fetch.cancel()
+
+
+def test_a_body_has_as_long_as_its_size_needs_on_a_slow_line() -> None:
+    assert bulk.patience_s(0, 30.0) == 30.0
+    assert bulk.patience_s(64 * 1024 * 60, 30.0) == 90.0
 
 
 class TestABlobThatSeveralHave:
