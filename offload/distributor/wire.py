@@ -14,6 +14,7 @@ M = TypeVar("M")
 Key = tuple[str, str]  # (store id of the origin, job id): a job's name on the wire
 
 MAX_ATTEMPT: Final = 2**31
+LATEST: Final = 253_402_300_000.0  # wall seconds: the end of the year 9999, as calendars go
 NEWS: Final = ("log", "progress", "partial", "properties")
 PHASES: Final = ("have", "started", "done")
 
@@ -135,7 +136,7 @@ def read_news(value: dict[str, Any]) -> tuple[Key, int, int, list[tuple[float, s
     items = []
     for item in Fields(value, "news").take("items", list):
         match item:
-            case [float(wall), str(kind), str(text)] if kind in NEWS:
+            case [float(wall), str(kind), str(text)] if kind in NEWS and 0 <= wall < LATEST:
                 items.append((wall, kind, text))
             case _:
                 raise Malformed("news.items: an entry is not [wall, kind, text]")
@@ -155,7 +156,8 @@ def read_holding(value: dict[str, Any]) -> Holding:
     for job_id, entry in fields.take("jobs", dict).items():
         match entry:
             case [int(attempt), str(phase), bool(died)] if (
-                is_id(job_id)
+                isinstance(job_id, str)
+                and is_id(job_id)
                 and type(attempt) is int
                 and 0 < attempt < MAX_ATTEMPT
                 and phase in PHASES

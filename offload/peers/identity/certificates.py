@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import (
@@ -27,6 +27,13 @@ from offload.errors import Distrusted
 from offload.peers.identity.keys import ID_LENGTH, instance_id, spki
 
 SUFFIX: Final = ".offload.internal"
+# What the library raises for bytes that are no such thing, at once or when a part is looked at.
+_BAD: Final = (ValueError, TypeError, UnsupportedAlgorithm)
+_STRANGE: Final = (
+    x509.ExtensionNotFound,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
 _FROM: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _UNTIL: Final = datetime(2099, 12, 31, tzinfo=UTC)
 
@@ -86,7 +93,7 @@ def proven_id(der: bytes) -> str:
         certificate = x509.load_der_x509_certificate(der)
         found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
         names = found.value.get_values_for_type(x509.DNSName)
-    except (ValueError, TypeError, x509.ExtensionNotFound, x509.DuplicateExtension):
+    except (*_BAD, *_STRANGE):
         raise Distrusted("its certificate names no instance") from None
     proven = instance_id(spki(public_key(certificate)))
     if names != [server_name(proven)]:
@@ -105,7 +112,7 @@ def check_issued(certificate: x509.Certificate, ca: x509.Certificate) -> None:
     """Raise ``Distrusted`` unless ``ca`` has signed the certificate."""
     try:
         certificate.verify_directly_issued_by(ca)
-    except (ValueError, TypeError, InvalidSignature):
+    except (*_BAD, InvalidSignature):
         raise Distrusted("a certificate is not of this group's CA") from None
 
 
@@ -128,7 +135,7 @@ def read_certificate(der: bytes) -> x509.Certificate:
     """Read a certificate of a P-256 key; raise ``Distrusted``."""
     try:
         certificate = x509.load_der_x509_certificate(der)
-    except (ValueError, TypeError):
+    except _BAD:
         raise Distrusted("what should be a certificate is none") from None
     public_key(certificate)
     return certificate
@@ -138,7 +145,7 @@ def read_public(public: bytes) -> ec.EllipticCurvePublicKey:
     """Read a public P-256 key from DER; raise ``Distrusted``."""
     try:
         key = load_der_public_key(public)
-    except (ValueError, TypeError):
+    except _BAD:
         key = None
     if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
         raise Distrusted("a key of another kind than P-256")
@@ -149,7 +156,10 @@ def public_key(
     certificate: x509.Certificate | x509.CertificateSigningRequest,
 ) -> ec.EllipticCurvePublicKey:
     """Return the P-256 key of a certificate or request; raise ``Distrusted`` if it has none."""
-    key = certificate.public_key()
+    try:
+        key = certificate.public_key()
+    except _BAD:
+        raise Distrusted("a certificate whose key cannot be read") from None
     if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
         raise Distrusted("a certificate with a key of another kind than P-256")
     return key
@@ -164,7 +174,7 @@ def read_key(der: bytes, ca: x509.Certificate) -> ec.EllipticCurvePrivateKey:
     """Read the private key of ``ca``; raise ``Distrusted``."""
     try:
         key = load_der_private_key(der, password=None)
-    except (ValueError, TypeError):
+    except _BAD:
         key = None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise Distrusted("what should be the CA's key is none")

@@ -18,13 +18,14 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidTag
+from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 from spake2 import SPAKE2_A, SPAKE2_B, SPAKEError
+from spake2.ed25519_basic import NotOnCurve
 
 from offload import codec
 from offload.errors import Distrusted, JoinRefused, Malformed, UsageError
@@ -49,7 +50,7 @@ _LOOKALIKES: Final = str.maketrans("OIL", "011")
 _NONCE: Final = bytes(12)  # every key seals one message only
 _NAME_LIMIT: Final = 64
 # What the library raises for a message that is none.
-_BAD_MESSAGE: Final = (SPAKEError, ValueError, AssertionError, IndexError)
+_BAD_MESSAGE: Final = (SPAKEError, NotOnCurve, ValueError, AssertionError, IndexError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,7 +310,7 @@ def _read_request(data: bytes, joiner_id: str) -> Request:
         request = x509.load_der_x509_csr(data)
         names = request.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
         valid = request.is_signature_valid
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, UnsupportedAlgorithm):
         raise Malformed("no request for a certificate") from None
     public = spki(public_key(request))
     if not valid or not names or instance_id(public) != joiner_id:

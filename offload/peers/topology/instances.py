@@ -332,7 +332,8 @@ def _versions(value: object) -> dict[str, str]:
     if not isinstance(value, dict) or len(value) > CAPABILITY_LIMIT:
         raise Malformed(f"versions: not a map of at most {CAPABILITY_LIMIT}")
     for pattern, version in value.items():
-        if not isinstance(version, str) or not is_version(version) or len(pattern) > TOPIC_LIMIT:
+        texts = isinstance(pattern, str) and isinstance(version, str)
+        if not texts or not is_version(version) or len(pattern) > TOPIC_LIMIT:
             raise Malformed("versions: not {pattern: version}")
     return value
 

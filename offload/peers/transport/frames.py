@@ -19,6 +19,7 @@ VERSIONS: Final = (1, 1)
 SUBPROTOCOL: Final = "offload.1"
 MAX_MESSAGE_BYTES: Final = 1024 * 1024
 MAX_ITEMS: Final = 10_000  # entries of one array or map of a message
+MAX_NODES: Final = 100_000  # arrays and maps of a message, all in all
 MAX_KIND: Final = 32
 MAX_LIFE: Final = 64
 _HEADER_BYTES: Final = 5  # the longest header of an array
@@ -223,7 +224,7 @@ def split(data: bytes) -> Message:
     """Take a message apart; what is wrong in it spoils no other frame of it."""
     message = Message()
     try:
-        entries = codec.unpack(data, max_items=MAX_ITEMS)
+        entries = codec.unpack(data, max_items=MAX_ITEMS, max_nodes=MAX_NODES)
     except Malformed as error:
         message.wrong.append(error.reason)
         return message

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from offload.errors import Malformed, UsageError
+from offload.errors import InvalidTopic, Malformed, UsageError
+from offload.topics import check_topic
 from offload.work.jobs.demands import demands
 from offload.work.jobs.ids import is_sha256
 from offload.work.jobs.reading import Fields
@@ -95,10 +96,10 @@ class Spec(NamedTuple):
         if lease_s is not None and not lease_s > 0:
             raise Malformed("envelope.lease_s is out of range")
         return cls(
-            topic=fields.take("topic", str),
+            topic=_topic(fields.take("topic", str)),
             payload=payload,
             payload_sha256=fields.digest("payload_sha256"),
-            payload_size=fields.take("payload_size", int),
+            payload_size=_count(fields.take("payload_size", int), "envelope.payload_size"),
             files=file_entries(fields.take("files", list)),
             delivery=fields.choice("delivery", Delivery),
             timeout_s=None if timeout_s is None else float(timeout_s),
@@ -179,9 +180,22 @@ class Outcome(NamedTuple):
             traceback=fields.take("traceback", str),
             final=fields.take("final", bool),
             retry_after_s=None if retry_after_s is None else float(retry_after_s),
-            run_s=float(fields.take("run_s", (int, float))),
+            run_s=max(0.0, float(fields.take("run_s", (int, float)))),
             properties=fields.take("properties", (str, type(None))) or "",
         )
+
+
+def _topic(value: str) -> str:
+    try:
+        return check_topic(value)
+    except InvalidTopic as error:
+        raise Malformed(f"envelope.topic: {error}") from None
+
+
+def _count(value: int, where: str) -> int:
+    if value < 0:
+        raise Malformed(f"{where} is out of range")
+    return value
 
 
 def _needs(value: dict[Any, Any]) -> Mapping[str, float]:
