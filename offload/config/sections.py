@@ -27,6 +27,7 @@ from offload.config.values import (
     ExitCode,
     FinalName,
     Hours,
+    Instances,
     Listed,
     Name,
     Parallel,
@@ -172,6 +173,8 @@ class TopicConfig(Section):
         needs: Resources that its jobs take while they run; ``{gpu = 1}``.
         speculate: Its jobs may run twice at the same time: one that takes long gets a second run.
         where: What must be true of the instance that runs it; ``{room = "lab", cores = ">=8"}``.
+        allow_from: Who may send its jobs here: names, ids, labels (``"room=lab"``); None: all.
+        send_to: To whom its jobs may go from here, likewise.
     """
 
     timeout_s: Duration | None = Field(default=None, alias="timeout", gt=0)
@@ -187,6 +190,8 @@ class TopicConfig(Section):
     needs: Amounts = {}
     where: Conditions = {}
     speculate: bool = False
+    allow_from: Listed[Instances] | None = None
+    send_to: Listed[Instances] | None = None
 
     @model_validator(mode="after")
     def _command_goes_alone(self) -> Self:
@@ -314,6 +319,9 @@ class LimitsConfig(Section):
         outbox: So many outcomes may wait for their origins before no more jobs are taken.
         queued: So many jobs of its own may wait; 0: no limit.
         dead_letters: So many are kept, the oldest go; 0: all, until a person removes them.
+        origin_held: Of ``held``, so many of one origin; 0: no limit of its own.
+        origin_disk_bytes: So much may the files of one origin's jobs take; ``"10GiB"``.
+        origin_rate: So many jobs of one origin are taken in any such time; ``"10/s"``.
     """
 
     disk_free_bytes: Size = Field(default=256 * 2**20, alias="disk_free")
@@ -322,6 +330,9 @@ class LimitsConfig(Section):
     outbox: PositiveInt = 100_000
     queued: NonNegativeInt = 0
     dead_letters: NonNegativeInt = 0
+    origin_held: NonNegativeInt = 0
+    origin_disk_bytes: Size | None = Field(default=None, alias="origin_disk")
+    origin_rate: Rate | None = None
 
 
 class HistoryConfig(Section):

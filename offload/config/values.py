@@ -13,6 +13,7 @@ from offload.commands import check_command
 from offload.durations import rate, seconds
 from offload.errors import InvalidTopic
 from offload.hours import span
+from offload.permissions import check_names
 from offload.sizes import LARGEST, size_bytes
 from offload.topics import check_pattern, check_topic
 
@@ -91,6 +92,10 @@ def _hours(value: str) -> str:
     return value
 
 
+def _instance(value: str) -> str:
+    return check_names([value])[0]
+
+
 def _word(value: str) -> str:
     if not _WORD.fullmatch(value):
         raise ValueError(f"{value!r} may hold only letters, digits, '.', '_' and '-' (64 at most)")
@@ -158,6 +163,7 @@ Name = Annotated[str, AfterValidator(_name)]
 Address = Annotated[str, AfterValidator(_checked_address)]
 Pattern = Annotated[str, AfterValidator(_pattern)]
 Topic = Annotated[str, AfterValidator(_topic)]
+Instances = Annotated[str, AfterValidator(_instance)]
 Hours = Annotated[str, AfterValidator(_hours)]
 Zone = Annotated[str, AfterValidator(_zone)]
 ScheduledEvery = Annotated[str | None, BeforeValidator(partial(_when, Kind.EVERY))]

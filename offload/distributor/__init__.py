@@ -15,6 +15,7 @@ from typing import Any, Final, NoReturn
 from offload.blobs import Blobs
 from offload.clock import Clock
 from offload.distributor.ahead import Ahead
+from offload.distributor.allowed import Allowed
 from offload.distributor.bounds import Bounds, Gate
 from offload.distributor.doors import Doors
 from offload.distributor.incoming import Incoming
@@ -37,7 +38,7 @@ from offload.work.jobs import Delivery, Demands, Held, Job, RetryRule, State, re
 from offload.work.manager import GateMoved, JobChanged, JobQueued, Manager, RunEnded, SlotFree
 from offload.work.store import Store
 
-__all__ = ["Bounds", "Distributor", "Doors", "JobsStranded", "Network", "closed_of"]
+__all__ = ["Allowed", "Bounds", "Distributor", "Doors", "JobsStranded", "Network", "closed_of"]
 log = logging.getLogger(__name__)
 Handler = Callable[[str, list[dict[str, Any]]], Awaitable[None] | None]
 TICK_S: Final = 0.25
@@ -70,6 +71,7 @@ class Distributor:
         bounds: Callable[[], Bounds],
         free_bytes: Callable[[], int],
         retry_of: Callable[[str], RetryRule],
+        allowed: Allowed,
     ) -> None:
         self._manager = manager
         self._store = store
@@ -77,6 +79,7 @@ class Distributor:
         self._bus = bus
         self._doors = doors
         self._demands_of = demands_of
+        self._allowed = allowed
         self._tasks = Tasks()
         self._hurry = asyncio.Event()
         self._wake = asyncio.Event()
@@ -106,7 +109,7 @@ class Distributor:
             refusal=self._refusal,
             closed=doors.closed_to_others,
             own_id=own_id,
-            outbox_s=lambda: bounds().outbox_s,
+            bounds=bounds,
             peer_linked=linked,
         )
         self._ahead = Ahead(store, bus)
@@ -128,6 +131,7 @@ class Distributor:
             view=view,
             linked=linked,
             doors=doors,
+            barred=allowed.barred,
             policy_of=policy_of,
             slots=self._slots,
             stranded=self._stranded,
@@ -327,8 +331,10 @@ class Distributor:
         """Say why nothing of others is taken now; "" if it is."""
         return "is draining" if self._matching.draining else self.closed()
 
-    def _refusal(self, offer: Offer, coming: int) -> str:
+    def _refusal(self, peer: str, offer: Offer, coming: int) -> str:
         """Say why an offer can't be taken now, with so many before it; "" if it can."""
+        if refusal := self._allowed.refusal(peer, offer.spec.topic):
+            return refusal
         if closed := self._closed() or self._gate.shelf(coming):
             return closed
         topic, runs = offer.spec.topic, self._manager.runs

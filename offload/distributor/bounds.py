@@ -22,6 +22,9 @@ class Bounds:
         outbox: Outcomes that wait to be acknowledged.
         outbox_s: How long an outcome waits for an origin that is away.
         blobs_bytes: What files may take here; None: all that the disk has.
+        origin_held: Of them, jobs of one origin; 0: no limit.
+        origin_disk_bytes: What the files of one origin's jobs take; 0: no limit.
+        origin_rate: So many jobs of one origin are taken in so many seconds; None: no limit.
         lost_after_s: How long an at-most-once job waits for a worker that is out of reach.
     """
 
@@ -31,6 +34,9 @@ class Bounds:
     outbox_s: float = 7 * 86_400.0
     lost_after_s: float = 600.0
     blobs_bytes: int | None = None
+    origin_held: int = 0
+    origin_disk_bytes: int = 0
+    origin_rate: tuple[int, float] | None = None
 
 
 class Gate:

@@ -69,6 +69,7 @@ class Matching:
         view: Callable[[], TopologyView],
         linked: Callable[[str], bool],
         doors: Doors,
+        barred: Callable[[str, str], str],
         policy_of: Callable[[str], Policy],
         slots: Slots,
         stranded: Stranded,
@@ -83,6 +84,7 @@ class Matching:
         self._view = view
         self._linked = linked
         self._doors = doors
+        self._barred = barred
         self.policy_of = policy_of
         self._slots = slots
         self._stranded = stranded
@@ -253,6 +255,7 @@ class Matching:
             name=peer.name,
             capable=queue is not None,
             disabled=peer.disables(topic),
+            barred=self._barred(peer.id, topic),
             draining=peer.draining,
             silent=peer.silent or not (queue is not None and self._linked(peer.id)),
             free=max(0, window + prefetch(places, run_s) - ours) if window else 0,

@@ -18,7 +18,7 @@ from offload.app import App, Provider
 from offload.blobs import Blobs
 from offload.config import DEFAULT_PORT, Config
 from offload.datadir import DataDir
-from offload.distributor import Distributor, Doors
+from offload.distributor import Allowed, Distributor, Doors
 from offload.doctor import Doctor
 from offload.enablement import Enablement
 from offload.errors import FULL, DiskFull, OffloadError, StoreFault, TwinRuns
@@ -294,6 +294,10 @@ class House:
             bounds=self._rules.bounds,
             free_bytes=lambda: free_bytes(self._data_dir.path),
             retry_of=self._rules.retry_of,
+            allowed=Allowed(
+                lambda: self._rules.permissions,
+                lambda peer: self.standing.who(peer, self.membership.view),
+            ),
         )
         self.scheduler = Scheduler(
             book=self.book,

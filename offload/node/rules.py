@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +15,7 @@ from offload.history import Retention
 from offload.housekeeping import Keeping
 from offload.peers.discovery import Settings
 from offload.peers.topology import Capability
+from offload.permissions import Permissions
 from offload.placement import Policy
 from offload.work.executors import Command, Runner, TopicRule
 from offload.work.jobs import Delivery, Demands, Options, RetryRule, State, demands
@@ -34,11 +35,13 @@ class Rules:
     Attributes:
         queue_of: The queue that takes a topic, and its rules.
         policy_of: Where jobs of a topic go if they do not say.
+        permissions: Who may send jobs here, and to whom own jobs may go.
         topic: The ``[topics]`` table that takes a topic.
     """
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        self.permissions = _permissions(config.topics)
         self.queue_of = lru_cache(TOPICS_REMEMBERED)(self._queue_rule)
         self.policy_of = lru_cache(TOPICS_REMEMBERED)(self._policy_rule)
         self.topic = lru_cache(TOPICS_REMEMBERED)(self._topic)
@@ -46,6 +49,7 @@ class Rules:
     def follow(self, config: Config) -> None:
         """Let ``config`` rule from now on."""
         self.config = config
+        self.permissions = _permissions(config.topics)
         for known in (self.queue_of, self.policy_of, self.topic):
             known.cache_clear()
 
@@ -98,6 +102,9 @@ class Rules:
             _days_s(offloading.outbox_days),
             offloading.lost_after_s,
             limits.blobs_bytes,
+            limits.origin_held,
+            limits.origin_disk_bytes or 0,
+            None if limits.origin_rate is None else rate(limits.origin_rate),
         )
 
     def most_of(self, topic: str) -> int | None:
@@ -179,6 +186,14 @@ class Rules:
 
     def _topic(self, topic: str) -> TopicConfig:
         return topic_config(self.config, topic)
+
+
+def _permissions(topics: Mapping[str, TopicConfig]) -> Permissions:
+    rules = topics.items()
+    return Permissions(
+        {p: t.allow_from for p, t in rules if t.allow_from is not None},
+        {p: t.send_to for p, t in rules if t.send_to is not None},
+    )
 
 
 def _topic_rule(rules: TopicConfig) -> TopicRule:

@@ -11,6 +11,8 @@ from offload.errors import ConfigError
 from offload.parts import Parts
 from offload.peers.discovery import EVERYWHERE
 from offload.peers.identity import Credentials, GroupFolder, Identity, Roster
+from offload.peers.topology import TopologyView
+from offload.permissions import Who
 
 log = logging.getLogger(__name__)
 HERE: Final = ("127.0.0.1",)
@@ -59,6 +61,14 @@ class Standing:
         if self.credentials is None:
             return "insecure"
         return "member" if self.credentials.roster.has(instance_id) else "stranger"
+
+    def who(self, peer: str, view: TopologyView) -> Who:
+        """Return ``peer`` as rules see it: in a group by the name that the roster has signed."""
+        seen = view.get(peer)
+        entry = None if self.credentials is None else self.credentials.roster.entries.get(peer)
+        said = "" if seen is None else seen.name
+        name = said if self.credentials is None else entry.name if entry else ""
+        return Who(peer, name, {} if seen is None else seen.properties)
 
     def on_other_group(self, call: Callable[[], None]) -> None:
         """Call ``call`` whenever the instance is in another group than before."""

@@ -46,6 +46,7 @@ class Candidate:
         refused: Its last refusal of such a job, while that counts, or "".
         closed: Why nothing of the topic starts there for now, or "".
         disabled: It has a consumer for the topic, and that is not enabled.
+        barred: Why own jobs of the topic never go there, or "".
         properties: What it says of itself, its labels too.
         resources: What it has of which resource.
         bytes_away: Of this very job's input files, what is not there yet.
@@ -66,6 +67,7 @@ class Candidate:
     refused: str = ""
     closed: str = ""
     disabled: bool = False
+    barred: str = ""
     properties: Mapping[str, Fact] = field(default_factory=dict)
     resources: Mapping[str, Share] = field(default_factory=dict)
     bytes_away: int = 0

@@ -68,6 +68,7 @@ def obstacles(
         words.append(f"has {has}")
     if _excludes(policy, candidate):
         words.append(f"the policy is {policy}")
+    words += [candidate.barred] if candidate.barred else []
     if demands:
         words += _lacks(candidate, demands)
     if candidate.draining:
@@ -113,6 +114,7 @@ _AFTER: Final = (
 def _might(policy: Policy, candidate: Candidate, demands: Demands) -> bool:
     return (
         candidate.capable
+        and not candidate.barred
         and not _excludes(policy, candidate)
         and not (demands and _lacks(candidate, demands))
     )

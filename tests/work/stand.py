@@ -12,7 +12,7 @@ from typing import Any
 from unittest.mock import patch
 
 from offload.blobs import Blobs
-from offload.distributor import Bounds, Distributor, Doors
+from offload.distributor import Allowed, Bounds, Distributor, Doors
 from offload.events import Bus
 from offload.peers.topology import Instance, TopologyView
 from offload.placement import Policy
@@ -147,6 +147,7 @@ class Stand:
             bounds=Bounds,
             free_bytes=lambda: 2**40,
             retry_of=lambda topic: self.rules[topic].retry,
+            allowed=Allowed(),
         )
         self.bus.listen(JobChanged, self._changed)
         await self.distributor.recover()

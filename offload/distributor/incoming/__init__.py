@@ -14,9 +14,11 @@ from typing import Any, Final
 from offload.blobs import Blobs
 from offload.clock import Clock
 from offload.distributor import wire
+from offload.distributor.bounds import Bounds
 from offload.distributor.incoming.course import Course
 from offload.distributor.incoming.letters import Letters
 from offload.distributor.incoming.shelf import PUSH_AGAIN_S, Out, Seat, Shelf
+from offload.distributor.quotas import Quotas
 from offload.distributor.wire import Key, Network, Offer
 from offload.errors import DiskFull
 from offload.events import Bus
@@ -44,10 +46,10 @@ class Incoming:
         clock: Clock,
         lease_s: float,
         queue_name: Callable[[str], str],
-        refusal: Callable[[Offer, int], str],
+        refusal: Callable[[str, Offer, int], str],
+        bounds: Callable[[], Bounds],
         closed: Callable[[str, str], str],
         own_id: str,
-        outbox_s: Callable[[], float],
         peer_linked: Callable[[str], bool],
     ) -> None:
         self._store = store
@@ -58,7 +60,10 @@ class Incoming:
         self._closed = closed
         self._opened_at = clock.now()
         self._shelf = Shelf(network, boot=store.boot, opened_at=self._opened_at)
-        self._letters = Letters(self._shelf, store, clock, own_id, outbox_s, peer_linked)
+        self._quotas = Quotas(bounds, self._shelf.present)
+        self._letters = Letters(
+            self._shelf, store, clock, own_id, lambda: bounds().outbox_s, peer_linked
+        )
         self._course = Course(
             self._shelf,
             manager=manager,
@@ -262,14 +267,15 @@ class Incoming:
     ) -> list[tuple[Held | None, Reply, str]]:
         """Write down one answer to each offer, and return them."""
         rules = []
-        for number, offer in enumerate(offers, self._arriving):
-            why = refusal or self._refusal(offer, number)
-            rules.append((offer.key, partial(self._offered, peer, offer, now, why)))
-        self._arriving += len(offers)
-        try:
-            return await self._store.change_held(rules)
-        finally:
-            self._arriving -= len(offers)
+        with self._quotas.arriving(peer, now) as one_more:
+            for number, offer in enumerate(offers, self._arriving):
+                why = refusal or self._refusal(peer, offer, number) or one_more(offer.spec)
+                rules.append((offer.key, partial(self._offered, peer, offer, now, why)))
+            self._arriving += len(offers)
+            try:
+                return await self._store.change_held(rules)
+            finally:
+                self._arriving -= len(offers)
 
     def _offered(
         self, peer: str, offer: Offer, now: float, refusal: str, held: Held | None

@@ -78,6 +78,15 @@ class Shelf:
         """Return how many jobs each origin has here that are not done, by (origin, queue)."""
         return Counter((seat.held.origin, seat.queue) for seat in self.seats.values())
 
+    def present(self, origin: str) -> tuple[int, int]:
+        """Return how many jobs of ``origin`` are not done, and what files of its jobs take."""
+        specs = [seat.spec for seat in self.seats.values() if seat.held.origin == origin]
+        used = sum(size for spec in specs for _, size in spec.inputs())
+        for out in self.outbox.values():
+            if out.held.origin == origin and out.held.outcome is not None:
+                used += sum(entry.size for entry in out.held.outcome.blobs())
+        return len(specs), used
+
     def since(self, key: Key) -> float:
         """Return since when the present attempt is here."""
         seat = self.seats.get(key)
