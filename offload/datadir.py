@@ -9,6 +9,7 @@ import fcntl
 import hashlib
 import json
 import os
+import secrets
 import tempfile
 import tomllib
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ import platformdirs
 from offload.errors import ConfigError, DataDirInUse
 
 _SOCKET_LIMIT_BYTES: Final = 100  # the system's limit is 104 to 108
+_TOKEN_LENGTH: Final = 32
 _CONFIG_NAME: Final = "offload.toml"
 _KEY: Final = "node.data_dir"
 
@@ -147,6 +149,30 @@ class DataDir:
             folder.chmod(0o700)
         path.unlink(missing_ok=True)
         return path
+
+    def control_token(self) -> str:
+        """
+        Return the token of the control API over TCP; it is made anew if the file is missing.
+
+        Raises:
+            ConfigError: If others may read the file, or it cannot be used.
+        """
+        path = self.path / "control.token"
+        try:
+            with suppress(FileExistsError):
+                handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+                try:
+                    os.write(handle, f"{secrets.token_urlsafe(32)}\n".encode("ascii"))
+                finally:
+                    os.close(handle)
+            if path.stat().st_mode & 0o077:
+                raise ConfigError("control.port", f"others may use {path}; chmod 600, or remove it")
+            token = path.read_text("ascii").strip()
+        except OSError as error:
+            raise ConfigError("control.port", f"{path}: {error.strerror}") from None
+        if len(token) < _TOKEN_LENGTH:
+            raise ConfigError("control.port", f"{path} holds no token; remove it")
+        return token
 
     # --- how it can be reached ---
 

@@ -109,12 +109,13 @@ async def _serve(
     load: Callable[[], Config], app: App | None, end: _End, *, until_eof: bool
 ) -> None:
     config, tasks = load(), Tasks()
+    port = config.control.port
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, end.ask)
     if until_eof:
         threading.Thread(target=_await_eof, args=(loop, end.stop), daemon=True).start()
-    async with Node.from_config(config, app, again=load) as node, Control(node):
+    async with Node.from_config(config, app, again=load) as node, Control(node, port=port):
         end.node = node
         loop.add_signal_handler(signal.SIGHUP, lambda: tasks.start(_reload(node)))
         for line in greeting(await node.status(), node.topology_json()):

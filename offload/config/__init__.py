@@ -26,6 +26,7 @@ from pydantic_settings import (
 
 from offload.config.sections import (
     CapabilitiesConfig,
+    ControlConfig,
     DiscoveryConfig,
     HistoryConfig,
     LimitsConfig,
@@ -48,6 +49,7 @@ __all__ = [
     "MAIN_QUEUE",
     "CapabilitiesConfig",
     "Config",
+    "ControlConfig",
     "DiscoveryConfig",
     "HistoryConfig",
     "LimitsConfig",
@@ -96,6 +98,7 @@ class Config(BaseSettings):
     queues: Mapping[str, QueueConfig] = {}
     offloading: OffloadingConfig = OffloadingConfig()
     policy: PolicyConfig = PolicyConfig()
+    control: ControlConfig = ControlConfig()
     history: HistoryConfig = HistoryConfig()
     limits: LimitsConfig = LimitsConfig()
     schedules: tuple[ScheduleConfig, ...] = ()
@@ -289,6 +292,7 @@ _TABLES: Final[Mapping[str, type[BaseModel]]] = {
     "queues": QueueConfig,
     "offloading": OffloadingConfig,
     "policy": PolicyConfig,
+    "control": ControlConfig,
     "history": HistoryConfig,
     "limits": LimitsConfig,
     "schedules": ScheduleConfig,

@@ -335,6 +335,18 @@ class LimitsConfig(Section):
     origin_rate: Rate | None = None
 
 
+class ControlConfig(Section):
+    """
+    The ``[control]`` table: how programs of this machine talk to the instance.
+
+    Attributes:
+        port: A TCP port on loopback, beside the Unix socket; each request needs the token of
+            ``data_dir/control.token``. 0: a free one; None: none.
+    """
+
+    port: int | None = Field(default=None, ge=0, le=65_535)
+
+
 class HistoryConfig(Section):
     """
     The ``[history]`` table: how long jobs that have ended are kept.

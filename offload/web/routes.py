@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
-from aiohttp.typedefs import Handler
+from aiohttp.typedefs import Handler, Middleware
 
 from offload.calendar import Kind
 from offload.errors import (
@@ -52,9 +52,10 @@ class Routes:
     def __init__(self, node: "Node") -> None:
         self._node = node
 
-    def application(self) -> web.Application:
-        """Return what an aiohttp runner serves."""
-        app = web.Application(middlewares=[_answer_errors], client_max_size=BODY_LIMIT_BYTES)
+    def application(self, *gates: Middleware) -> web.Application:
+        """Return what an aiohttp runner serves to those whom ``gates`` let pass."""
+        guards = _answer_errors, *gates
+        app = web.Application(middlewares=guards, client_max_size=BODY_LIMIT_BYTES)
         app.add_routes(
             [
                 web.get("/api/ping", self._ping),
