@@ -181,6 +181,13 @@ class Host:
         """Run ``ip`` on this host."""
         return ip("-n", self.namespace, *words)
 
+    def also_at(self, number: int) -> str:
+        """Give it another address too; return that."""
+        network, _, _ = self.address.rpartition(".")
+        address = f"{network}.{number}"
+        self.ip("address", "add", f"{address}/24", "dev", "eth0")
+        return address
+
     def lose(self, percent: int) -> None:
         """Lose so many of the packets that arrive here from others."""
         self._filter(f"iifname eth0 numgen random mod 100 < {percent} drop")
