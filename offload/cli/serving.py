@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import logging
 import os
 import signal
 import threading
@@ -14,6 +13,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from offload.app import App, load_app
+from offload.cli import logs
 from offload.cli.instance import topic_names, warn_of_plain_links
 from offload.cli.settings import reloaded
 from offload.cli.terminal import ConfigOption, DataDirOption, printable, say
@@ -25,7 +25,6 @@ from offload.tasks import Tasks
 from offload.web.control import Control
 from offload.work.executors import prints_caught
 
-_LEVELS: Final = (logging.WARNING, logging.INFO, logging.DEBUG)
 _INTERRUPTED: Final = 130
 _IMPATIENCE_S: Final = 4.0
 _BLOCK_BYTES: Final = 65_536
@@ -71,7 +70,7 @@ def run(
     }
     load = partial(Config.load, path, flags=flags)
     load()
-    _set_up_log(verbose)
+    logs.set_up(verbose)
     consumers = None if app is None else load_app(app)
     end = _End()
     with prints_caught():
@@ -163,22 +162,3 @@ def greeting(status: dict[str, Any], view: dict[str, Any]) -> tuple[str, str]:
     topics = ", ".join(topic_names(own)) or "none: it hands out jobs, and runs none"
     up = f"{status['name']} ({status['id']}) is up on {where}{realm}{group}"
     return up, f"topics: {topics}"
-
-
-class Lines(logging.Formatter):
-    """A line for each record, and nothing in it, wherever its words are from, steers a terminal."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: D102, N802 - the library's
-        return printable(super().formatMessage(record))
-
-    def formatException(self, ei: Any) -> str:  # noqa: D102, N802 - the library's
-        return "\n".join(map(printable, super().formatException(ei).split("\n")))
-
-
-def _set_up_log(verbose: int) -> None:
-    handler = logging.StreamHandler()
-    handler.setFormatter(Lines("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
-    logging.basicConfig(handlers=[handler])
-    logging.getLogger("offload").setLevel(_LEVELS[min(verbose, 2)])
-    if verbose < 2:  # whoever is in the network could fill our log with what is wrong with packets
-        logging.getLogger("zeroconf").setLevel(logging.CRITICAL)

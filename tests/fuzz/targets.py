@@ -19,6 +19,7 @@ from offload.blobs.names import check_path, safe_name
 from offload.distributor import wire
 from offload.enablement import wire as switches
 from offload.errors import Distrusted, JoinRefused, Malformed, UnsafeName, UsageError
+from offload.payload import decode, encode
 from offload.peers.identity import Group, Identity, roster
 from offload.peers.identity.group import Move
 from offload.peers.identity.pairing import Invitation, Joiner, Secret, Welcome
@@ -28,6 +29,7 @@ from offload.scheduler.records import Schedule
 from offload.topics import check_topic
 from offload.work.jobs import Outcome, Spec
 
+LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
 GOLDEN: Final = Path(__file__).parents[1] / "peers" / "golden"
 
 
@@ -101,9 +103,11 @@ def of_bytes() -> Mapping[str, Target]:
     message = codec.array([bytes.fromhex(p.read_text()) for p in sorted(GOLDEN.glob("[b-h]*.txt"))])
     _, certificate = group.certify(identity.public, "eve")
     welcome = Welcome(group, certificate).to_bytes()
+    packed = encode({"n": 1, "at": LONG_AGO, "big": 2**70}).data
     request = Invitation(Secret.code(), identity.id, 0.0)
     return {
         "message": Target(frames.split, (), (message,)),
+        "payload": Target(decode, (Malformed,), (packed, codec.pack([codec.ext(1, b"\x05")]))),
         "roster": Target(partial(roster.verify, ca=group.ca), (Distrusted,), (group.signed.data,)),
         "group": Target(Group.from_bytes, (Distrusted,), (group.to_bytes(),)),
         "welcome": Target(Welcome.from_bytes, (Distrusted, Malformed), (welcome,)),

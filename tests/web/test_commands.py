@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from offload import File
-from offload.cli import serving, shell
+from offload.cli import logs, shell
 from offload.cli.following import describe, show_result
 from offload.cli.terminal import age, printable, say_json, size
 from offload.cli.wishes import arguments
@@ -348,7 +348,7 @@ class TestTextFromElsewhere:
         except ValueError:
             trouble = sys.exc_info()
         record = logging.makeLogRecord({"msg": f"a\n{self.EVIL}", "exc_info": trouble})
-        first, *rest = serving.Lines("%(message)s").format(record).split("\n")
+        first, *rest = logs.Lines("%(message)s").format(record).split("\n")
         assert first.startswith("a ")
         assert rest[0].startswith("Traceback")
         assert all(line.isprintable() for line in (first, *rest))
