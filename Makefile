@@ -1,7 +1,7 @@
 # The workshop. `make demo` and `make test` set themselves up; nothing outside this folder changes.
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help demo test coverage simulate chaos test-long test-all bench-files bench-topology fuzz lint fmt bench clean
+.PHONY: help demo test coverage simulate chaos test-long test-all bench-files bench-topology fuzz audit lint fmt bench clean
 
 VERSIONS := 3.11 3.12 3.13
 VENV := .venv
@@ -24,6 +24,7 @@ help:
 	@echo "make test-long  the tests that take minutes"
 	@echo "make test-all   the tests on Python $(VERSIONS)"
 	@echo "make fuzz       looks for input that a reader does not expect, for SECONDS=300"
+	@echo "make audit      known weaknesses, in the code and in what it needs"
 	@echo "make bench      measures, beside a peer in the same run"
 	@echo "make bench-files  measures a file of 1 GiB: rate and memory"
 	@echo "make bench-topology  measures how soon five hosts know of one another (needs root)"
@@ -56,6 +57,10 @@ test-long: $(VENV)/dev.stamp
 
 fuzz: $(VENV)/fuzz.stamp
 	@$(BIN)/python tests/fuzz/fuzz.py $(or $(SECONDS),300)
+
+audit: $(VENV)/audit.stamp
+	@$(BIN)/bandit --quiet --configfile pyproject.toml --recursive offload
+	@$(BIN)/pip-audit --skip-editable --progress-spinner off
 
 lint: $(VENV)/dev.stamp
 	@$(BIN)/ruff check --quiet
@@ -99,7 +104,7 @@ clean:
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Making them again changes nothing; one that broke off halfway is made again.
-$(VENV)/demo.stamp $(VENV)/dev.stamp $(VENV)/fuzz.stamp: pyproject.toml
+$(VENV)/demo.stamp $(VENV)/dev.stamp $(VENV)/fuzz.stamp $(VENV)/audit.stamp: pyproject.toml
 	@"$(PYTHON)" -c '$(RECENT)' 2>/dev/null || { echo "offload needs Python 3.11 or newer" \
 		"(Debian, Ubuntu: apt install python3 python3-venv)" >&2; exit 1; }
 	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) has no venv:" \
