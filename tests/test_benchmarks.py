@@ -11,6 +11,24 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.mark.long
+def test_what_trust_costs_is_measured_beside_plain_links(tmp_path: Path) -> None:
+    sizes = {"--turns": 1, "--jobs": 20, "--files": 1, "--links": 2, "--folder": tmp_path}
+    words = [str(word) for pair in sizes.items() for word in pair]
+    told = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks/trust.py"), *words, "--json", "trust.json"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert told.returncode == 0, told.stderr
+    figures = json.loads((tmp_path / "trust.json").read_text())["figures"]
+    assert [figure["unit"] for figure in figures] == ["ms", "ms", "s", "jobs/s", "MiB/s"]
+
+
 def test_a_small_run_gives_every_figure_beside_its_peer(tmp_path: Path) -> None:
     sizes = {"--jobs": 50, "--local": 50, "--single": 10, "--files": 1, "--folder": tmp_path}
     words = [str(word) for pair in sizes.items() for word in pair]

@@ -86,6 +86,10 @@ class Door(ssl.SSLContext):
             if len(sessions) > SESSION_LIMIT:
                 del sessions[next(iter(sessions))]
 
+    def forget_sessions(self) -> None:
+        """Go on with none of the sessions that were kept."""
+        self._behind.sessions.clear()
+
     def wrap_bio(
         self,
         incoming: ssl.MemoryBIO,

@@ -139,6 +139,10 @@ class Credentials:
         if isinstance(connection, Checked):
             self.client.keep_session(connection)
 
+    def forget_sessions(self) -> None:
+        """Begin every next connection anew."""
+        self.client.forget_sessions()
+
     def _exchange(self) -> None:
         certificate = self.identity.folder / _CERTIFICATE_FILE
         try:
