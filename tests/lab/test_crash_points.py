@@ -20,6 +20,7 @@ pytestmark = pytest.mark.lab
 
 CALLS: Final = ("fdatasync", "fsync", "rename", "unlink", "pwrite64", "ftruncate")
 JOBS: Final = 3
+MANY: Final = 6
 
 
 @pytest.fixture(scope="session")
@@ -45,13 +46,13 @@ def points(strace: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, i
     return {c: max(n for (_, call), n in Counter(made).items() if call == c) for c in CALLS}
 
 
-def killed_at(strace: str, folder: Path, call: str, k: int) -> bool:
+def killed_at(strace: str, folder: Path, call: str, k: int, jobs: int = JOBS) -> bool:
     """Kill a life at its ``k``-th ``call``, and see what the next one makes of that."""
     inject = f"inject={call}:signal=SIGKILL:when={k}"
-    first = live(folder, JOBS, under=under(strace, call, "-o", "/dev/null", "-e", inject))
-    second = live(folder, JOBS)
+    first = live(folder, jobs, under=under(strace, call, "-o", "/dev/null", "-e", inject))
+    second = live(folder, jobs)
     assert second.code == 0
-    check(folder, JOBS, first.promised, second.jobs)
+    check(folder, jobs, first.promised, second.jobs)
     assert max(runs(folder).values()) <= 2
     return first.code != 0
 
@@ -74,7 +75,7 @@ class TestALifeThatIsKilledAnywhere:
             for k in range(1, 2_000):
                 folder = tmp_path / f"{call}-{k}"
                 folder.mkdir()
-                killed = killed_at(strace, folder, call, k)
+                killed = killed_at(strace, folder, call, k, MANY)
                 shutil.rmtree(folder)
                 if not killed:
                     break
