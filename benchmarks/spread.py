@@ -1,0 +1,212 @@
+"""
+How work spreads over several instances, and what the loss of one of them costs.
+
+An origin (this process) and workers (``offload run``) on loopback, under the policy ``balanced``.
+Each figure stands beside the bound that the project sets itself, on a machine that does nothing
+else; the workers only wait, so that the processors are left to us.
+"""
+
+import argparse
+import asyncio
+import os
+import secrets
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pause
+from rich.console import Console
+from rich.table import Table
+
+from offload import Config, Node
+
+HERE = Path(__file__).resolve().parent
+START_LIMIT_S = 60.0
+PAUSE_S = 0.02
+CONFIG = """\
+[node]
+name = "{name}"
+data_dir = "{folder}/{name}"
+group_dir = "{folder}/group"
+realm = "{realm}"
+[queues.main]
+max_parallel = {slots}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line: what was measured, and the bound that it should keep."""
+
+    name: str
+    value: float
+    bound: float
+    unit: str
+
+
+class Workers:
+    """Instances that run ``pause/for``, and an origin that does not."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._realm = f"bench-{secrets.token_hex(6)}"
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    @asynccontextmanager
+    async def under(
+        self, paces: list[float], slots: int, usual_s: float = PAUSE_S
+    ) -> AsyncIterator[Node]:
+        """
+        Start a worker for each pace, with so many places; yield the origin that sees them.
+
+        They have learnt that a job takes ``usual_s``.
+        """
+        own = {"name": "origin", "data_dir": str(self._folder / "origin")}
+        own |= {"group_dir": str(self._folder / "group"), "realm": self._realm}
+        config = Config.make(
+            node=own,
+            capabilities={"deny": ["**"]},
+            offloading={"policy": "balanced"},
+            queues={"main": {"keep": True}},
+        )
+        async with Node.from_config(config, pause.app) as node:
+            try:
+                for number, pace in enumerate(paces):
+                    self._start(f"w{number}", pace, slots)
+                await _met(node, len(paces))
+                await asyncio.gather(*(_ended(node, usual_s) for _ in range(20 * len(paces))))
+                yield node
+            finally:
+                for process in self._processes.values():
+                    process.kill()
+                    process.wait()
+
+    def kill(self, name: str) -> float:
+        """End a worker as a crash does; return when that was."""
+        self._processes[name].kill()
+        self._processes[name].wait()
+        return time.monotonic()
+
+    def _start(self, name: str, pace: float, slots: int) -> None:
+        path = self._folder / f"{name}.toml"
+        told = CONFIG.format(name=name, folder=self._folder, realm=self._realm, slots=slots)
+        path.write_text(told, "utf-8")
+        words = ["-m", "offload", "run", str(HERE / "pause.py"), "--config", str(path)]
+        environment = os.environ | {"PAUSE_NAME": name, "PAUSE_PACE": str(pace)}
+        with (self._folder / f"{name}.txt").open("wb") as output:
+            self._processes[name] = subprocess.Popen(
+                [sys.executable, *words], stdout=output, stderr=output, env=environment
+            )
+
+
+async def even(folder: Path, jobs: int) -> Line:
+    """Four equal workers: how far the one that does most or least is from a quarter."""
+    async with Workers(folder).under([1.0] * 4, slots=2) as node:
+        values = await asyncio.gather(*(_ended(node, PAUSE_S) for _ in range(jobs)))
+    done = Counter(name for name, _ in values)
+    off = max(abs(done[f"w{n}"] - jobs / 4) for n in range(4)) / (jobs / 4)
+    return Line(f"{jobs} jobs over 4 equal workers: furthest from a quarter", 100 * off, 10, "%")
+
+
+async def uneven(folder: Path, jobs: int) -> Line:
+    """One of four is twice as fast: how much longer it takes than with a perfect plan."""
+    slots = 2
+    async with Workers(folder).under([1.0, 1.0, 1.0, 2.0], slots) as node:
+        began = time.monotonic()
+        await asyncio.gather(*(_ended(node, PAUSE_S) for _ in range(jobs)))
+        took_s = time.monotonic() - began
+    ideal_s = jobs * PAUSE_S / (5 * slots)
+    name = f"{jobs} jobs, one of 4 workers twice as fast: longer than the ideal"
+    return Line(name, 100 * (took_s / ideal_s - 1), 15, "%")
+
+
+async def killed(folder: Path) -> Line:
+    """A worker is killed: until its job runs at another."""
+    workers = Workers(folder)
+    async with workers.under([1.0, 1.0], slots=1, usual_s=0.1) as node:
+        job = await node.submit("pause/for", seconds=1.0)
+        await asyncio.sleep(0.5)
+        there = (await job.info())["worker_name"]
+        killed_at = workers.kill(there)
+        name, began = await job.result()
+    assert name != there
+    return Line("kill -9 of a worker until its job runs elsewhere", began - killed_at, 1.5, "s")
+
+
+async def crowd(folder: Path, jobs: int) -> list[Line]:
+    """One of five workers is killed while many jobs wait: until all of its jobs run elsewhere."""
+    workers = Workers(folder)
+    async with workers.under([1.0] * 5, slots=10, usual_s=0.5) as node:
+        added = await asyncio.gather(*(node.submit("pause/for", seconds=0.5) for _ in range(jobs)))
+        await asyncio.sleep(2.0)  # all places are taken again after the burst
+        dead = next(i["id"] for i in node.topology_json()["instances"] if i["name"] == "w0")
+        killed_at = workers.kill("w0")
+        moved: list[float] = []
+        doubled = 0
+        for job in added:
+            name, began = await job.result()
+            lines: list[dict[str, Any]] = (await job.info())["attempts"]
+            doubled += sum(line["result"] == "succeeded" for line in lines) != 1
+            if any(line["worker"] == dead and line["result"] != "succeeded" for line in lines):
+                moved.append(began - killed_at)
+            assert name != "w0" or began < killed_at
+    if not moved:
+        raise SystemExit("no job was at the worker that was killed; take more of them")
+    return [
+        Line(
+            f"1 of 5 workers killed, {jobs} jobs queued: its jobs run elsewhere", max(moved), 2, "s"
+        ),
+        Line("jobs of these with two outcomes", float(doubled), 0, ""),
+    ]
+
+
+async def _ended(node: Node, seconds: float) -> Any:
+    return await node.offload("pause/for", seconds=seconds)
+
+
+async def _met(node: Node, count: int) -> None:
+    until = time.monotonic() + START_LIMIT_S
+    while sum("pause/for" in i["topics"] for i in node.topology_json()["instances"]) < count:
+        if time.monotonic() > until:
+            raise SystemExit(f"the workers were not found within {START_LIMIT_S:.0f} s")
+        await asyncio.sleep(0.05)
+
+
+async def measure(args: argparse.Namespace, folder: Path) -> list[Line]:
+    """Measure everything, each in a folder of its own."""
+    places = [folder / name for name in ("killed", "even", "uneven", "crowd")]
+    for place in places:
+        place.mkdir()
+    return [
+        await killed(places[0]),
+        await even(places[1], args.jobs),
+        await uneven(places[2], args.jobs),
+        *await crowd(places[3], args.queued),
+    ]
+
+
+def main() -> None:
+    """Measure and report; the defaults are the figures that the project states."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--jobs", type=int, default=2_000, help="jobs of 20 ms")
+    parser.add_argument("--queued", type=int, default=10_000, help="jobs that wait")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="offload-bench-") as folder:
+        found = asyncio.run(measure(args, Path(folder)))
+    table = Table(box=None, pad_edge=False)
+    for title in ("", "offload", "at most"):
+        table.add_column(title, justify="right" if title else "left")
+    for line in found:
+        table.add_row(line.name, f"{line.value:.3g} {line.unit}", f"{line.bound:g} {line.unit}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
