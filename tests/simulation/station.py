@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from unittest.mock import patch
 
-from offload.distributor import Distributor
+from offload.distributor import Allowed, Distributor
 from offload.distributor.bounds import Bounds
 from offload.distributor.doors import Doors
 from offload.errors import DiskFull
@@ -293,6 +293,7 @@ class Life:
             bounds=lambda: Bounds(outbox_s=station.outbox_s, lost_after_s=LOST_AFTER_S),
             free_bytes=lambda: 2**40,
             retry_of=lambda _topic: RETRY,
+            allowed=Allowed(),
         )
 
     async def _live(self) -> None:

@@ -64,7 +64,7 @@ for isolate in ("thread", "process"):
     for function in (work, both, early, nobody):
         app.consumer(f"{isolate}/{function.__name__}", isolate=isolate)(function)
 
-@app.consumer("coroutine/work", timeout="0.4s")
+@app.consumer("coroutine/work", timeout="3s")
 async def awork(how: str, ctx: Context):
     after_a_while(ctx, how)
     return ctx.later()
