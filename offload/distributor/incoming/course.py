@@ -110,7 +110,7 @@ class Course:
         """Bring the inputs here, then wait in line for a place."""
         never = self._manager.runs.stock.never(seat.spec.needs)
         if never:  # it was taken before what there is was declared anew
-            await self._insist(key, partial(self.give_back, key, never))
+            await self._insist(key, seat, partial(self.give_back, key, never))
             return
         missing = seat.spec.inputs()
         for sha256, _ in missing:
@@ -125,7 +125,8 @@ class Course:
                     log.info("inputs of job %s are not here yet: %s", key[1], error)
                     await self._clock.sleep(FETCH_AGAIN_S)
                 except DiskFull:  # that is no fault of the job: it goes elsewhere
-                    await self._insist(key, partial(self.give_back, key, "its disk is full"))
+                    full = partial(self.give_back, key, "its disk is full")
+                    await self._insist(key, seat, full)
                 except BlobMissing as error:
                     reason = f"its input files could not be brought here: {error}"
         finally:
@@ -188,7 +189,7 @@ class Course:
         if self._shelf.seats.get(key) is not seat:
             return False
         if started is not None and self._handing_back:  # while that was written down
-            await self._insist(key, partial(self.give_back, key, HANDED_BACK, over=True))
+            await self._insist(key, seat, partial(self.give_back, key, HANDED_BACK, over=True))
             return False
         if started is None:
             seat.entered = False  # for the higher attempt under which it was offered meanwhile
@@ -224,27 +225,34 @@ class Course:
         taken_off = seat.taken_off or (HANDED_BACK if self._handing_back else "")
         if taken_off and outcome.result is Result.STOPPED:
             if seat.held.delivery is not Delivery.AT_MOST_ONCE:
-                await self._insist(key, partial(self.give_back, key, taken_off, over=True))
+                await self._insist(key, seat, partial(self.give_back, key, taken_off, over=True))
                 if self._shelf.seats.get(key) is seat:
                     self._shelf.remove(key)
                 return
             # It ran, and must not run again: a refusal would free it.
             outcome = outcome._replace(result=Result.CRASHED, reason=taken_off)
-        done = await self._insist(key, partial(self._done, key, outcome))
+        done = await self._insist(key, seat, partial(self._done, key, outcome))
         if self._shelf.seats.get(key) is seat:
             self._shelf.remove(key)
         if done is not None:
             self._shelf.outbox[key] = Out(done, tale=seat.tale)
             self._shelf.push(key, self._shelf.outbox[key], self._clock.now())
 
-    async def _insist(self, key: Key, write_down: Callable[[], Awaitable[T]]) -> T:
-        """Write down what became of a job; with a full disk, as soon as there is room again."""
-        while True:
+    async def _insist(
+        self, key: Key, seat: Seat, write_down: Callable[[], Awaitable[T]]
+    ) -> T | None:
+        """
+        Write down what became of a seat; with a full disk, as soon as there is room again.
+
+        Nothing is written once there is another: what is kept under its key is that one's.
+        """
+        while self._shelf.seats.get(key, seat) is seat:
             try:
                 return await write_down()
             except DiskFull:
                 log.warning("disk full: what became of job %s waits for room", key[1])
                 await self._clock.sleep(DISK_FULL_EVERY_S)
+        return None
 
     async def _done(self, key: Key, outcome: Outcome) -> Held | None:
         now = self._clock.now()
