@@ -351,6 +351,8 @@ class Outgoing:
         if not ours:
             return {line.job_id: Verdict.UNKNOWN.value for line in message.lines}
         now, wall = self._clock.now(), self._clock.wall()
+        for line in message.lines:  # at once: no lease may end between the verdict and its answer
+            self._heard(line.job_id, peer, line.attempt, now)
         rules = [
             (line.job_id, partial(self._held, peer, line, now, wall)) for line in message.lines
         ]
@@ -360,11 +362,10 @@ class Outgoing:
         for line, answer in zip(message.lines, answers, strict=True):
             verdict, job = answer if answer is not None else (Verdict.UNKNOWN, None)
             verdicts[line.job_id] = verdict.value
-            if verdict is Verdict.OK and job is not None:
-                if line.job_id not in self._flights:
-                    self._take_off(job, self._lease_s, "", now)
-                    adopted.append(job)
+            if verdict is Verdict.OK and job is not None and line.job_id not in self._flights:
+                self._take_off(job, self._lease_s, "", now)
                 self._heard(line.job_id, peer, line.attempt, now)
+                adopted.append(job)
         await self._learn_leases(adopted)
         return verdicts
 
