@@ -185,6 +185,23 @@ class TestABlobThatIsPlaced:
         assert not (tmp_path / "target").exists()
 
 
+class TestABlobThatTheSystemCannotCopyForUs:
+    def test_is_read_from_its_beginning(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def other_file_system(*_args: object) -> int:
+            raise OSError(errno.EXDEV, "on another file system")
+
+        monkeypatch.setattr(os, "copy_file_range", other_file_system)
+        monkeypatch.setattr("offload.blobs.streams._reflink", lambda *_: False)
+        blobs, source = Blobs(tmp_path / "blobs"), tmp_path / "source"
+        source.write_bytes(b"pixels" * 1000)
+        digest, _ = blobs.put(source)
+        for name in ("verified as it is placed", "known to be sound"):
+            blobs.place(digest, tmp_path / name)
+            assert (tmp_path / name).read_bytes() == source.read_bytes()
+
+
 class TestPruning:
     def test_removes_what_nobody_names(self, blobs: Blobs) -> None:
         named, orphan = blobs.put_bytes(b"named"), blobs.put_bytes(b"orphan")

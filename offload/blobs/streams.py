@@ -61,7 +61,8 @@ def clone(source: FileIO, target: FileIO) -> bool:
     except (AttributeError, OSError) as error:  # another file system, or one that cannot
         if getattr(error, "errno", None) in FULL:
             raise
-        target.truncate(0)
+        source.seek(0)  # to look for its holes has moved it
+        target.truncate(target.seek(0))
         return False
     return True
 
