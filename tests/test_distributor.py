@@ -717,6 +717,35 @@ class TestAWorkerThatDrains:
         assert {info["attempts"][-1]["worker"] for info in infos} == {spare.id}
         assert await at_rest(peer)
 
+    async def test_stays_until_its_last_outcome_is_home(
+        self, lan: Lan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """C088: else the job would run once more, elsewhere."""
+        first, second = Worker("first"), Worker("second")
+        desk, peer = await lan.node(), await lan.node(first.app)
+        outgoing = desk._house.distributor._outgoing
+        fetch, asked, may = outgoing._fetch, asyncio.Event(), asyncio.Event()
+
+        async def slow(*args: Any) -> None:
+            asked.set()
+            await may.wait()
+            await fetch(*args)
+
+        monkeypatch.setattr(outgoing, "_fetch", slow)
+        source = tmp_path / "a.txt"
+        source.write_text("moon")
+        job = await desk.submit("work/copy", source=File(source))
+        await lan.until(asked.wait())
+        await lan.node(second.app)
+        draining = asyncio.ensure_future(peer.drain())
+        await lan.settle()
+        assert not draining.done()
+        may.set()
+        await lan.until(draining)
+        info = await lan.until(job.wait())
+        assert (results(info), first.runs, second.runs) == (["succeeded"], [1], [])
+        assert await at_rest(peer)
+
     async def test_lets_what_runs_end(self, lan: Lan) -> None:
         worker = Worker()
         desk, peer = await lan.node(), await lan.node(worker.app)

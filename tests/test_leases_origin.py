@@ -293,6 +293,12 @@ class TestAWorkerThatIsConfirmedGone:
         assert job is not None
         assert (job.state, job.crashes) == (State.QUEUED, 1)
 
+    def test_leaves_no_blame_if_it_said_goodbye(self) -> None:
+        """C088: a clean restart costs a job nothing, and gives it up never."""
+        job = origin.gone(active(crashes=1), "w", RULE, NOW, "left", crashed=False)
+        assert job is not None
+        assert (job.state, job.not_before, job.crashes) == (State.QUEUED, 0.0, 1)
+
     def test_too_often_ends_the_job_for_good(self) -> None:
         """C017."""
         job = origin.gone(active(crashes=1), "w", RULE, NOW, "")

@@ -47,6 +47,7 @@ MANY: Final = 64
 GATHER_S: Final = 0.005
 HAND_BACK_S: Final = 10.0
 HURRIED_S: Final = 2.0
+HOME_EVERY_S: Final = 0.02
 
 
 class Distributor:
@@ -189,18 +190,27 @@ class Distributor:
         return await self._outgoing.stop(job_id)
 
     async def drain(self, timeout_s: float) -> None:
-        """Take no new work, let what runs end within ``timeout_s``, hand back the rest."""
+        """
+        Take no new work, let what runs end within ``timeout_s``, hand back the rest.
+
+        An origin that is linked has a while to fetch the outcomes it is owed: what it hears of
+        after our goodbye it would have given to another.
+        """
         self._matching.draining = True
         waits: list[asyncio.Task[Any]] = [
-            asyncio.create_task(self._idle(timeout_s)),
+            asyncio.create_task(self._idle()),
             asyncio.create_task(self._hurry.wait()),
         ]
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
             wait.cancel()
         await self._incoming.hand_back("handed back: the instance was shut down")
         await self._manager.hand_back()
-        await self._idle(HURRIED_S if self._hurry.is_set() else HAND_BACK_S)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(HURRIED_S if self._hurry.is_set() else HAND_BACK_S):
+                await self._idle()
+                while self._incoming.owes:
+                    await self._clock.sleep(HOME_EVERY_S)
 
     def hurry(self) -> None:
         """Let a drain hand back at once what still runs."""
@@ -248,8 +258,8 @@ class Distributor:
 
     # --- inside ----------------------------------------------------------------------------
 
-    async def _idle(self, timeout_s: float) -> None:
-        """Return when nothing runs here, or ``timeout_s`` are over."""
+    async def _idle(self) -> None:
+        """Return when nothing runs here."""
         idle = asyncio.Event()
 
         def look(_: RunEnded | None = None) -> None:
@@ -258,10 +268,10 @@ class Distributor:
 
         stop = self._bus.listen(RunEnded, look)
         look()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                await idle.wait()
-        stop()
+        try:
+            await idle.wait()
+        finally:
+            stop()
 
     async def _match(self) -> NoReturn:
         while True:
@@ -353,7 +363,7 @@ class Distributor:
 
     def _topology_changed(self, fact: Fact) -> None:
         if isinstance(fact, Gone) and fact.confirmed:
-            self._tasks.start(self._outgoing.gone(fact.id, f"its worker is gone: {fact.reason}"))
+            self._tasks.start(self._outgoing.gone(fact))
         self._stranded.doubtful = True
         if isinstance(fact, Appeared | Updated):
             self._matching.trust_again(fact.id)

@@ -21,6 +21,7 @@ from offload.errors import BlobMismatch, BlobMissing, DiskFull, PeerUnreachable
 from offload.events import Bus
 from offload.leases import WatchedTerms, origin
 from offload.leases.origin import Verdict
+from offload.peers.topology import Gone
 from offload.tasks import Tasks
 from offload.work.jobs import (
     UNDER_WAY,
@@ -75,8 +76,8 @@ class Outgoing:
         self._flights = Flights()
         self._coming: set[tuple[str, int]] = set()
         self._lives: dict[str, Life] = {}
-        self._gone: dict[str, str] = {}  # who is confirmed gone, and why
-        self._left_by: dict[str, str] = {}  # of these, whose jobs are still to be moved
+        self._gone: dict[str, Gone] = {}  # who is confirmed gone, and how
+        self._left_by: dict[str, Gone] = {}  # of these, whose jobs are still to be moved
         self._tasks = Tasks()
         bus.listen(JobChanged, self._changed)
         bus.listen(JobStopping, self._stopping)
@@ -125,7 +126,7 @@ class Outgoing:
         self._take_off(job, spec.lease_s or self._lease_s, queue, now)
         self._offer(job, spec, now)
         if job.worker in self._gone:  # while the assignment was committed
-            self._tasks.start(self.gone(job.worker, self._gone[job.worker]))
+            self._tasks.start(self.gone(self._gone[job.worker]))
 
     async def stop(self, job_id: str) -> bool:
         """
@@ -175,9 +176,9 @@ class Outgoing:
                 flight.again_at, flight.pause_s = 0.0, OFFER_AGAIN_S
         await self.tick(self._clock.now())
 
-    async def gone(self, peer: str, why: str) -> None:
-        """``peer`` is confirmed gone: what may move, moves at once (rule 6)."""
-        self._gone[peer] = self._left_by[peer] = why
+    async def gone(self, fact: Gone) -> None:
+        """A peer is confirmed gone: what may move, moves at once (rule 6)."""
+        self._gone[fact.id] = self._left_by[fact.id] = fact
         with suppress(DiskFull):  # it moves at the first tick at which there is room
             await self._move_from_the_gone(self._clock.now())
 
@@ -252,7 +253,7 @@ class Outgoing:
         left = dict(self._left_by)
         there = [(i, f.worker) for i, f in self._flights.items() if f.worker in left]
         if there:
-            rules = [(i, partial(self._left, peer, left[peer], now)) for i, peer in there]
+            rules = [(i, partial(self._left, left[peer], now)) for i, peer in there]
             await self._manager.change(rules)
         for peer in left:
             self._left_by.pop(peer, None)
@@ -386,8 +387,8 @@ class Outgoing:
             for i, f in self._flights.items()
             if f.worker == peer and f.told and f.life != life and i not in held
         ]
-        now, why = self._clock.now(), "its worker came back without it"
-        await self._manager.change([(i, partial(self._left, peer, why, now)) for i in lost])
+        now = self._clock.now()
+        await self._manager.change([(i, partial(self._forgotten, peer, now)) for i in lost])
 
     def _overdue(self, job_id: str, attempt: int, now: float) -> Rule[None]:
         """Return the rule for a job whose lease is over."""
@@ -420,9 +421,14 @@ class Outgoing:
         kept = job._replace(reason=UNREACHABLE)
         return Step(None, keep=None if kept == job else kept)
 
-    def _left(self, peer: str, why: str, now: float, job: Job) -> Step[None]:
-        kept = origin.gone(job, peer, self._retry_of(job.topic), now, why)
+    def _left(self, fact: Gone, now: float, job: Job) -> Step[None]:
+        why, rule = f"its worker is gone: {fact.reason}", self._retry_of(job.topic)
+        kept = origin.gone(job, fact.id, rule, now, why, crashed=not fact.cleanly)
         return self._ended(job, kept, Result.UNREACHABLE)
+
+    def _forgotten(self, peer: str, now: float, job: Job) -> Step[None]:
+        why, rule = "its worker came back without it", self._retry_of(job.topic)
+        return self._ended(job, origin.gone(job, peer, rule, now, why), Result.UNREACHABLE)
 
     def _held(
         self, peer: str, line: Line, now: float, wall: float, stored: Job

@@ -166,11 +166,14 @@ def died(job: Job, worker: str, attempt: int, rule: RetryRule, now: float) -> Jo
     return decide(job, crash, rule, now)
 
 
-def gone(job: Job, worker: str, rule: RetryRule, now: float, why: str) -> Job | None:
+def gone(
+    job: Job, worker: str, rule: RetryRule, now: float, why: str, *, crashed: bool = True
+) -> Job | None:
     """
     The worker is *confirmed* gone (rule 6): at-least-once jobs move at once.
 
-    Exclusive ones wait for their lease; at-most-once ones may have run: ``lapsed`` decides.
+    One that went cleanly has not ``crashed``: its job is not to blame. Exclusive ones wait for
+    their lease; at-most-once ones may have run: ``lapsed`` decides.
     """
     if job.state not in UNDER_WAY or job.worker != worker or job.placing:
         return None
@@ -178,7 +181,7 @@ def gone(job: Job, worker: str, rule: RetryRule, now: float, why: str) -> Job | 
         return None
     if job.stopping:
         return ended(job, Event.STOP, now)
-    if job.state is State.ACTIVE:
+    if crashed and job.state is State.ACTIVE:
         crashes = job.crashes + 1
         job = job._replace(crashes=crashes, reason=why)
         if crashes >= rule.max_crashes:

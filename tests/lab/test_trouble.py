@@ -335,7 +335,6 @@ def faketime(lacks: Lacks) -> str:
 
 
 class TestARollingRestart:
-    @pytest.mark.xfail(reason="known fault: a restart charges a job one crash", strict=False)
     @pytest.mark.parametrize("rounds", [1, long(5)])
     async def test_under_load_costs_no_job_anything(
         self, lan: Lan, trio: tuple[Host, Host, Host], rounds: int

@@ -58,6 +58,7 @@ class Incoming:
         self._queue_name = queue_name
         self._refusal = refusal
         self._closed = closed
+        self._linked = peer_linked
         self._opened_at = clock.now()
         self._shelf = Shelf(network, boot=store.boot, opened_at=self._opened_at)
         self._quotas = Quotas(bounds, self._shelf.present)
@@ -110,6 +111,11 @@ class Incoming:
     def busy(self) -> bool:
         """Whether a job of another runs here, or its outcome is still to be recorded."""
         return any(seat.running for seat in self._shelf.seats.values())
+
+    @property
+    def owes(self) -> bool:
+        """Whether an origin that is linked has not acknowledged an outcome yet."""
+        return any(self._linked(out.held.origin) for out in self._shelf.outbox.values())
 
     def outbox(self) -> list[Held]:
         """Return what waits to be acknowledged."""

@@ -1,6 +1,9 @@
 """What a topology finds out: raw, at once, one fact about one instance each."""
 
 from dataclasses import dataclass
+from typing import Final
+
+LEFT: Final = "left"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,11 @@ class Gone(Fact):
 
     reason: str
     confirmed: bool
+
+    @property
+    def cleanly(self) -> bool:
+        """Whether it said goodbye, and so has written down what became of all that it ran."""
+        return self.confirmed and self.reason == LEFT
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from random import Random
 from typing import Any, Final
 
 from offload.peers.topology.facts import (
+    LEFT,
     Appeared,
     Fact,
     LoadChanged,
@@ -319,7 +320,7 @@ class Topology:
 
     def left(self, peer: str) -> list[Fact]:
         """Note that ``peer`` said goodbye."""
-        return self._vigil.remove(peer, "left", confirmed=True)
+        return self._vigil.remove(peer, LEFT, confirmed=True)
 
     def unlinked(self, peer: str, now: float, *, spare: bool = False) -> list[Fact]:
         """
