@@ -5,6 +5,7 @@ from typing import Any
 from offload.clock import Clock
 from offload.distributor import Distributor
 from offload.errors import UsageError
+from offload.peers.names import Names
 from offload.report import Report
 from offload.topics import matches
 from offload.work.jobs import WORDS, Held, HeldState, Job, Query, State, query
@@ -27,11 +28,18 @@ class Finder:
     """
 
     def __init__(
-        self, store: Store, distributor: Distributor, report: Report, clock: Clock, own_id: str
+        self,
+        store: Store,
+        distributor: Distributor,
+        report: Report,
+        names: Names,
+        clock: Clock,
+        own_id: str,
     ) -> None:
         self._store = store
         self._distributor = distributor
         self._report = report
+        self._names = names
         self._clock = clock
         self._own_id = own_id
 
@@ -66,12 +74,12 @@ class Finder:
         unknown = ", ".join(sorted(words.keys() - set(WORDS)))
         if unknown:
             raise UsageError(f"jobs are found by {', '.join(WORDS)}, origin; not by {unknown}")
-        worker = self._report.instance_id(words.get("worker", ""))
+        worker = self._names.meant(words.get("worker", ""))
         return query(self._clock.wall(), **{**words, "worker": worker})
 
     def _other(self, origin: str) -> str:
         """Return the id of ``origin``, or "" if that is the own instance."""
-        found = self._report.instance_id(origin)
+        found = self._names.meant(origin)
         return "" if found == self._own_id else found
 
     def _of(self, origin: str, wanted: Query) -> list[dict[str, Any]]:

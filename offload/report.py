@@ -22,10 +22,10 @@ from offload.errors import (
     Malformed,
     OffloadError,
     Refused,
-    UsageError,
 )
 from offload.payload import File, arrived, decode
 from offload.peers.membership import Pulse
+from offload.peers.names import Names
 from offload.peers.topology import Instance, TopologyView
 from offload.peers.transport import LinkInfo, LinkRefused
 from offload.placement import Ranked, compared
@@ -45,7 +45,6 @@ from offload.work.manager import Manager
 from offload.work.store import Found, Store, Unreadable
 
 VALUE_LIMIT: Final = 16 * 1024 * 1024
-INSTANCE_ID_LENGTH: Final = 26
 _NOTHING_KNOWN: Final[dict[str, Any]] = {
     "value": None,
     "error": None,
@@ -73,6 +72,7 @@ class Report:
         manager: Manager,
         distributor: Distributor,
         view: Callable[[], TopologyView],
+        names: Names,
         links: Callable[[], Mapping[str, LinkInfo]],
         refusals: Callable[[], Sequence[LinkRefused]],
         facts: Callable[[], dict[str, Any]],
@@ -96,7 +96,7 @@ class Report:
         self._pulse = pulse
         self._links_of = links_of
         self._clock = clock
-        self._names: dict[str, str] = {}  # also of those that are gone
+        self._name = names.of
 
     async def job(self, job_id: str) -> dict[str, Any]:
         """Return all about a job; raise ``JobNotFound``."""
@@ -235,27 +235,6 @@ class Report:
             job = job._replace(reason=held.outcome.reason)
         return {**self.brief(job), "origin": held.origin, "failures": held.retry_count}
 
-    def instance_id(self, word: str) -> str:
-        """
-        Return the id of the instance that a name, an id or its beginning stands for ("": "").
-
-        Raises:
-            UsageError: If nobody has been seen who is called so, or several are.
-        """
-        if not word:
-            return ""
-        if not isinstance(word, str):
-            raise UsageError(f"{word!r} is no name of an instance")
-        self._name("")  # learns who is there
-        named = {i for i, name in self._names.items() if name == word}
-        found = {word} & self._names.keys() or named
-        found = found or {i for i in self._names if i.startswith(word)}
-        if len(found) == 1:
-            return found.pop()
-        if not found and len(word) == INSTANCE_ID_LENGTH:
-            return word  # left before we started
-        raise UsageError(f"{word!r} is {'more than one' if found else 'no'} instance that was seen")
-
     # --- inside ----------------------------------------------------------------------------
 
     async def _value(self, job: Job, outcome: Outcome | None) -> Any:
@@ -335,11 +314,6 @@ class Report:
             "ended": _iso(attempt.ended_wall),
             "run_s": attempt.run_s,
         }
-
-    def _name(self, instance_id: str) -> str:
-        for instance in self._view().instances:
-            self._names[instance.id] = instance.name
-        return self._names.get(instance_id, instance_id[:8])
 
     def _stranded(self) -> list[dict[str, Any]]:
         """Return of which topics jobs wait that nobody can take, and why."""

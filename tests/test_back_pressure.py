@@ -29,7 +29,8 @@ def app() -> App:
 def disk(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """Say how much room there is, by the name of the instance."""
     room: dict[str, int] = Counter()
-    monkeypatch.setattr("offload.node.house.free_bytes", lambda folder: room[folder.name] or PLENTY)
+    free = "offload.node.house.ground.free_bytes"
+    monkeypatch.setattr(free, lambda folder: room[folder.name] or PLENTY)
     return room
 
 

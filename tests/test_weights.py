@@ -119,7 +119,7 @@ async def test_what_no_job_names_goes_soon_when_room_is_scarce(
 ) -> None:
     """Garbage is never kept for ever, and what a job needs is never removed."""
     free: dict[str, int] = Counter({"node-1": 10**12})
-    monkeypatch.setattr("offload.node.house.free_bytes", lambda folder: free[folder.name])
+    monkeypatch.setattr("offload.node.house.ground.free_bytes", lambda folder: free[folder.name])
     node: Node = await lan.node(app)
     monkeypatch.setattr("offload.housekeeping.BLOB_SPARED_IF_TIGHT_S", -1.0)
     await node.submit("other/topic", file(tmp_path, "needed", 100))
