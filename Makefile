@@ -33,10 +33,16 @@ help:
 demo: $(VENV)/demo.stamp
 	@$(BIN)/python -m offload demo $(if $(FOLDER),"$(FOLDER)")
 
-# Two at a time; the lab, whose hosts need the cores, by itself.
+# Two at a time. The lab mostly waits: beside it the simulator has what its hosts leave of the cores.
 test: lint
 	@$(BIN)/python -m pytest -q -m "not long and not lab" -n 2 --dist loadfile
-	@$(BIN)/python -m tests.simulation $(SIMULATED)
+	@$(MAKE) -j2 simulated lab
+
+.PHONY: simulated lab
+simulated: $(VENV)/dev.stamp
+	@nice -n 19 $(BIN)/python -m tests.simulation $(SIMULATED)
+
+lab: $(VENV)/dev.stamp
 	@$(BIN)/python -m pytest -q -m "lab and not long"
 
 # A seed is a small world of its own; one that fails is named, and alone it tells all that happens.
@@ -97,7 +103,7 @@ test-all:
 .PHONY: suite
 suite: $(VENV)/dev.stamp
 	@$(BIN)/python -m pytest -q -m "not long and not lab" -n 2 --dist loadfile
-	@$(BIN)/python -m pytest -q -m "lab and not long"
+	@$(MAKE) lab
 
 clean:
 	rm -rf .venv .venv-3.* .*_cache .coverage .fuzz .hypothesis build dist demo-out
