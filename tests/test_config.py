@@ -1,18 +1,42 @@
 """One configuration from flags, environment, file and defaults; errors name their key."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any, Final
 
 import pytest
+from pydantic import BaseModel
 
 from offload.config import (
     Config,
+    ControlConfig,
+    DiscoveryConfig,
+    HistoryConfig,
+    LimitsConfig,
+    NodeConfig,
+    OffloadingConfig,
     QueueConfig,
+    ScheduleConfig,
+    TimingConfig,
+    TopicConfig,
+    WhenConfig,
     queue_named,
     queue_of,
     split_address,
     topic_config,
 )
 from offload.errors import ConfigError
+
+SECTIONS: Final[dict[str, type[BaseModel]]] = {
+    "node": NodeConfig,
+    "discovery": DiscoveryConfig,
+    "timing": TimingConfig,
+    "offloading": OffloadingConfig,
+    "control": ControlConfig,
+    "history": HistoryConfig,
+    "limits": LimitsConfig,
+}
 
 
 def written(folder: Path, text: str) -> Path:
@@ -257,3 +281,43 @@ def test_addresses_as_people_write_them(text: str, address: tuple[str, int]) -> 
 def test_a_config_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Config.make().node.port = 1  # type: ignore[misc]
+
+
+def _numeric_keys() -> list[tuple[str, dict[str, Any]]]:
+    """Return every key that is no truth itself, with a file in which it is one."""
+    tables: list[tuple[str, type[BaseModel], Callable[[dict[str, Any]], dict[str, Any]]]] = [
+        *((name, kind, partial(_in_section, name)) for name, kind in SECTIONS.items()),
+        ("topics.a/b", TopicConfig, lambda table: {"topics": {"a/b": table}}),
+        ("queues.q", QueueConfig, lambda table: {"queues": {"q": {"topics": ["a/b"], **table}}}),
+        ("schedules.0", ScheduleConfig, lambda table: {"schedules": [{"topic": "a/b", **table}]}),
+        ("policy.when", WhenConfig, lambda table: {"policy": {"when": table}}),
+    ]
+    return [
+        (f"{place}.{key}", put({key: True}))
+        for place, kind, put in tables
+        for name, field in kind.model_fields.items()
+        if field.annotation is not bool
+        for key in [field.alias or name]
+    ]
+
+
+def _in_section(name: str, table: dict[str, Any]) -> dict[str, Any]:
+    return {name: table}
+
+
+class TestATruthWhereSomethingElseIsWanted:
+    @pytest.mark.parametrize(("key", "tables"), _numeric_keys(), ids=lambda value: str(value)[:40])
+    def test_is_an_error_that_names_the_place(self, key: str, tables: dict[str, Any]) -> None:
+        with pytest.raises(ConfigError) as error:
+            Config.make(**tables)
+        assert error.value.key == key
+
+    def test_says_what_is_wanted(self) -> None:
+        with pytest.raises(ConfigError, match=r"queues\.main\.retries: must be a number.* true"):
+            Config.make(queues={"main": {"retries": True}})
+
+    def test_also_inside_tables_and_lists(self) -> None:
+        with pytest.raises(ConfigError, match=r"history\.states\.succeeded: must be a number"):
+            Config.make(history={"states": {"succeeded": True}})
+        with pytest.raises(ConfigError, match=r"give_up_exit_codes\.0: must be a number"):
+            Config.make(topics={"a/b": {"command": ["x"], "give_up_exit_codes": [True]}})

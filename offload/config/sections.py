@@ -9,8 +9,6 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    NonNegativeInt,
-    PositiveInt,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -28,11 +26,15 @@ from offload.config.values import (
     FinalName,
     Hours,
     Instances,
+    Integer,
     Listed,
     Name,
+    NotNegative,
+    Number,
     Parallel,
     Pattern,
     Policy,
+    Positive,
     Rate,
     Scalars,
     ScheduledAt,
@@ -84,7 +86,7 @@ class NodeConfig(Section):
     group_dir: Path | None = None
     insecure: bool = False
     listen: Listed[str] | None = None
-    port: int | None = Field(default=None, ge=0, le=65_535)
+    port: Integer | None = Field(default=None, ge=0, le=65_535)
     advertise: Listed[Address] = ()
     labels: Mapping[Word, str] = {}
     properties: Scalars = {}
@@ -186,7 +188,7 @@ class TopicConfig(Section):
     command: CommandLine | None = None
     give_up_exit_codes: tuple[ExitCode, ...] = ()
     max_bytes: Size | None = None
-    log_lines: NonNegativeInt = 1_000
+    log_lines: NotNegative = 1_000
     needs: Amounts = {}
     where: Conditions = {}
     speculate: bool = False
@@ -233,17 +235,17 @@ class QueueConfig(Section):
 
     topics: Listed[Pattern] = ()
     max_parallel: Parallel = 15  # Sling's default
-    retries: int = Field(default=10, ge=-1, lt=2**31)
+    retries: Integer = Field(default=10, ge=-1, lt=2**31)
     retry_delay_s: Duration = Field(default=2.0, alias="retry_delay")
     backoff: Literal["fixed", "exponential"] = "fixed"
     retry_delay_max_s: Duration = Field(default=3600.0, alias="retry_delay_max")
     retry_jitter_s: Duration = Field(default=0.0, alias="retry_jitter")
-    max_crashes: PositiveInt = 5
+    max_crashes: Positive = 5
     keep: bool = False
-    ranking: NonNegativeInt = 0
+    ranking: NotNegative = 0
     type: Literal["unordered", "ordered", "topic-round-robin"] = "unordered"
     timeout_s: Duration | None = Field(default=None, alias="timeout", gt=0)
-    priority: int = Field(default=0, ge=-(2**31), lt=2**31)
+    priority: Integer = Field(default=0, ge=-(2**31), lt=2**31)
     prefer_creator: bool = False
     rate: Rate | None = None
     rate_per: Literal["queue", "key"] = "queue"
@@ -271,7 +273,7 @@ class OffloadingConfig(Section):
     """
 
     policy: Policy = "local-first"
-    outbox_days: float = Field(default=7.0, gt=0, le=36_500)
+    outbox_days: Number = Field(default=7.0, gt=0, le=36_500)
     lost_after_s: Duration = Field(default=600.0, alias="lost_after")
 
 
@@ -290,7 +292,7 @@ class WhenConfig(Section):
     idle_s: Duration | None = Field(default=None, alias="idle", gt=0)
     on_mains: bool = False
     hours: Listed[Hours] = ()
-    load_below: float | None = Field(default=None, gt=0, le=1)
+    load_below: Number | None = Field(default=None, gt=0, le=1)
     not_while: Listed[Annotated[str, Field(min_length=1)]] = ()
 
 
@@ -326,11 +328,11 @@ class LimitsConfig(Section):
 
     disk_free_bytes: Size = Field(default=256 * 2**20, alias="disk_free")
     blobs_bytes: Size | None = Field(default=None, alias="blobs")
-    held: PositiveInt = 10_000
-    outbox: PositiveInt = 100_000
-    queued: NonNegativeInt = 0
-    dead_letters: NonNegativeInt = 0
-    origin_held: NonNegativeInt = 0
+    held: Positive = 10_000
+    outbox: Positive = 100_000
+    queued: NotNegative = 0
+    dead_letters: NotNegative = 0
+    origin_held: NotNegative = 0
     origin_disk_bytes: Size | None = Field(default=None, alias="origin_disk")
     origin_rate: Rate | None = None
 
@@ -344,7 +346,7 @@ class ControlConfig(Section):
             ``data_dir/control.token``. 0: a free one; None: none.
     """
 
-    port: int | None = Field(default=None, ge=0, le=65_535)
+    port: Integer | None = Field(default=None, ge=0, le=65_535)
 
 
 class HistoryConfig(Section):
@@ -359,10 +361,10 @@ class HistoryConfig(Section):
         states: Days for jobs that ended in a certain state.
     """
 
-    days: float = Field(default=2.0, ge=0, le=36_500)
-    count: NonNegativeInt = 100_000
+    days: Number = Field(default=2.0, ge=0, le=36_500)
+    count: NotNegative = 100_000
     succeeded_s: Duration = Field(default=86_400.0, alias="succeeded", ge=60)
-    states: Mapping[FinalName, Annotated[float, Field(ge=0, le=36_500)]] = {}
+    states: Mapping[FinalName, Annotated[Number, Field(ge=0, le=36_500)]] = {}
 
 
 class ScheduleConfig(Section):
@@ -391,11 +393,11 @@ class ScheduleConfig(Section):
     misfire: Literal["skip", "once", "all"] = "once"
     scope: Literal["instance", "topology"] = "instance"
     arguments: Mapping[str, Any] = {}
-    priority: int = Field(default=0, ge=-(2**31), lt=2**31)
+    priority: Integer = Field(default=0, ge=-(2**31), lt=2**31)
     policy: Policy | None = None
     delivery: DeliveryName | None = None
     timeout_s: Duration | None = Field(default=None, alias="timeout", gt=0)
-    retries: int | None = Field(default=None, ge=-1, lt=2**31)
+    retries: Integer | None = Field(default=None, ge=-1, lt=2**31)
     retry_delay_s: Duration | None = Field(default=None, alias="retry_delay")
     into: Path | None = None
 

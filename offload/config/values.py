@@ -48,6 +48,13 @@ def _size(value: object) -> int:
     return size_bytes(value)
 
 
+def _number(value: object) -> object:
+    """Let no truth stand for 0 or 1: who writes ``retries = true`` means something else."""
+    if isinstance(value, bool):
+        raise ValueError(f"must be a number; it is {str(value).lower()}")  # noqa: TRY004 - as above
+    return value
+
+
 def _command(value: object) -> tuple[str, ...]:
     if not isinstance(value, list | tuple) or not all(isinstance(part, str) for part in value):
         raise ValueError(
@@ -153,11 +160,15 @@ def _parallel(value: object) -> int | float:
     )
 
 
+Integer = Annotated[int, BeforeValidator(_number)]
+NotNegative = Annotated[Integer, Field(ge=0)]
+Positive = Annotated[Integer, Field(ge=1)]
+Number = Annotated[float, BeforeValidator(_number)]
 Duration = Annotated[float, BeforeValidator(_duration)]
 Size = Annotated[int, PlainValidator(_size), PlainSerializer(lambda n: n)]
 Rate = Annotated[str, PlainValidator(_rate), PlainSerializer(str)]
 CommandLine = Annotated[tuple[str, ...], PlainValidator(_command), PlainSerializer(list)]
-ExitCode = Annotated[int, Field(ge=1, le=255)]
+ExitCode = Annotated[Integer, Field(ge=1, le=255)]
 Word = Annotated[str, AfterValidator(_word)]
 Name = Annotated[str, AfterValidator(_name)]
 Address = Annotated[str, AfterValidator(_checked_address)]

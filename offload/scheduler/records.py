@@ -13,25 +13,25 @@ from offload.calendar import Kind, Misfire, Times, as_text, chosen
 from offload.errors import InvalidTopic, Malformed, UsageError
 from offload.payload import Encoded, arrived
 from offload.topics import check_topic
-from offload.work.jobs import Options, checked, demands
+from offload.work.jobs import Options, checked, demands, fits
 
 E = TypeVar("E", bound=StrEnum)
 PAYLOAD_LIMIT: Final = 64 * 1024
 ID_LENGTH: Final = 26
 HOW: Final[tuple[str, ...]] = ("zone", "misfire", "scope")
 LATEST: Final = 1e11  # wall seconds
-_OPTIONS: Final[Mapping[str, type | tuple[type, ...]]] = {
-    "priority": int,
-    "policy": str,
-    "into": str,
-    "if_exists": str,
-    "delivery": str,
-    "timeout_s": (int, float),
-    "retries": int,
-    "retry_delay_s": (int, float),
-    "needs": dict,
-    "where": dict,
-}
+_OPTIONS: Final = (
+    "priority",
+    "policy",
+    "into",
+    "if_exists",
+    "delivery",
+    "timeout_s",
+    "retries",
+    "retry_delay_s",
+    "needs",
+    "where",
+)
 _PLAIN: Final = Options()
 
 
@@ -317,6 +317,6 @@ def _fields(fields: Mapping[Any, Any]) -> dict[str, str | int | float]:
 
 def _options(options: Mapping[Any, Any]) -> Options:
     for name, value in options.items():
-        if name not in _OPTIONS or not isinstance(value, _OPTIONS[name]):
+        if name not in _OPTIONS or not fits(name, value):
             raise ValueError(f"options: {name!r} is unknown or wrong")
     return Options(**options)
