@@ -194,7 +194,7 @@ class Statistics:
                 line.ended[job.state] += 1
                 line.ending.add(now)
             if job.state is State.SUCCEEDED:
-                _note_success(lines, job, attempt.run_s if attempt else 0.0, back_at)
+                _note_success(lines, job, (attempt and attempt.run_s) or 0.0, back_at)
 
     def _note_return(self, job: Job, now: float) -> None:
         self._back[job.id] = max(now, job.not_before)

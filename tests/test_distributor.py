@@ -219,6 +219,9 @@ class TestAWorkerThatCrashes:
         info = await lan.until(job.wait())
         assert (info["state"], results(info)) == ("succeeded", ["crashed", "succeeded"])
         assert info["crashes"] == 1
+        first, second = (attempt["run_s"] for attempt in info["attempts"])
+        assert first is None, "nobody knows how long it ran"
+        assert second is not None
 
     async def test_again_and_again_with_one_job_ends_it(self, lan: Lan) -> None:
         """C017: a poison job ends, wherever it runs."""

@@ -106,7 +106,7 @@ def _attempt(attempt: dict[str, Any]) -> tuple[str, ...]:
         str(attempt["number"]),
         _worker(attempt),
         attempt["result"],
-        f"{attempt['run_s']:.2f}",
+        "?" if attempt["run_s"] is None else f"{attempt['run_s']:.2f}",
         local_time(attempt["ended"]),
         attempt["reason"] or "",
     )

@@ -31,6 +31,7 @@ from offload.work.jobs import (
     Result,
     RetryRule,
     Spec,
+    State,
     came,
     came_late,
 )
@@ -450,4 +451,7 @@ class Outgoing:
         return Step(None, keep=kept, attempt=self._line(job, result, kept.reason))
 
     def _line(self, job: Job, result: Result, reason: str) -> Attempt:
-        return Attempt(job.attempt, job.worker, result, reason, self._clock.wall())
+        # Who could say how long it ran is gone or silent, or says only that it gives it back.
+        never_began = result is Result.REFUSED and job.state is State.ASSIGNED
+        run_s = 0.0 if never_began else None
+        return Attempt(job.attempt, job.worker, result, reason, self._clock.wall(), run_s)

@@ -220,7 +220,8 @@ class TestJobs:
         found |= {"error": {"type": "ValueError", "message": "no image", "traceback": "Trace\n"}}
         attempt = {"number": 1, "worker": "abcd" * 6, "worker_name": "cellar", "result": "failed"}
         attempt |= {"reason": "bad luck", "ended": "2026-01-02T03:04:06+00:00", "run_s": 0.5}
-        found["attempts"] = [attempt]
+        crash = {**attempt, "number": 2, "result": "crashed", "run_s": None}
+        found["attempts"] = [attempt, crash]
 
         async def answer(*_args: object, **_query: object) -> Any:
             return [found] if _query else found
@@ -241,7 +242,13 @@ class TestJobs:
         assert await offload("job", "show", "01abc") == 0
         shown = capsys.readouterr().out
         assert "error     ValueError: no image" in shown
-        assert "1    cellar  failed  0.50" in shown
+        assert "1    cellar  failed   0.50" in shown
+
+    async def test_say_of_no_crashed_attempt_how_long_it_ran(
+        self, offload: Command, listed: object, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert await offload("job", "show", "01abc") == 0
+        assert "2    cellar  crashed  ?" in capsys.readouterr().out
 
     @pytest.mark.parametrize(
         ("kind", "message", "line"),

@@ -216,14 +216,19 @@ class DeadLetter:
 
 
 class Attempt(NamedTuple):
-    """A line of a job's history of attempts."""
+    """
+    A line of a job's history of attempts.
+
+    Attributes:
+        run_s: Seconds that the consumer ran; None: nobody who lives knows.
+    """
 
     number: int
     worker: str
     result: Result
     reason: str
     ended_wall: float
-    run_s: float = 0.0
+    run_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

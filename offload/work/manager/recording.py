@@ -150,7 +150,8 @@ class Recording:
         try:
             await self._keep([arrived])
         except BlobMismatch as error:  # the disk has changed what the consumer wrote
-            damaged = Outcome(Result.FAILED, reason=f"an output file was damaged: {error}")
+            reason = f"an output file was damaged: {error}"
+            damaged = Outcome(Result.FAILED, reason=reason, run_s=arrived.outcome.run_s)
             await self._keep([arrived._replace(outcome=damaged)])
 
     async def _keep(self, ended: Sequence[Arrived]) -> None:
@@ -253,6 +254,7 @@ class Recording:
                 Result.FAILED,
                 reason=f"the output files could not be placed: {error}",
                 error_type=type(error).__name__,
+                run_s=arrived.outcome.run_s,
                 final=True,
             ),
         )

@@ -21,7 +21,9 @@ def returned(outcome: Outcome, job: Job, taken_off: str, *, handing_back: bool) 
     if outcome.result is not Result.STOPPED:
         return outcome
     if handing_back and job.delivery is Delivery.AT_MOST_ONCE:
-        return Outcome(Result.CRASHED, reason="the instance was shut down while it ran")
-    if handing_back:
-        return Outcome(Result.REFUSED, reason=HANDED_BACK)
-    return Outcome(Result.REFUSED, reason=f"handed back: {taken_off}") if taken_off else outcome
+        reason = "the instance was shut down while it ran"
+        return Outcome(Result.CRASHED, reason=reason, run_s=outcome.run_s)
+    if not (handing_back or taken_off):
+        return outcome
+    reason = HANDED_BACK if handing_back else f"handed back: {taken_off}"
+    return Outcome(Result.REFUSED, reason=reason, run_s=outcome.run_s)

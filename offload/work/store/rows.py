@@ -30,6 +30,7 @@ _held_values = attrgetter(*HELD_FIELDS)
 _STATE, _GIVEN, _DELIVERY, _OUTPUTS = map(
     JOB_FIELDS.index, ("state", "given", "delivery", "outputs")
 )
+_NOT_KNOWN: Final = -1.0  # how long an attempt ran
 _FLAGS: Final = tuple(map(JOB_FIELDS.index, ("stopping", "behind", "overdue", "idempotent")))
 _HELD_STATE, _HELD_DELIVERY, _HELD_OUTCOME = map(
     HELD_FIELDS.index, ("state", "delivery", "outcome")
@@ -85,14 +86,15 @@ def attempt_row(seq: int, attempt: Attempt) -> Row:
         attempt.result.value,
         attempt.reason,
         attempt.ended_wall,
-        attempt.run_s,
+        _NOT_KNOWN if attempt.run_s is None else attempt.run_s,
     )
 
 
 def read_attempt(row: Row) -> Attempt:
     """Return the attempt of ``row`` (without seq); raise ``Malformed``."""
     number, worker, result, reason, ended_wall, run_s = row
-    return Attempt(number, worker, _choice(_RESULTS, result), reason, ended_wall, run_s)
+    known_s = None if run_s < 0 else run_s
+    return Attempt(number, worker, _choice(_RESULTS, result), reason, ended_wall, known_s)
 
 
 def field_rows(seq: int, found: Mapping[str, str | int | float]) -> list[Row]:
