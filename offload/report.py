@@ -142,6 +142,7 @@ class Report:
             "running": self._manager.runs.running(),
             "held": len(self._distributor.held()),
             "closed": self._distributor.closed(),
+            "processing": self._manager.gates.processing,
             "outbox": {
                 "jobs": len(outbox),
                 "bytes": sum(sum(e.size for e in h.outcome.blobs()) for h in outbox if h.outcome),

@@ -284,7 +284,10 @@ class TestFromOutside:
             assert await offload(node, "snooze", "--json") == 0
             assert json.loads(capsys.readouterr().out)["snooze_until"]
             assert await offload(node, "snooze", "off") == 0
-            assert capsys.readouterr().out == "works for others\n"
+            assert capsys.readouterr().out == "does not snooze\n"
+            await node.set_processing(enabled=False)
+            assert await offload(node, "status") == 0
+            assert "works       for nobody: processing is off" in capsys.readouterr().out
             assert await offload(node, "snooze", "soon") == 2
             assert "snooze: 'soon' is no duration" in capsys.readouterr().err
 

@@ -319,6 +319,15 @@ class TestAnInstanceThatProcessesNothing:
         jobs = [await node.job(job.id) for job in jobs]
         assert await all_done(lan, jobs) == ["succeeded"] * 10
 
+    async def test_says_so_to_whoever_looks(self, lan: Lan, stage: Stage) -> None:
+        node, peer = await lan.node(stage.app), await lan.node()
+        await node.set_processing(enabled=False)
+        status = await node.status()
+        assert (status["processing"], status["closed"]) == (False, "processing is disabled")
+        await lan.clock.advance(2.0)
+        [seen] = (await peer.status())["peers"]
+        assert seen["closed"] == "processing is disabled"
+
     async def test_loses_and_doubles_nothing_while_it_is_toggled(
         self, lan: Lan, stage: Stage
     ) -> None:

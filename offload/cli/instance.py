@@ -134,7 +134,7 @@ def _status(found: dict[str, Any]) -> None:
             ("process", str(found["pid"])),
             ("data", str(found["data_dir"])),
             ("link", f"port {found['port']}, realm {found['realm']}{_insecure(found)}"),
-            ("works", found.get("policy", {}).get("reason") or "for others"),
+            ("works", _works(found)),
             ("group", _group(found)),
             ("peers", str(len(found["peers"]))),
             ("jobs", _counts(found["jobs"])),
@@ -206,6 +206,12 @@ def _slots(load: Any) -> str:
 
 def _stranded(found: dict[str, Any]) -> str:
     return f"{found['topic']} (job {found['job'][:SHORT_JOB]}): {found['reason']}"
+
+
+def _works(found: dict[str, Any]) -> str:
+    if not found.get("processing", True):
+        return "for nobody: processing is off (offload processing on)"
+    return found.get("policy", {}).get("reason") or "for others"
 
 
 def _closed(reason: str | None) -> str:

@@ -10,7 +10,7 @@ from offload.client import Client
 
 
 def _show(found: dict[str, Any]) -> None:
-    say(found["reason"] or "works for others")
+    say(found["reason"] or "does not snooze")
 
 
 @asking(_show)

@@ -61,7 +61,7 @@ class Joints(PeersWing):
                 consumes=lambda topic: self.executors.consumer(topic) is not None,
                 enabled=self.enablement.allows,
                 gate=self.manager.gates.closed,
-                resting=self.owner.resting,
+                resting=lambda: self.manager.gates.shut() or self.owner.resting(),
                 reserved=self.owner.reserved,
             ),
             policy_of=self._rules.policy_of,

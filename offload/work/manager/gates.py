@@ -38,10 +38,14 @@ class Gates:
         """Say whether jobs in ``queue`` may start here."""
         return self.processing and queue not in self.suspended
 
+    def shut(self) -> str:
+        """Say why nothing at all may start here; "" if something may."""
+        return "" if self.processing else "processing is disabled"
+
     def closed(self, queue: str) -> str:
         """Say why jobs in ``queue`` may not start here; "" if they may."""
-        if not self.processing:
-            return "processing is disabled"
+        if shut := self.shut():
+            return shut
         return f"its queue {queue} is suspended" if queue in self.suspended else ""
 
     async def suspend(self, queue: str) -> None:
