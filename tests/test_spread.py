@@ -1,0 +1,92 @@
+"""
+How work spreads over workers, where no processor is in the way (C073).
+
+Time passes in the consumers alone, so what is measured here is the placing: who is given which
+job when. ``benchmarks/spread.py`` measures the same with processes.
+"""
+
+import asyncio
+from collections import Counter
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from offload import App, Node
+from offload.testing import Lan
+
+JOBS = 120
+PLACES = 2  # of each worker
+BEAT_S = 1.5  # by then workers have told what they measured
+STEPS = 20  # in which the time of one job passes
+
+
+class Crew:
+    """An origin that runs nothing itself, and workers of which each has its pace."""
+
+    def __init__(self, lan: Lan, lasts_s: float, paces: list[float]) -> None:
+        self._lan = lan
+        self._lasts_s = lasts_s
+        self._paces = paces
+        self.done: Counter[float] = Counter()  # jobs by the number of their worker
+
+    async def open(self) -> Node:
+        """Let the workers find out how long a job takes, and return the origin."""
+        desk = await self._lan.node(offloading={"policy": "balanced"})
+        for number, pace in enumerate(self._paces):
+            queue = {"max_parallel": PLACES}
+            await self._lan.node(self._app(number, pace), queues={"main": queue})
+        await self.takes_s(desk, 10 * len(self._paces))
+        await self._lan.clock.advance(BEAT_S)
+        self.done.clear()
+        return desk
+
+    async def takes_s(self, desk: Node, jobs: int) -> float:
+        """Return how long so many jobs take that are there at once."""
+        began = self._lan.clock.now()
+        waited_for = asyncio.gather(*(desk.offload("work/wait") for _ in range(jobs)))
+        while not waited_for.done():
+            await self._lan.clock.advance(self._lasts_s / STEPS)
+        waited_for.result()
+        return self._lan.clock.now() - began
+
+    def ideal_s(self, jobs: int) -> float:
+        """Return how long they take if no place is ever empty."""
+        return jobs * self._lasts_s / (PLACES * sum(self._paces))
+
+    def _app(self, number: int, pace: float) -> App:
+        app = App()
+
+        @app.consumer("work/wait")
+        async def wait() -> None:
+            await self._lan.clock.sleep(self._lasts_s / pace)
+            self.done[number] += 1
+
+        return app
+
+
+@pytest.fixture(autouse=True)
+def measured(lan: Lan, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let run times be measured by the clock of the LAN."""
+    stopwatch: Any = SimpleNamespace(monotonic=lan.clock.now)
+    monkeypatch.setattr("offload.work.executors.runs.time", stopwatch)
+
+
+@pytest.mark.parametrize("lasts_s", [0.02, 3.0])
+class TestABatch:
+    async def test_is_shared_evenly_by_equal_workers(self, lan: Lan, lasts_s: float) -> None:
+        crew = Crew(lan, lasts_s, [1.0, 1.0, 1.0, 1.0])
+        desk = await crew.open()
+        took_s = await crew.takes_s(desk, JOBS)
+        assert all(27 <= crew.done[number] <= 33 for number in range(4))
+        assert took_s <= 1.1 * crew.ideal_s(JOBS)
+
+    async def test_goes_to_a_worker_twice_as_fast_twice_as_often(
+        self, lan: Lan, lasts_s: float
+    ) -> None:
+        """No longer than 15 % over the time in which no place is ever empty."""
+        crew = Crew(lan, lasts_s, [1.0, 1.0, 1.0, 2.0])
+        desk = await crew.open()
+        took_s = await crew.takes_s(desk, JOBS)
+        assert took_s <= 1.15 * crew.ideal_s(JOBS)
+        assert 43 <= crew.done[3] <= 53
