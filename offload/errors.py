@@ -335,6 +335,19 @@ class BlobMismatch(OffloadError):
         return f"blob {self.sha256}: {self.reason}"
 
 
+class SharedFileLost(OffloadError):
+    """A file of a shared folder is not what it was when a job named it, or cannot be read."""
+
+    retryable = True
+
+    def __init__(self, folder: str, path: str, reason: str) -> None:
+        super().__init__(folder, path, reason)
+        self.folder, self.path, self.reason = folder, path, reason
+
+    def __str__(self) -> str:
+        return f"{self.path} in the shared folder '{self.folder}': {self.reason}"
+
+
 # --- network -----------------------------------------------------------------------------------
 
 

@@ -349,6 +349,7 @@ class Report:
             "trust": "own" if instance.own else self._trust(instance.id),
             "disabled": list(instance.disabled),
             "versions": dict(instance.versions),
+            "shared": list(instance.shared),
             "linked": link is not None,
             "dialled": link.dialled if link else False,
             "protocol": link.version if link else None,

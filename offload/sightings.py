@@ -142,6 +142,8 @@ def differences(was: Instance, now: Instance) -> str:
     words += [f"topic {pattern} removed" for pattern in sorted(before - after)]
     words += [f"topic {p} disabled" for p in sorted(set(now.disabled) - set(was.disabled))]
     words += [f"topic {p} enabled" for p in sorted(set(was.disabled) - set(now.disabled))]
+    words += [f"shared folder {name} added" for name in sorted(set(now.shared) - set(was.shared))]
+    words += [f"shared folder {name} removed" for name in sorted(set(was.shared) - set(now.shared))]
     names = was.properties.keys() | now.properties.keys()
     altered = sorted(n for n in names if was.properties.get(n) != now.properties.get(n))
     words += [f"property {', '.join(altered)}"] if altered else []

@@ -153,6 +153,14 @@ class TestMalformed:
             {"delivery": "often"},
             {"timeout_s": "1"},
             {"timeout_s": math.nan},
+            {"shared": {}},
+            {"shared": [["nas", "a"]]},
+            {"shared": [[1, "nas", "a"]]},
+            {"shared": [[-1, "nas", "a"]]},
+            {"shared": [[True, "nas", "a"]]},
+            {"shared": [[0, "a b", "a"]]},
+            {"shared": [[0, "nas", ""]]},
+            {"shared": [[0, "nas", "x" * 1025]]},
         ],
     )
     def test_envelope(self, change: dict[str, Any]) -> None:

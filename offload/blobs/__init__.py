@@ -3,5 +3,6 @@
 from offload.blobs.files import Blobs
 from offload.blobs.incoming import Incoming
 from offload.blobs.names import check_name, check_path, safe_name
+from offload.blobs.shares import Shared, Shares
 
-__all__ = ["Blobs", "Incoming", "check_name", "check_path", "safe_name"]
+__all__ = ["Blobs", "Incoming", "Shared", "Shares", "check_name", "check_path", "safe_name"]

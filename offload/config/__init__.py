@@ -39,7 +39,13 @@ from offload.config.sections import (
     TopicConfig,
     WhenConfig,
 )
-from offload.config.values import DEFAULT_PORT, Pattern, is_loopback, split_address
+from offload.config.values import (
+    DEFAULT_PORT,
+    Pattern,
+    SharedFolders,
+    is_loopback,
+    split_address,
+)
 from offload.errors import ConfigError
 from offload.topics import best, specificity
 
@@ -72,7 +78,7 @@ __all__ = [
 MAIN_QUEUE: Final = "main"
 # What can be followed without a restart.
 LIVE_SECTIONS: Final = frozenset(
-    {"capabilities", "history", "limits", "offloading", "policy", "queues", "topics"}
+    {"capabilities", "history", "limits", "offloading", "policy", "queues", "shared", "topics"}
 )
 DATA_DIR_NAME: Final = ".offload"  # beside the file in use
 ENVIRONMENT_PREFIX: Final = "OFFLOAD_"
@@ -101,6 +107,7 @@ class Config(BaseSettings):
     control: ControlConfig = ControlConfig()
     history: HistoryConfig = HistoryConfig()
     limits: LimitsConfig = LimitsConfig()
+    shared: SharedFolders = {}
     schedules: tuple[ScheduleConfig, ...] = ()
 
     @classmethod

@@ -4,6 +4,7 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Final, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PlainValidator
@@ -144,6 +145,19 @@ def _amounts(value: object) -> Mapping[str, float]:
     return amounts
 
 
+def _shares(value: object) -> Mapping[str, Path]:
+    if not isinstance(value, Mapping):
+        raise ValueError('must be a table, such as {media = "/mnt/media"}')  # noqa: TRY004 - as above
+    folders: dict[str, Path] = {}
+    for name, entry in value.items():
+        _word(name)
+        folder = Path(entry).expanduser() if isinstance(entry, str | Path) else Path()
+        if not folder.is_absolute() or ".." in folder.parts:
+            raise ValueError(f"{name}: {entry!r} is no folder from / or ~ on")
+        folders[name] = folder
+    return folders
+
+
 def _parallel(value: object) -> int | float:
     """Check CONFORMANCE C030; the environment gives numbers as text."""
     if isinstance(value, str) and re.fullmatch(r"-?\d+", value):
@@ -188,6 +202,11 @@ ScheduledCron = Annotated[str | None, BeforeValidator(partial(_when, Kind.CRON))
 Listed = Annotated[tuple[_T, ...], BeforeValidator(_split)]
 Parallel = Annotated[int | float, PlainValidator(_parallel), PlainSerializer(lambda n: n)]
 Amounts = Annotated[Mapping[str, float], PlainValidator(_amounts), PlainSerializer(dict)]
+SharedFolders = Annotated[
+    Mapping[str, Path],
+    PlainValidator(_shares),
+    PlainSerializer(lambda folders: {name: str(folder) for name, folder in folders.items()}),
+]
 Conditions = Annotated[Mapping[str, Scalar], PlainValidator(_scalars), PlainSerializer(dict)]
 Scalars = Annotated[Mapping[str, Scalar], PlainValidator(_scalars), PlainSerializer(dict)]
 

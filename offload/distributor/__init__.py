@@ -81,6 +81,7 @@ class Distributor:
         self._doors = doors
         self._demands_of = demands_of
         self._allowed = allowed
+        self._view = view
         self._tasks = Tasks()
         self._hurry = asyncio.Event()
         self._wake = asyncio.Event()
@@ -359,6 +360,9 @@ class Distributor:
             missing = [size for sha256, size in offer.spec.inputs() if not self._blobs.has(sha256)]
             if no_room := self._gate.room(sum(missing)):
                 return no_room
+        for folder in offer.spec.shares():
+            if folder not in self._view().own.shared:
+                return f"does not have the shared folder '{folder}'"
         return runs.stock.never(offer.spec.needs)
 
     def _topology_changed(self, fact: Fact) -> None:

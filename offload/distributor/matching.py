@@ -243,6 +243,7 @@ class Matching:
             closed=self._doors.closed(topic, queue),
             properties=own.properties,
             resources=self._slots.own_shares(),
+            shared=own.shared,
         )
 
     def _there(self, topic: str, peer: Instance) -> Candidate:
@@ -265,6 +266,7 @@ class Matching:
             closed=closed_of(peer.load),
             properties=peer.properties,
             resources=shares_of(peer.load, self._outgoing.needed(peer.id)),
+            shared=peer.shared,
         )
 
     def _note_refusals(

@@ -1,6 +1,6 @@
 """An instance as seen by a job that looks for a place."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
@@ -49,6 +49,7 @@ class Candidate:
         barred: Why own jobs of the topic never go there, or "".
         properties: What it says of itself, its labels too.
         resources: What it has of which resource.
+        shared: The shared folders that it has.
         bytes_away: Of this very job's input files, what is not there yet.
         given: How many jobs it was given so far, to break a tie.
     """
@@ -70,6 +71,7 @@ class Candidate:
     barred: str = ""
     properties: Mapping[str, Fact] = field(default_factory=dict)
     resources: Mapping[str, Share] = field(default_factory=dict)
+    shared: Collection[str] = ()
     bytes_away: int = 0
     given: int = 0
 

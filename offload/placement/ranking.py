@@ -134,6 +134,8 @@ def _lacks(candidate: Candidate, demands: Demands) -> list[str]:
         elif share.total < amount:
             there, needed = _amount(name, share.total), _amount(name, amount)
             words.append(f"has only {there} {name} (needed: {needed})")
+    lacking = (folder for folder in demands.shared if folder not in candidate.shared)
+    words += (f"does not have the shared folder '{folder}'" for folder in lacking)
     unmet = demands.unmet(candidate.facts) if demands.where else ""
     return [*words, unmet] if unmet else words
 

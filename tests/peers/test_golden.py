@@ -54,6 +54,7 @@ SPEC = Spec(
     delivery=Delivery.EXCLUSIVE,
     timeout_s=120.0,
 )
+SHARING = SPEC._replace(files=(*SPEC.files, FileEntry("a.mov", SHA256, 7, shared=("nas", "x/a"))))
 OUTCOME = Outcome(
     result=Result.SUCCEEDED,
     value=b"\xa2ok",
@@ -184,6 +185,13 @@ class TestAFrame:
         assert doctor.answer(number, told) == SENT["sounded"]
 
 
+class TestAnOffer:
+    def test_may_name_files_of_shared_folders(self) -> None:
+        sent = SENT["offer"] | {"spec": SHARING.envelope()}
+        assert frames.frame("offer", sent) == golden("offer.shared")
+        assert Spec.from_envelope(codec.unpack(golden("offer.shared"))[1]["spec"], None) == SHARING
+
+
 class TestABeat:
     def test_may_tell_the_time(self) -> None:
         assert frames.frame("beat", SENT["beat.timed"]) == golden("beat.timed")
@@ -287,6 +295,12 @@ class TestAnAnnouncement:
         with pytest.raises(Malformed, match="name: not a printable text"):
             Announcement.from_wire(ANNOUNCEMENT.to_wire() | {"name": name})
 
+    def test_may_name_shared_folders(self) -> None:
+        said = SENT["announce"] | {"announcement": replace(ANNOUNCEMENT, shared=("nas",)).to_wire()}
+        assert frames.frame("announce", said) == golden("announce.shared")
+        read = Announcement.from_wire(codec.unpack(golden("announce.shared"))[1]["announcement"])
+        assert read.shared == ("nas",)
+
     def test_may_say_what_is_disabled_and_of_which_version(self) -> None:
         said = replace(ANNOUNCEMENT, disabled=("image/cut",), versions={"image/*": "2"})
         assert Announcement.from_wire(said.to_wire()) == said
@@ -302,6 +316,10 @@ class TestAnAnnouncement:
             {"versions": {"a": "\x1b[2J"}},
             {"versions": {"a": "x" * 65}},
             {"versions": {"a" * 201: "2"}},
+            {"shared": "nas"},
+            {"shared": ["a b"]},
+            {"shared": [7]},
+            {"shared": ["nas"] * 201},
         ],
         ids=str,
     )

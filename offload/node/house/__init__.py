@@ -106,6 +106,7 @@ class House(Faces):
             self.scheduler,
             self.owner,
             self.properties,
+            self.sharing,
             *self._rooms,
         ):
             task = self._loop.create_task(room.run())

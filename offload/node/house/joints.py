@@ -4,6 +4,7 @@ from offload.distributor import Allowed, Distributor, Doors
 from offload.doctor import Doctor
 from offload.node.demand import OnDemand
 from offload.node.house.peers import PeersWing
+from offload.node.sharing import Sharing
 from offload.owner import Owner
 from offload.properties import Properties
 from offload.scheduler import Scheduler
@@ -18,6 +19,7 @@ class Joints(PeersWing):
         self._build_distributor()
         self._build_scheduler()
         self._build_properties()
+        self._build_sharing()
         self._build_doctor()
         self.membership.set_load(self.distributor.load_for)
         for room in (
@@ -97,6 +99,14 @@ class Joints(PeersWing):
             announce=lambda properties: self.membership.announce(properties=properties),
             clock=self.clock,
         )
+
+    def _build_sharing(self) -> None:
+        """Build what announces the shared folders that are there."""
+
+        def announce(names: tuple[str, ...]) -> None:
+            self.membership.announce(shared=names)
+
+        self.sharing = Sharing(self.shares, self.clock, announce)
 
     def _build_doctor(self) -> None:
         """Build what tells why two instances do not see each other."""

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable
 
 from offload.adoption import check_not_adopted
-from offload.blobs import Blobs
+from offload.blobs import Blobs, Shares
 from offload.machine import resources
 from offload.node.house.ground import Ground
 from offload.payload import Encoded
@@ -32,6 +32,7 @@ class WorkWing(Ground):
         self.clock = self._parts.clock(self.store.mark)
         self._opened_at = self.clock.now()
         self.blobs = Blobs(place.blobs)
+        self.shares = Shares(lambda: rules.config.shared)
         self.executors = Executors(
             self._app, run_file=place.children_file, rules=rules.topic_rules()
         )
@@ -54,6 +55,7 @@ class WorkWing(Ground):
             most_queued=lambda: rules.config.limits.queued,
             most_of=rules.most_of,
             most_blobs=lambda: rules.config.limits.blobs_bytes,
+            shares=self.shares,
         )
         self._exit.push_async_callback(self.manager.close)
         self.book = Book(self.store, self.clock.wall, local_zone())

@@ -142,6 +142,7 @@ class Membership:
         draining: bool | None = None,
         disabled: Iterable[str] | None = None,
         versions: Mapping[str, str] | None = None,
+        shared: Sequence[str] | None = None,
         load: Mapping[str, Any] | None = None,
     ) -> None:
         """
@@ -158,6 +159,7 @@ class Membership:
             draining=draining,
             disabled=None if disabled is None else check_disabled(disabled),
             versions=versions,
+            shared=shared,
         )
         if load is not None:
             facts += self._topology.carry(load)

@@ -24,6 +24,7 @@ HOST_LIMIT: Final = 253
 ADDRESS_LIMIT: Final = 32
 CAPABILITY_LIMIT: Final = 1000
 PROPERTY_LIMIT: Final = 200
+SHARED_LIMIT: Final = 200
 VERSION_LIMIT: Final = 64
 _ID: Final = re.compile(r"[a-z0-9][a-z0-9-]*")
 _PROPERTY_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,100}")
@@ -54,6 +55,7 @@ class Announcement:
     Attributes:
         disabled: Patterns of topics that it has consumers for, and does not run now.
         versions: By pattern, what its consumers say of their version.
+        shared: Names of the shared folders that it has.
     """
 
     id: str
@@ -69,6 +71,7 @@ class Announcement:
     draining: bool = False
     disabled: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
+    shared: tuple[str, ...] = ()
 
     @property
     def state(self) -> Version:
@@ -94,6 +97,8 @@ class Announcement:
             wire["disabled"] = list(self.disabled)
         if self.versions:
             wire["versions"] = dict(self.versions)
+        if self.shared:
+            wire["shared"] = list(self.shared)
         return wire
 
     @classmethod
@@ -117,6 +122,7 @@ class Announcement:
             draining=fields.get("draining", False) is True,
             disabled=tuple(_pattern(p) for p in _list(fields, "disabled", CAPABILITY_LIMIT)),
             versions=_versions(fields.get("versions", {})),
+            shared=tuple(_word(name) for name in _list(fields, "shared", SHARED_LIMIT)),
         )
 
 
@@ -147,6 +153,7 @@ class Instance:
     since: float
     disabled: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
+    shared: tuple[str, ...] = ()
 
     def takes(self, topic: str) -> bool:
         """Say whether it has announced a capability for ``topic``, and that is enabled."""
@@ -168,6 +175,7 @@ class Instance:
             self.draining,
             self.disabled,
             self.versions,
+            self.shared,
         )
 
     def queue_of(self, topic: str) -> str | None:
@@ -326,6 +334,12 @@ def _pattern(value: object) -> str:
         return check_pattern(value)
     except InvalidTopic as error:
         raise Malformed(f"disabled: {error}") from None
+
+
+def _word(value: object) -> str:
+    if not isinstance(value, str) or not _PROPERTY_NAME.fullmatch(value):
+        raise Malformed("shared: not a list of names")
+    return value
 
 
 def _versions(value: object) -> dict[str, str]:

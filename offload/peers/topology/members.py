@@ -172,6 +172,7 @@ class Topology:
         draining: bool | None = None,
         disabled: Sequence[str] | None = None,
         versions: Mapping[str, str] | None = None,
+        shared: Sequence[str] | None = None,
     ) -> list[Fact]:
         """Change what this instance says of itself; what is None stays."""
         own = self.own
@@ -183,6 +184,7 @@ class Topology:
             draining=own.draining if draining is None else draining,
             disabled=own.disabled if disabled is None else tuple(disabled),
             versions=own.versions if versions is None else dict(versions),
+            shared=own.shared if shared is None else tuple(shared),
         )
         return [] if changed == own else self._say(changed)
 

@@ -108,4 +108,5 @@ def instance(
         since=since,
         disabled=said.disabled,
         versions=said.versions,
+        shared=said.shared,
     )

@@ -5,7 +5,7 @@ import math
 import operator
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
@@ -35,20 +35,26 @@ class Demands:
         needs: Of which resource how much is taken while it runs: ``{"gpu": 1}``.
         where: What must be true of labels, properties, resources, ``id`` and ``name`` there:
             ``{"room": "lab", "cores": ">=8"}``.
+        shared: Names of the shared folders that it must have.
     """
 
     needs: Needs = field(default_factory=dict)
     where: Where = field(default_factory=dict)
+    shared: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.needs or self.where)
+        return bool(self.needs or self.where or self.shared)
 
     @property
     def text(self) -> str:
         """Return them as they are kept with a job, "" if there are none."""
         if not self:
             return ""
-        named = {"needs": dict(self.needs), "where": dict(self.where)}
+        named = {
+            "needs": dict(self.needs),
+            "where": dict(self.where),
+            "shared": list(self.shared),
+        }
         return json.dumps({name: value for name, value in named.items() if value}, sort_keys=True)
 
     def unmet(self, facts: Mapping[str, Fact]) -> str:
@@ -86,9 +92,18 @@ def read_demands(text: str) -> Demands:
         return NO_DEMANDS
     try:
         kept = json.loads(text)
-        return demands(kept.get("needs", {}), kept.get("where", {}))
+        shared = kept.get("shared", [])
+        if not isinstance(shared, list) or not all(map(is_share, shared)):
+            raise UsageError("shared: not a list of names")
+        read = demands(kept.get("needs", {}), kept.get("where", {}))
+        return replace(read, shared=tuple(shared)) if shared else read
     except (ValueError, AttributeError, UsageError) as error:
         raise Malformed(f"demands: {error}") from None
+
+
+def is_share(name: object) -> bool:
+    """Say whether ``name`` can be that of a shared folder."""
+    return isinstance(name, str) and _NAME.fullmatch(name) is not None
 
 
 def amount(name: str, value: Any) -> float:

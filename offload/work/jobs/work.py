@@ -1,16 +1,18 @@
 """What is to be run, and what came of it: the two records that travel."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from offload.errors import InvalidTopic, Malformed, UsageError
 from offload.topics import check_topic
-from offload.work.jobs.demands import demands
+from offload.work.jobs.demands import demands, is_share
 from offload.work.jobs.ids import is_sha256
 from offload.work.jobs.reading import Fields
 from offload.work.jobs.states import Delivery, Result
+
+PATH_LIMIT: Final = 1024  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +21,17 @@ class FileEntry:
     A file that travels: its name, digest (hex), size in bytes, and whether it is executable.
 
     One whose name ends in ``/`` is a folder: digest and size are those of the packed one.
+
+    Attributes:
+        shared: Name of a shared folder, and its path there, if it is read there where it is needed,
+            and does not travel; input files alone.
     """
 
     name: str
     sha256: str
     size: int
     executable: bool = False
+    shared: tuple[str, str] | None = None
 
     @property
     def is_folder(self) -> bool:
@@ -69,14 +76,20 @@ class Spec(NamedTuple):
 
     def inputs(self) -> list[tuple[str, int]]:
         """Return digest and size of what a worker must have before it can run."""
-        files = [(entry.sha256, entry.size) for entry in self.files]
+        files = [(entry.sha256, entry.size) for entry in self.files if not entry.shared]
         if self.payload is None:
             files.append((self.payload_sha256, self.payload_size))
         return files
 
+    def shares(self) -> list[str]:
+        """Return the names of the shared folders that input files are in."""
+        return sorted({entry.shared[0] for entry in self.files if entry.shared})
+
     def envelope(self) -> dict[str, Any]:
-        """Return all but the payload as plain values; lease and needs only if there are any."""
+        """Return all but the payload as plain values; what is optional only if it is set."""
+        shared = [[n, *entry.shared] for n, entry in enumerate(self.files) if entry.shared]
         return {
+            **({"shared": shared} if shared else {}),
             **({} if self.lease_s is None else {"lease_s": self.lease_s}),
             **({"needs": dict(self.needs)} if self.needs else {}),
             "topic": self.topic,
@@ -100,7 +113,9 @@ class Spec(NamedTuple):
             payload=payload,
             payload_sha256=fields.digest("payload_sha256"),
             payload_size=_count(fields.take("payload_size", int), "envelope.payload_size"),
-            files=file_entries(fields.take("files", list)),
+            files=_shared(
+                file_entries(fields.take("files", list)), fields.take("shared", (list, type(None)))
+            ),
             delivery=fields.choice("delivery", Delivery),
             timeout_s=None if timeout_s is None else float(timeout_s),
             lease_s=None if lease_s is None else float(lease_s),
@@ -203,6 +218,26 @@ def _needs(value: dict[Any, Any]) -> Mapping[str, float]:
         return demands(value, {}).needs if value else value
     except UsageError as error:
         raise Malformed(f"envelope.{error}") from None
+
+
+def _shared(files: tuple[FileEntry, ...], value: list[Any] | None) -> tuple[FileEntry, ...]:
+    """Return ``files``, of which ``[[index, shared folder, path there], …]`` do not travel."""
+    if not value:
+        return files
+    found = list(files)
+    for entry in value:
+        match entry:
+            case [int(index), str(folder), str(path)] if (
+                type(index) is int
+                and 0 <= index < len(found)
+                and not found[index].is_folder
+                and is_share(folder)
+                and 0 < len(path) <= PATH_LIMIT
+            ):
+                found[index] = replace(found[index], shared=(folder, path))
+            case _:
+                raise Malformed("envelope.shared: an entry is not [index, folder, path]")
+    return tuple(found)
 
 
 def file_entries(value: list[Any]) -> tuple[FileEntry, ...]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
-from offload.blobs import Blobs
+from offload.blobs import Blobs, Shares
 from offload.clock import Clock
 from offload.errors import DiskFull, Refused, StoreFault
 from offload.events import Bus
@@ -95,6 +95,7 @@ class Manager:
         most_queued: Callable[[], int] = lambda: 0,
         most_of: Callable[[str], int | None] = lambda _topic: None,
         most_blobs: Callable[[], int | None] = lambda: None,
+        shares: Shares | None = None,
     ) -> None:
         self._store = store
         self._bus = bus
@@ -103,7 +104,7 @@ class Manager:
         self._queue_of = queue_of
         self._most_queued = most_queued
         self._room = Room(bus)
-        self._intake = Intake(blobs, clock, queue_of, lease_of, most_of, most_blobs)
+        self._intake = Intake(blobs, clock, queue_of, lease_of, most_of, most_blobs, shares)
         self._tasks = Tasks()
         self.leftovers = Leftovers(store, self._tasks, work_folder, results_folder)
         self.control = Control(store, bus, clock, self._intake, self.leftovers, self.change)
@@ -127,7 +128,7 @@ class Manager:
         self.gates = Gates(store, bus, self._take_back_closed)
         is_open = self.gates.is_open
         self.runs = Runs(
-            executors, blobs, clock, queue_of, work_folder, is_open, resources, most_of
+            executors, blobs, clock, queue_of, work_folder, is_open, resources, most_of, shares
         )
         bus.listen(GateMoved, lambda _: self.runs.look_again())
 

@@ -3,10 +3,11 @@
 import asyncio
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from offload.blobs import Blobs
+from offload.blobs import Blobs, Shared, Shares
 from offload.clock import Clock
 from offload.errors import NoRoom, PayloadError, Refused, UsageError
 from offload.payload import Directory, Encoded, File, arrived, decode, encode
@@ -25,7 +26,7 @@ from offload.work.jobs import (
     digest,
     new_id,
 )
-from offload.work.manager.runs import file_entry
+from offload.work.manager.runs import file_entry, name_of
 from offload.work.manager.weights import size_of, too_much, weight
 from offload.work.queues import QueueRule
 
@@ -52,7 +53,9 @@ class Intake:
         lease_of: LeaseOf,
         most_of: Callable[[str], int | None] = lambda _topic: None,
         most_blobs: Callable[[], int | None] = lambda: None,
+        shares: Shares | None = None,
     ) -> None:
+        self._shares = shares or Shares()
         self._most_of = most_of
         self._most_blobs = most_blobs
         self._lease_of = lease_of
@@ -93,22 +96,41 @@ class Intake:
         spec = Spec(topic, payload, sha256, size, files, delivery, timeout_s, lease_s, wanted.needs)
         for blob in _blobs(spec):
             self._blobs.pin(blob)
+        if folders := spec.shares():
+            wanted = replace(wanted, shared=tuple(folders))
         return self._job(topic, rule, delivery, options, wanted.text), spec
 
     def _take_in(self, topic: str, encoded: Encoded) -> tuple[FileEntry, ...]:
         """Put all input files among the blobs; what is too large is found out before, if it can."""
         most, allowed = self._most_of(topic), self._most_blobs()
-        sizes = [_size_of(file) for file in encoded.files]
+        found = [(file, self._shared(file)) for file in encoded.files]
+        sizes = [_size_of(file) for file, shared in found if shared is None]
         if reason := too_much(topic, sum(sizes) + len(encoded.data), most):
             raise PayloadError("files", reason)
         if allowed is not None and self._blobs.used() + sum(sizes) > allowed:
             raise NoRoom(f"files of jobs may take {size_text(allowed)} here (limits.blobs)")
         entries: list[FileEntry] = []
-        for file in encoded.files:
-            entries.append(_taken_in(self._blobs, file))
+        for file, shared in found:
+            entries.append(self._taken_in(file, shared))
             if reason := too_much(topic, weight(entries) + len(encoded.data), most):
                 raise PayloadError(str(file.path), reason)
         return tuple(entries)
+
+    def _shared(self, file: File) -> Shared | None:
+        """Return where a file is that does not have to travel."""
+        return None if isinstance(file, Directory) else self._shares.find(file.path)
+
+    def _taken_in(self, file: File, shared: Shared | None) -> FileEntry:
+        if isinstance(file, Directory) != file.path.is_dir() and file.path.exists():
+            kind = "is no folder; give a File" if isinstance(file, Directory) else FOLDER
+            raise PayloadError(str(file.path), kind)
+        try:
+            if shared is None:
+                return file_entry(self._blobs, file)
+            return FileEntry(name_of(file), *self._shares.digest(shared), shared)
+        except OSError as error:
+            why = os.strerror(error.errno) if error.errno else str(error)
+            raise PayloadError(str(error.filename or file.path), f"cannot be read: {why}") from None
 
     def again(self, job: Job, spec: Spec) -> tuple[Job, Mapping[str, str | int | float]]:
         """
@@ -209,17 +231,6 @@ def _check_folder(into: str) -> None:
         raise UsageError(f"into: {into} cannot be written ({nearest} is no writable folder)")
 
 
-def _taken_in(blobs: Blobs, file: File) -> FileEntry:
-    if isinstance(file, Directory) != file.path.is_dir() and file.path.exists():
-        kind = "is no folder; give a File" if isinstance(file, Directory) else FOLDER
-        raise PayloadError(str(file.path), kind)
-    try:
-        return file_entry(blobs, file)
-    except OSError as error:
-        why = os.strerror(error.errno) if error.errno else str(error)
-        raise PayloadError(str(error.filename or file.path), f"cannot be read: {why}") from None
-
-
 def _size_of(file: File) -> int:
     try:
         return size_of(file)
@@ -228,5 +239,4 @@ def _size_of(file: File) -> int:
 
 
 def _blobs(spec: Spec) -> list[str]:
-    large = [spec.payload_sha256] if spec.payload is None else []
-    return [entry.sha256 for entry in spec.files] + large
+    return [sha256 for sha256, _ in spec.inputs()]

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from offload.blobs import Blobs, check_name, safe_name
+from offload.blobs import Blobs, Shared, Shares, check_name, safe_name
 from offload.clock import Clock
 from offload.errors import BlobMissing, DiskFull, Malformed, OffloadError, UnsafeName
 from offload.payload import Directory, File, arrived
@@ -70,7 +70,9 @@ class Runs:
         is_open: Callable[[str], bool] = lambda _queue: True,
         resources: Mapping[str, float] = MappingProxyType({}),
         most_of: Callable[[str], int | None] = lambda _topic: None,
+        shares: Shares | None = None,
     ) -> None:
+        self._shares = shares or Shares()
         self._most_of = most_of
         self._executors = executors
         self._blobs = blobs
@@ -313,7 +315,10 @@ class Runs:
         for index, entry in enumerate(entries):
             target = folder / str(index) / check_name(entry.plain_name)
             target.parent.mkdir(parents=True, exist_ok=True)
-            if entry.is_folder:
+            if entry.shared:
+                shared, exact = Shared(*entry.shared), (entry.sha256, entry.size)
+                self._shares.place(shared, *exact, target, executable=entry.executable)
+            elif entry.is_folder:
                 self._blobs.place_tree(entry.sha256, target)
             else:
                 self._blobs.place(entry.sha256, target, executable=entry.executable)
@@ -347,16 +352,21 @@ def file_entry(blobs: Blobs, file: File) -> FileEntry:
         PayloadError: If it changed meanwhile, or holds what cannot travel.
         OSError, DiskFull: For trouble with the disk.
     """
-    try:
-        name = check_name(file.name)
-    except UnsafeName as error:
-        other = f"{type(file).__name__}(path, name={safe_name(file.name)!r})"
-        raise UnsafeName(error.name, f"{error.reason}; give it another: {other}") from None
+    name = name_of(file)
     if isinstance(file, Directory):
         return FileEntry(file.travels_as, *blobs.put_tree(file.path))
     executable = bool(file.path.stat().st_mode & 0o100)
     sha256, size = blobs.put(file.path)
     return FileEntry(name, sha256, size, executable)
+
+
+def name_of(file: File) -> str:
+    """Return the name of ``file``; raise ``UnsafeName`` with a better one."""
+    try:
+        return check_name(file.name)
+    except UnsafeName as error:
+        other = f"{type(file).__name__}(path, name={safe_name(file.name)!r})"
+        raise UnsafeName(error.name, f"{error.reason}; give it another: {other}") from None
 
 
 def _failure(error: OffloadError | OSError) -> Outcome:

@@ -23,5 +23,5 @@ def size_of(file: File) -> int:
 
 
 def weight(entries: Iterable[FileEntry]) -> int:
-    """Return the size of files together."""
-    return sum(entry.size for entry in entries)
+    """Return the size of those files together that travel."""
+    return sum(entry.size for entry in entries if not entry.shared)

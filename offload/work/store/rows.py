@@ -111,8 +111,7 @@ def field_rows(seq: int, found: Mapping[str, str | int | float]) -> list[Row]:
 
 def spec_row(spec: Spec) -> Row:
     """Return envelope, payload and number of digests named."""
-    blobs = len(spec.files) + (spec.payload is None)
-    return codec.pack(spec.envelope()), spec.payload, blobs
+    return codec.pack(spec.envelope()), spec.payload, len(spec.inputs())
 
 
 def read_spec(envelope: bytes | None, payload: bytes | None) -> Spec:
@@ -124,18 +123,15 @@ def read_spec(envelope: bytes | None, payload: bytes | None) -> Spec:
 
 def spec_blobs(spec: Spec) -> list[str]:
     """Return the digests that a run of ``spec`` needs."""
-    digests = [file.sha256 for file in spec.files]
-    if spec.payload is None:
-        digests.append(spec.payload_sha256)
-    return digests
+    return [digest for digest, _ in spec.inputs()]
 
 
 def same_content(one: Spec, other: Spec) -> bool:
     """Say whether two specs ask for the same."""
-    return (one.topic, one.payload_sha256, one.files) == (
+    return (one.topic, one.payload_sha256, [entry.to_wire() for entry in one.files]) == (
         other.topic,
         other.payload_sha256,
-        other.files,
+        [entry.to_wire() for entry in other.files],
     )
 
 
