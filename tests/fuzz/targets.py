@@ -21,8 +21,16 @@ from offload.enablement import wire as switches
 from offload.errors import Distrusted, JoinRefused, Malformed, UnsafeName, UsageError
 from offload.payload import decode, encode
 from offload.peers.identity import Group, Identity, roster
+from offload.peers.identity.certificates import der_of, proven_id
 from offload.peers.identity.group import Move
-from offload.peers.identity.pairing import Invitation, Joiner, Secret, Welcome
+from offload.peers.identity.pairing import (
+    Invitation,
+    Joiner,
+    Secret,
+    Welcome,
+    read_request,
+    request_of,
+)
 from offload.peers.topology import Announcement
 from offload.peers.transport import Hello, frames
 from offload.scheduler.records import Schedule
@@ -104,7 +112,7 @@ def of_bytes() -> Mapping[str, Target]:
     _, certificate = group.certify(identity.public, "eve")
     welcome = Welcome(group, certificate).to_bytes()
     packed = encode({"n": 1, "at": LONG_AGO, "big": 2**70}).data
-    request = Invitation(Secret.code(), identity.id, 0.0)
+    invitation = Invitation(Secret.code(), identity.id, 0.0)
     return {
         "message": Target(frames.split, (), (message,)),
         "payload": Target(decode, (Malformed,), (packed, codec.pack([codec.ext(1, b"\x05")]))),
@@ -112,10 +120,16 @@ def of_bytes() -> Mapping[str, Target]:
         "group": Target(Group.from_bytes, (Distrusted,), (group.to_bytes(),)),
         "welcome": Target(Welcome.from_bytes, (Distrusted, Malformed), (welcome,)),
         "begin": Target(
-            lambda data: request.begin("eve", data, 1.0), (Malformed,), (_first_message(),)
+            lambda data: invitation.begin("eve", data, 1.0), (Malformed,), (_first_message(),)
         ),
         "prove": Target(_prove, (JoinRefused,), (bytes(100),)),
         "answered": Target(_answered, (Malformed,), (_answer(_first_message()),)),
+        "request": Target(
+            lambda data: read_request(data, identity.id),
+            (Distrusted, Malformed),
+            (request_of(identity, "eve"),),
+        ),
+        "certificate": Target(proven_id, (Distrusted,), (der_of(certificate),)),
         "welcomed": Target(_welcomed, (Distrusted,), (bytes(200),)),
     }
 

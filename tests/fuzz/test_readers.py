@@ -14,7 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from offload import codec
-from offload.errors import Malformed
+from offload.errors import Distrusted, Malformed, UsageError
+from offload.peers.identity.certificates import der_of, proven_id, read_certificate
+from offload.peers.identity.pairing import Secret, read_request, request_of
 from offload.peers.transport import frames
 from tests.fuzz import targets
 
@@ -149,6 +151,30 @@ class TestAnyText:
             target.feed(text)
 
         feed()
+
+
+class TestWhatTheFuzzerFound:
+    """`make fuzz` found these; each ended with another error than the reader's own."""
+
+    def test_a_certificate_of_a_version_that_there_is_not(self) -> None:
+        group, _ = targets.strangers()
+        version = bytes.fromhex("a003020102")  # of three, which is written as two
+        torn = der_of(group.ca).replace(version, version[:-1] + b"A")
+        assert torn != der_of(group.ca)
+        with pytest.raises(Distrusted):
+            read_certificate(torn)
+        with pytest.raises(Distrusted):
+            proven_id(torn)
+
+    def test_a_request_of_a_version_that_there_is_not(self) -> None:
+        _, identity = targets.strangers()
+        request = request_of(identity, "eve")
+        with pytest.raises(Malformed):
+            read_request(request.replace(b"\x02\x01\x00", b"\x02\x01\x05", 1), identity.id)
+
+    def test_a_token_with_letters_that_are_none_of_ascii(self) -> None:
+        with pytest.raises(UsageError):
+            Secret.read("offload1-\u00e1a")
 
 
 HUGE: dict[str, Callable[[], bytes]] = {

@@ -28,7 +28,7 @@ from offload.peers.identity.keys import ID_LENGTH, instance_id, spki
 
 SUFFIX: Final = ".offload.internal"
 # What the library raises for bytes that are no such thing, at once or when a part is looked at.
-_BAD: Final = (ValueError, TypeError, UnsupportedAlgorithm)
+UNREADABLE: Final = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion)
 _STRANGE: Final = (
     x509.ExtensionNotFound,
     x509.DuplicateExtension,
@@ -93,7 +93,7 @@ def proven_id(der: bytes) -> str:
         certificate = x509.load_der_x509_certificate(der)
         found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
         names = found.value.get_values_for_type(x509.DNSName)
-    except (*_BAD, *_STRANGE):
+    except (*UNREADABLE, *_STRANGE):
         raise Distrusted("its certificate names no instance") from None
     proven = instance_id(spki(public_key(certificate)))
     if names != [server_name(proven)]:
@@ -112,7 +112,7 @@ def check_issued(certificate: x509.Certificate, ca: x509.Certificate) -> None:
     """Raise ``Distrusted`` unless ``ca`` has signed the certificate."""
     try:
         certificate.verify_directly_issued_by(ca)
-    except (*_BAD, InvalidSignature):
+    except (*UNREADABLE, InvalidSignature):
         raise Distrusted("a certificate is not of this group's CA") from None
 
 
@@ -135,7 +135,7 @@ def read_certificate(der: bytes) -> x509.Certificate:
     """Read a certificate of a P-256 key; raise ``Distrusted``."""
     try:
         certificate = x509.load_der_x509_certificate(der)
-    except _BAD:
+    except UNREADABLE:
         raise Distrusted("what should be a certificate is none") from None
     public_key(certificate)
     return certificate
@@ -145,7 +145,7 @@ def read_public(public: bytes) -> ec.EllipticCurvePublicKey:
     """Read a public P-256 key from DER; raise ``Distrusted``."""
     try:
         key = load_der_public_key(public)
-    except _BAD:
+    except UNREADABLE:
         key = None
     if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
         raise Distrusted("a key of another kind than P-256")
@@ -158,7 +158,7 @@ def public_key(
     """Return the P-256 key of a certificate or request; raise ``Distrusted`` if it has none."""
     try:
         key = certificate.public_key()
-    except _BAD:
+    except UNREADABLE:
         raise Distrusted("a certificate whose key cannot be read") from None
     if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
         raise Distrusted("a certificate with a key of another kind than P-256")
@@ -174,7 +174,7 @@ def read_key(der: bytes, ca: x509.Certificate) -> ec.EllipticCurvePrivateKey:
     """Read the private key of ``ca``; raise ``Distrusted``."""
     try:
         key = load_der_private_key(der, password=None)
-    except _BAD:
+    except UNREADABLE:
         key = None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise Distrusted("what should be the CA's key is none")

@@ -13,7 +13,14 @@ from typing import Final, Self
 from cryptography import x509
 
 from offload.errors import Distrusted, IdentityFault, NotAMember, Refused
-from offload.peers.identity.certificates import check_issued, der_of, pem_of, proven_id
+from offload.peers.identity.certificates import (
+    UNREADABLE,
+    check_issued,
+    der_of,
+    pem_of,
+    proven_id,
+    read_certificate,
+)
 from offload.peers.identity.contexts import Checked, Door
 from offload.peers.identity.folder import GroupFolder
 from offload.peers.identity.group import Group
@@ -269,7 +276,7 @@ def _held(identity: Identity, group: Group) -> x509.Certificate | None:
     try:
         certificate = x509.load_pem_x509_certificates(path.read_bytes())[0]
         check_own(identity, group, certificate)
-    except (OSError, ValueError, Distrusted):
+    except (OSError, Distrusted, *UNREADABLE):
         return None
     return certificate
 
@@ -280,8 +287,8 @@ def _given(identity: Identity, group: Group) -> x509.Certificate | None:
     if der is None:
         return None
     try:
-        certificate = x509.load_der_x509_certificate(der)
+        certificate = read_certificate(der)
         check_own(identity, group, certificate)
-    except (ValueError, Distrusted):
+    except Distrusted:
         return None
     return certificate

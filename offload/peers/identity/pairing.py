@@ -9,7 +9,6 @@ what makes it a member. Every refusal is the same, and takes the same work.
 """
 
 import base64
-import binascii
 import hashlib
 import hmac
 import secrets
@@ -18,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -31,6 +30,7 @@ from offload import codec
 from offload.errors import Distrusted, JoinRefused, Malformed, UsageError
 from offload.peers.identity import roster as rosters
 from offload.peers.identity.certificates import (
+    UNREADABLE,
     der_of,
     digest_of,
     public_key,
@@ -93,7 +93,7 @@ class Secret:
             packed = text[len(PREFIX) :].upper()
             try:
                 data = base64.b32decode(packed + "=" * (-len(packed) % 8))
-            except binascii.Error:
+            except ValueError:  # binascii's, or that it is no ASCII
                 data = b""
             if len(data) != 48:
                 raise UsageError(
@@ -217,7 +217,7 @@ class Invitation:
             self.tries_left -= found is not None
             raise JoinRefused
         try:
-            request = _read_request(keys.unseal_request(sealed), found.joiner_id)
+            request = read_request(keys.unseal_request(sealed), found.joiner_id)
         except (Malformed, Distrusted, InvalidTag):
             self.tries_left -= 1
             raise JoinRefused from None
@@ -250,10 +250,7 @@ class Joiner:
         except _BAD_MESSAGE:
             raise Malformed("no message of SPAKE2") from None
         self._keys = keys = _Keys.of(shared, self.message, answer)
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, self._name[:_NAME_LIMIT])])
-        request = x509.CertificateSigningRequestBuilder().subject_name(name)
-        signed = request.sign(self._identity.key, hashes.SHA256())
-        return keys.joiner_proves, keys.seal_request(signed.public_bytes(Encoding.DER))
+        return keys.joiner_proves, keys.seal_request(request_of(self._identity, self._name))
 
     def welcome(self, proof: bytes, sealed: bytes) -> Welcome:
         """
@@ -305,12 +302,20 @@ class _Keys:
         return ChaCha20Poly1305(self._welcome).decrypt(_NONCE, sealed, None)
 
 
-def _read_request(data: bytes, joiner_id: str) -> Request:
+def request_of(identity: Identity, name: str) -> bytes:
+    """Return a request for a certificate (DER), by which its key is proven."""
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name[:_NAME_LIMIT])])
+    request = x509.CertificateSigningRequestBuilder().subject_name(subject)
+    return request.sign(identity.key, hashes.SHA256()).public_bytes(Encoding.DER)
+
+
+def read_request(data: bytes, joiner_id: str) -> Request:
+    """Read it back; raise ``Malformed``, or ``Distrusted`` if it is not of the joiner's key."""
     try:
         request = x509.load_der_x509_csr(data)
         names = request.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
         valid = request.is_signature_valid
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+    except UNREADABLE:
         raise Malformed("no request for a certificate") from None
     public = spki(public_key(request))
     if not valid or not names or instance_id(public) != joiner_id:
