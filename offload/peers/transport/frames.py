@@ -168,6 +168,11 @@ class Message:
     first: str = ""
     wrong: list[str] = field(default_factory=list)
 
+    @property
+    def count(self) -> int:
+        """Return how many frames it holds, malformed ones too."""
+        return len(self.wrong) + sum(map(len, self.frames.values()))
+
 
 def refusal(own: Hello, other: Hello) -> tuple[Close, str] | None:
     """Say why ``own`` does not link with ``other``, or None if it does."""

@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from aiohttp import ClientWebSocketResponse, WSMessage, WSMsgType, web
@@ -17,13 +17,14 @@ from offload.errors import Malformed, PeerClosed
 from offload.peers.identity import Checked, server_name
 from offload.peers.transport import frames
 from offload.peers.transport.frames import Close, Hello, Message
+from offload.peers.transport.pace import Pace, Queued
 
 log = logging.getLogger(__name__)
 Channel = web.WebSocketResponse | ClientWebSocketResponse
-MAX_WAITING_BYTES: Final = 8 * 1024 * 1024
 MAX_OUTSTANDING: Final = 16  # messages whose handlers still run; then reading pauses
 SIMULTANEOUS_S: Final = 5.0
 CLOSE_S: Final = 1.0
+TELL_EVERY_S: Final = 60.0
 _USER_TIMEOUT: Final = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux
 
 
@@ -92,6 +93,22 @@ class LinkInfo:
         return min(frames.VERSIONS[1], self.hello.versions[1])
 
 
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """
+    What holds for all links.
+
+    Attributes:
+        write_s: A write that is stuck for longer ends the link.
+        pace: How fast peers may speak.
+        queued: What waits for them.
+    """
+
+    write_s: float
+    pace: Pace = field(default_factory=Pace)
+    queued: Queued = field(default_factory=Queued)
+
+
 class Link:
     """
     One link, from both hellos to its end.
@@ -99,42 +116,45 @@ class Link:
     Args:
         channel: The WebSocket.
         hello: What the peer said.
-        host: Where we reached it, or where it came from.
-        port: Likewise.
+        where: Host and port where we reached it, or it came from.
+        terms: What holds for all links.
         dialled: Whether we dialled.
-        write_s: A write that is stuck for longer ends the link.
+
+    Attributes:
+        busy_s: For how long its last message has kept our thread busy.
     """
 
     def __init__(
         self,
         channel: Channel,
         hello: Hello,
+        where: tuple[str, int],
+        terms: Terms,
         *,
-        host: str,
-        port: int,
         dialled: bool,
-        write_s: float,
     ) -> None:
         self._channel = channel
         self.hello = hello
         self.peer = hello.id
-        self.host, self.port, self.dialled = host, port, dialled
+        (self.host, self.port), self.dialled = where, dialled
         self.since_wall = time.time()
         self.since_s = asyncio.get_running_loop().time()
         self.ended = asyncio.Event()
         self.slots = asyncio.Semaphore(MAX_OUTSTANDING)
+        self.busy_s = 0.0
         self.malformed = 0
         self.goodbye = False
         self.spare = False
         self.code: int | None = None
         self.reason = ""
-        self._write_s = write_s
+        self._terms = terms
+        self._told_at = -TELL_EVERY_S
         self._waiting: deque[bytes] = deque()
         self._waiting_bytes = 0
         self._wake = asyncio.Event()
         self._closing: tuple[Close, str] | None = None
         self.secure = proven_by(channel) is not None
-        set_patience(channel.get_extra_info("socket"), write_s)
+        set_patience(channel.get_extra_info("socket"), terms.write_s)
 
     @property
     def server_name(self) -> str | None:
@@ -158,10 +178,10 @@ class Link:
 
     def send(self, packed: bytes) -> bool:
         """Queue a packed frame; False if the link is ending or too much waits already."""
-        if not self.open or self._waiting_bytes + len(packed) > MAX_WAITING_BYTES:
+        if not self.open or not self._terms.queued.fits(self._waiting_bytes, len(packed)):
             return False
         self._waiting.append(packed)
-        self._waiting_bytes += len(packed)
+        self._note_waiting(len(packed))
         self._wake.set()
         return True
 
@@ -169,7 +189,7 @@ class Link:
         """Send what ``former`` has not sent yet."""
         for packed in former._waiting:
             self.send(packed)
-        former._waiting.clear()
+        former._forget_waiting()
 
     def retire(self, code: Close, reason: str) -> None:
         """Close the link once what waits is written."""
@@ -194,6 +214,7 @@ class Link:
             if not writer.done():
                 await asyncio.wait([writer], timeout=CLOSE_S)
                 writer.cancel()
+            self._forget_waiting()
 
     async def _write(self) -> None:
         try:
@@ -201,7 +222,7 @@ class Link:
                 await self._wake.wait()
                 self._wake.clear()
                 while self._waiting and not self.ended.is_set():
-                    async with asyncio.timeout(self._write_s):
+                    async with asyncio.timeout(self._terms.write_s):
                         await self._channel.send_bytes(self._next())
                 if self._closing:
                     code, reason = self._closing
@@ -209,7 +230,7 @@ class Link:
                     await close(self._channel, code, reason)
                     return
         except TimeoutError:
-            self.cut(f"the peer has taken nothing for {self._write_s:g} s")
+            self.cut(f"the peer has taken nothing for {self._terms.write_s:g} s")
         except ConnectionError as error:
             self.reason = self.reason or f"connection lost ({error})"
             abort(self._channel)
@@ -217,18 +238,42 @@ class Link:
     def _next(self) -> bytes:
         message, count = frames.join(self._waiting)
         for _ in range(count):
-            self._waiting_bytes -= len(self._waiting.popleft())
+            self._note_waiting(-len(self._waiting.popleft()))
         return message
+
+    def _note_waiting(self, more: int) -> None:
+        self._waiting_bytes += more
+        self._terms.queued.total += more
+
+    def _forget_waiting(self) -> None:
+        self._waiting.clear()
+        self._note_waiting(-self._waiting_bytes)
 
     async def _read(self, hear: Callable[[Message], Awaitable[None]]) -> None:
         while True:
             received = await self._channel.receive()
+            begun_s, count = time.thread_time(), 1
             if received.type in (WSMsgType.BINARY, WSMsgType.TEXT):
-                await hear(frames.split(received.data))
-                await asyncio.sleep(0)  # whoever sends without end must not keep the loop
+                message = frames.split(received.data)
+                count = message.count
+                self.busy_s = time.thread_time() - begun_s
+                await hear(message)
             elif received.type not in (WSMsgType.PING, WSMsgType.PONG):
                 self._note_end(received)
                 return
+            await self._rest(count, len(received.data))
+
+    async def _rest(self, count: int, size: int) -> None:
+        """Read nothing for a while from a peer that speaks too fast."""
+        now = asyncio.get_running_loop().time()
+        pause_s = self._terms.pace.heard(
+            self.peer, now, frames=count, size=size, busy_s=self.busy_s
+        )
+        self.busy_s = 0.0
+        if pause_s and now - self._told_at >= TELL_EVERY_S:
+            self._told_at = now
+            log.warning("%s sends more than is read of one peer; it has to wait", self.peer)
+        await asyncio.sleep(pause_s)  # also for 0: who sends without end must not keep the loop
 
     def _note_end(self, received: WSMessage) -> None:
         if received.type is WSMsgType.CLOSE:

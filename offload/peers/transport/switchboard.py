@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -22,6 +23,7 @@ from offload.peers.transport.link import (
     LinkInfo,
     LinkRefused,
     LinkUp,
+    Terms,
     abort,
     address_of,
     close,
@@ -90,6 +92,7 @@ class Transport:
         self._links: dict[str, Link] = {}
         self._living: set[Link] = set()  # those too that another has taken the place of
         self._dials: dict[tuple[str, int, str | None], asyncio.Task[str | PeerUnreachable]] = {}
+        self._terms = Terms(timing.write_s)
         self._closing = False
         self._dialling = Dialling(credentials, dial_s=timing.dial_s, stall_s=timing.stall_s)
         self._bulk = Bulk(
@@ -269,9 +272,7 @@ class Transport:
             raise kind(where, refusal[1])
         if self._credentials is not None:
             self._credentials.keep_session(channel.get_extra_info("ssl_object"))
-        link = Link(
-            channel, hello, host=host, port=port, dialled=True, write_s=self._timing.write_s
-        )
+        link = Link(channel, hello, (host, port), self._terms, dialled=True)
         former = self._links.get(hello.id)
         if former is not None and not is_later(former.hello, hello):
             await close(channel, Close.DUPLICATE, "linked already")
@@ -308,9 +309,7 @@ class Transport:
         if refusal is not None:
             await close(channel, *refusal)
             return
-        link = Link(
-            channel, hello, host=host, port=port, dialled=False, write_s=self._timing.write_s
-        )
+        link = Link(channel, hello, (host, port), self._terms, dialled=False)
         former = self._links.get(hello.id)
         if former is not None and not takes_over(own.id, former, link):
             await close(channel, Close.DUPLICATE, "linked already")
@@ -414,18 +413,19 @@ class Transport:
         self, link: Link, kind: str, handler: Handler, fields: list[dict[str, Any]]
     ) -> None:
         await link.slots.acquire()
+        begun_s = time.thread_time()
+        working: Awaitable[None] | None = None
         try:
             working = handler(link.peer, fields)
         except Malformed:
-            link.slots.release()
             raise
         except Exception:  # a bug of ours must not cut off a peer
-            link.slots.release()
             log.exception("the handler of %s failed", kind)
-            return
-        if working is None:
-            link.slots.release()
-        else:
+        finally:
+            link.busy_s += time.thread_time() - begun_s
+            if working is None:
+                link.slots.release()
+        if working is not None:
             self._tasks.start(self._work(link, kind, working))
 
     async def _work(self, link: Link, kind: str, working: Awaitable[None]) -> None:
