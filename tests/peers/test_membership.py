@@ -203,6 +203,15 @@ class TestThreeInstances:
         trio.pass_s(10)
         assert trio.frames == 6 * 10
 
+    def test_answer_a_beat_of_the_lowest_id_by_theirs(self, trio: Lan) -> None:
+        """So one packet carries both the beat and the receipt of the other."""
+        trio.pass_s(2)
+        trio.kinds.clear()
+        trio.clock.time_s += 1.0
+        trio.instances["ann"].membership.tick()
+        trio.settle()
+        assert trio.kinds["beat"] == 2 + 2
+
     def test_hear_of_new_capabilities_at_once(self, trio: Lan) -> None:
         """C062."""
         ann, bob, _ = trio.instances.values()

@@ -7,6 +7,7 @@ them, the newest first, so that a flood of phantoms starves neither the loop nor
 """
 
 import asyncio
+import itertools
 import logging
 import socket
 from collections.abc import Callable
@@ -118,18 +119,26 @@ class Mdns:
     async def _refresh(
         self, zeroconf: AsyncZeroconf, browser: AsyncServiceBrowser, plan: Plan
     ) -> None:
-        """Announce anew and browse afresh now and then; return when the plan has changed."""
+        """
+        Announce anew and browse afresh now and then; return when the plan has changed.
+
+        Who is not alone does one of them by turns: others hear of it by either.
+        """
         first = iter(FIRST_REFRESHES_S)
-        while True:
-            regular_s = REFRESH_ALONE_S if self._callbacks.alone() else REFRESH_S
+        for turn in itertools.count():
+            alone = self._callbacks.alone()
+            young_s = next(first, None)
             with suppress(TimeoutError):
-                async with asyncio.timeout(next(first, regular_s)):
+                async with asyncio.timeout(young_s or (REFRESH_ALONE_S if alone else REFRESH_S)):
                     await self._moved.wait()
                     return
-            await (await zeroconf.async_update_service(self._info(plan)))
-            # Only a fresh browser asks again on an interface that came up late.
-            former, browser = browser, self._browse(zeroconf)
-            await former.async_cancel()
+            both = alone or young_s is not None
+            if both or turn % 2:
+                await (await zeroconf.async_update_service(self._info(plan)))
+            if both or not turn % 2:
+                # Only a fresh browser asks again on an interface that came up late.
+                former, browser = browser, self._browse(zeroconf)
+                await former.async_cancel()
 
     def _info(self, plan: Plan) -> AsyncServiceInfo:
         own = self._own()

@@ -16,6 +16,7 @@ from offload.clock import Clock
 from offload.errors import Malformed
 from offload.events import Bus
 from offload.peers.membership import wire
+from offload.peers.membership.cadence import Cadence
 from offload.peers.membership.doubts import Doubts
 from offload.peers.membership.links import Links, LinkWanted
 from offload.peers.membership.listeners import Listener, Listeners
@@ -47,7 +48,7 @@ log = logging.getLogger(__name__)
 Handler = Callable[[str, list[dict[str, Any]]], Awaitable[None] | None]
 
 TICKS_PER_BEAT: Final = 4
-MEASURED_BEATS: Final = 5  # between two beats that measure a round trip, once one is known
+MEASURED_BEATS: Final = 10  # between two beats that measure a round trip, once one is known
 COMPARED_BEATS: Final = 2  # between two comparisons of what is known, where that is little
 FULL_BEATS: Final = 10  # between two beats that tell a load that has not changed
 CLOCKS_APART_S: Final = 300.0  # people should see that; the protocol does not mind
@@ -81,6 +82,8 @@ class Membership:
         self._load_for: Callable[[str], dict[str, Any]] | None = None
         self._number = 0
         self._beat_at = clock.now()
+        self._cadence = Cadence(topology.own.id, heartbeat_s)
+        self._comparing: str | None = None  # whom our sums are to go to by the next beat
         self._pulses = Pulses()
         self._hasty: set[str] = set()  # peers that a beat goes to before the loop turns
         bus.listen(LinkUp, self._link_up)
@@ -217,14 +220,18 @@ class Membership:
         self._tell(self._topology.tick(now))
         self._listeners.tick(self._look, now)
         self._spread.flush(self._number, late=True)
-        if now >= self._beat_at:
-            # from now, not from when it was due: after a sleep one beat is enough
-            self._beat_at = now + self._heartbeat_s
+        heartbeat = now >= self._beat_at
+        if heartbeat:
+            self._beat_at = now + self._heartbeat_s  # after a sleep one beat is enough
             self._number += 1
             for peer in self._wishes.renew(now):
                 self._bus.publish(LinkWanted(peer))
             comparing = not self._spread.is_short or self._number % COMPARED_BEATS == 0
-            self._beat_all(timed=True, compare=self._spread.next_peer() if comparing else None)
+            self._comparing = self._spread.next_peer() if comparing else None
+        for peer in self._spread.peers:
+            if self._cadence.is_due(peer, now, heartbeat=heartbeat):
+                self._beat(peer, timed=True)
+        if heartbeat:
             self._doubts.ask()
             for peer in self._wishes.spare(self._spread.peers, now):
                 self._links.release(peer)
@@ -241,20 +248,21 @@ class Membership:
         self._spread.flush(self._number)  # all that we know in one message: our part meets theirs
         self._tell(facts)
         self._beat(event.peer, compare=not self._spread.is_short)
-        self._beat_at = min(self._beat_at, now)  # the others are to learn of the link soon
+        self._cadence.hurry()  # the others are to learn of the link soon
 
     def _link_down(self, event: LinkDown) -> None:
         self._spread.end(event.peer)
         self._told_links.pop(event.peer, None)
         self._told_loads.pop(event.peer, None)
         self._pulses.forget(event.peer)
+        self._cadence.forget(event.peer)
         self._wishes.unlinked(event.peer)
         facts = self._topology.left(event.peer) if event.goodbye else []
         now = self._clock.now()
         facts += self._topology.unlinked(event.peer, now, spare=event.spare)
         self._tell(facts)
-        if not event.spare:
-            self._beat_all()
+        for peer in () if event.spare else self._spread.peers:
+            self._beat(peer)
 
     # --- frames --------------------------------------------------------------------------------
 
@@ -308,6 +316,8 @@ class Membership:
             self._measure(peer, fields, now)
             if "sums" in fields:
                 self._spread.compare(peer, wire.sums(fields["sums"]), self._number)
+        if self._cadence.answers(peer, now):
+            self._beat(peer, timed=True)
 
     def _measure(self, peer: str, fields: dict[str, Any], now: float) -> None:
         before = self._pulses.of(peer)
@@ -358,15 +368,10 @@ class Membership:
 
     # --- beats and questions -------------------------------------------------------------------
 
-    def _beat_all(self, *, timed: bool = False, compare: str | None = None) -> None:
-        for peer in self._spread.peers:
-            self._beat(peer, timed=timed, compare=peer == compare)
-
     def _beat_hasty(self) -> None:
         hasty, self._hasty = self._hasty, set()
-        for peer in self._spread.peers:
-            if peer in hasty:
-                self._beat(peer)
+        for peer in (peer for peer in self._spread.peers if peer in hasty):
+            self._beat(peer)
 
     def _beat(self, peer: str, *, timed: bool = False, compare: bool = False) -> None:
         topology = self._topology
@@ -384,8 +389,10 @@ class Membership:
             fields["links"] = sorted(links)
         if not self._wishes.wants(peer, self._clock.now()):
             fields["wants"] = False
-        if compare:
+        if compare or (timed and peer == self._comparing):
             fields["sums"] = list(topology.table.sums)
+        if timed:
+            self._cadence.beaten(peer, self._clock.now())
         if self._links.send(peer, "beat", fields):
             self._told_links[peer], self._told_loads[peer] = links, load
 
