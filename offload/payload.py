@@ -144,6 +144,21 @@ def decode(data: bytes, files: Sequence[File] = ()) -> Any:
         raise Malformed("names a file that did not come along") from None
 
 
+def shown(value: Any) -> Any:
+    """Return an unpacked value as JSON can show it to a person."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, File):
+        return str(value.path)
+    if isinstance(value, dict):
+        return {str(key): shown(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [shown(entry) for entry in value]
+    return f"<{len(value)} bytes>" if isinstance(value, bytes) else str(value)
+
+
 class _Encoder:
     """One walk through a value: makes it plain and collects its files."""
 

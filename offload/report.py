@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import math
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,7 +22,7 @@ from offload.errors import (
     OffloadError,
     Refused,
 )
-from offload.payload import File, arrived, decode
+from offload.payload import arrived, decode, shown
 from offload.peers.membership import Pulse
 from offload.peers.names import Names
 from offload.peers.topology import Instance, TopologyView
@@ -410,7 +409,7 @@ def _value(outputs: Sequence[str], outcome: Outcome, data: bytes) -> Any:
     """Return the result as JSON can show it; a daemon unpacks no payload, only own results."""
     files = [arrived(path, e.name) for path, e in zip(outputs, outcome.files, strict=True)]
     try:
-        return _plain(decode(data, files))
+        return shown(decode(data, files))
     except (Malformed, OffloadError) as error:
         return f"<unreadable: {error}>"
 
@@ -420,23 +419,9 @@ def _shown(kind: str, text: str) -> str:
     if kind != "partial":
         return text
     try:
-        return json.dumps(_plain(partial_value(text)), ensure_ascii=False)
+        return json.dumps(shown(partial_value(text)), ensure_ascii=False)
     except (Malformed, ValueError):
         return "<unreadable>"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, File):
-        return str(value.path)
-    if isinstance(value, dict):
-        return {str(key): _plain(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [_plain(entry) for entry in value]
-    return f"<{len(value)} bytes>" if isinstance(value, bytes) else str(value)
 
 
 def _error(outcome: Outcome | None) -> dict[str, str] | None:

@@ -1,49 +1,98 @@
 """
 A command that asks the running instance.
 
-``asking`` makes it of what is to be asked and how the answer is shown; the options that all such
-commands have are written down here, once.
+``asking`` makes it of what is to be asked and how the answer is shown. Options that several
+commands have are a dataclass, written down once: ``gathered`` makes its fields options.
 """
 
 import inspect
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, fields, is_dataclass
 from functools import partial, wraps
-from pathlib import Path
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar, get_type_hints
+
+import typer
 
 from offload.cli.terminal import ConfigOption, DataDirOption, JsonOption, ask, say, say_json
 from offload.client import Client
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
-_COMMON: Final = {
-    "as_json": (JsonOption, False),
-    "config": (ConfigOption, None),
-    "data_dir": (DataDirOption, None),
-}
+_Command = Callable[..., None]
+_OPTION: Final = inspect.Parameter.KEYWORD_ONLY
+
+
+@dataclass(frozen=True, kw_only=True)
+class Common:
+    """What all commands are told: which instance is asked, and for whom the answer is."""
+
+    as_json: JsonOption = False
+    config: ConfigOption = None
+    data_dir: DataDirOption = None
+
+    def ask(self, work: Callable[[Client], Awaitable[_T]]) -> _T:
+        """Return what ``work`` makes of the running instance; raise ``NotRunning``."""
+        return ask(self.data_dir, self.config, work)
+
+
+def gathered(command: _Command) -> _Command:
+    """Give ``command`` the options that the fields of its dataclasses are, each in its place."""
+    hints = get_type_hints(command, include_extras=True)
+    parameters = inspect.signature(command).parameters.values()
+    groups = {p.name: hints[p.name] for p in parameters if is_dataclass(hints[p.name])}
+
+    @wraps(command)
+    def told(**given: Any) -> None:
+        for name, group in groups.items():
+            given[name] = group(**{f.name: given.pop(f.name) for f in fields(group)})
+        command(**given)
+
+    known: list[inspect.Parameter] = []
+    for p in parameters:
+        own = [p.replace(annotation=hints[p.name], kind=_OPTION)]
+        known += _options(groups[p.name]) if p.name in groups else own
+    told.__annotations__ = {p.name: p.annotation for p in known}
+    told.__signature__ = inspect.Signature(known)  # type: ignore[attr-defined]  # inspect reads it
+    return told
 
 
 def asking(
     show: Callable[[_T], None],
-) -> Callable[[Callable[Concatenate[Client, _P], Awaitable[_T]]], Callable[..., None]]:
+) -> Callable[[Callable[Concatenate[Client, _P], Awaitable[_T]]], _Command]:
     """
-    Make a command of ``async def work(client, …)``, with ``--json``, ``--config``, ``--data-dir``.
+    Make a command of ``async def work(client, …)``, with the options that all commands have.
 
     What ``work`` returns is printed as JSON, or by ``show``.
     """
 
-    def made(work: Callable[Concatenate[Client, _P], Awaitable[_T]]) -> Callable[..., None]:
+    def made(work: Callable[Concatenate[Client, _P], Awaitable[_T]]) -> _Command:
         @wraps(work)
-        def command(
-            *, as_json: bool, config: Path | None, data_dir: Path | None, **asked: Any
-        ) -> None:
+        def command(*, common: Common, **asked: Any) -> None:
             question: Callable[[Client], Awaitable[_T]] = partial(work, **asked)
-            found = ask(data_dir, config, question)
-            say_json(found) if as_json else show(found)
+            found = common.ask(question)
+            say_json(found) if common.as_json else show(found)
 
-        parameters = _parameters(work)
-        command.__annotations__ = {name: p.annotation for name, p in parameters.items()}
-        command.__signature__ = inspect.Signature([*parameters.values()])  # type: ignore[attr-defined]  # inspect reads it
+        hints = get_type_hints(work, include_extras=True)
+        _client, *own = inspect.signature(work).parameters.values()
+        last = inspect.Parameter("common", _OPTION, annotation=Common)
+        known = [*(p.replace(annotation=hints[p.name], kind=_OPTION) for p in own), last]
+        command.__annotations__ = {p.name: p.annotation for p in known}
+        command.__signature__ = inspect.Signature(known)  # type: ignore[attr-defined]  # inspect reads it
+        return gathered(command)
+
+    return made
+
+
+def by_default(commands: typer.Typer, words: str) -> Callable[[_Command], _Command]:
+    """Let ``commands`` do what the decorated one does if none of them is named."""
+
+    def made(command: _Command) -> _Command:
+        @commands.callback(invoke_without_command=True, help=words)
+        @gathered
+        def default(context: typer.Context, common: Common) -> None:
+            if context.invoked_subcommand is None:
+                command(**vars(common))
+
         return command
 
     return made
@@ -54,12 +103,10 @@ def saying(sentence: str) -> Callable[[Any], None]:
     return lambda found: say(sentence.format(**found))
 
 
-def _parameters(work: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """Return the parameters of ``work`` after its client, and those that all commands have."""
-    hints = get_type_hints(work, include_extras=True)
-    _client, *own = inspect.signature(work).parameters.values()
-    kind = inspect.Parameter.KEYWORD_ONLY
-    named = {p.name: p.replace(annotation=hints[p.name], kind=kind) for p in own}
-    for name, (annotation, default) in _COMMON.items():
-        named[name] = inspect.Parameter(name, kind, default=default, annotation=annotation)
-    return named
+def _options(group: type[Any]) -> list[inspect.Parameter]:
+    """Return the fields of a dataclass as parameters."""
+    hints = get_type_hints(group, include_extras=True)
+    return [
+        inspect.Parameter(f.name, _OPTION, default=f.default, annotation=hints[f.name])
+        for f in fields(group)
+    ]

@@ -5,20 +5,8 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from offload.cli.terminal import (
-    SHORT_JOB,
-    ConfigOption,
-    DataDirOption,
-    JsonOption,
-    age,
-    ask,
-    facts,
-    local_time,
-    say,
-    say_json,
-    size,
-    table,
-)
+from offload.cli.asking import Common, asking, by_default, gathered
+from offload.cli.terminal import SHORT_JOB, age, facts, local_time, say, say_json, size, table
 from offload.client import Client
 from offload.errors import UsageError
 
@@ -26,45 +14,15 @@ letters: Final = typer.Typer(help="Look at outcomes that nobody took; remove som
 NumberArgument = Annotated[int, typer.Argument(metavar="NUMBER", help="The letter's number.")]
 
 
-@letters.callback(invoke_without_command=True)
-def default(
-    context: typer.Context,
-    as_json: JsonOption = False,
-    config: ConfigOption = None,
-    data_dir: DataDirOption = None,
-) -> None:
-    """Look at outcomes that nobody took; without a command: list them."""
-    if context.invoked_subcommand is None:
-        listed(as_json=as_json, config=config, data_dir=data_dir)
-
-
-@letters.command("list")
-def listed(
-    as_json: JsonOption = False, config: ConfigOption = None, data_dir: DataDirOption = None
-) -> None:
-    """List the dead letters, the newest first."""
-    found = ask(data_dir, config, Client.dead_letters)
-    if as_json:
-        say_json(found)
-    elif found:
+def _list(found: list[dict[str, Any]]) -> None:
+    if found:
         columns = ("NO", "JOB", "TOPIC", "RESULT", "ORIGIN", "WORKER", "FILES", "AGE", "REASON")
         table(columns, [_row(entry) for entry in found])
     else:
         say("no dead letters")
 
 
-@letters.command()
-def show(
-    number: NumberArgument,
-    as_json: JsonOption = False,
-    config: ConfigOption = None,
-    data_dir: DataDirOption = None,
-) -> None:
-    """Show a dead letter: its value, where its files are, or its error."""
-    found = ask(data_dir, config, lambda client: client.dead_letter(number))
-    if as_json:
-        say_json(found)
-        return
+def _show(found: dict[str, Any]) -> None:
     error = found["error"] or {}
     value = found["value"]
     facts(
@@ -84,15 +42,30 @@ def show(
     )
 
 
+@by_default(letters, "Look at outcomes that nobody took; without a command: list them.")
+@letters.command("list")
+@asking(_list)
+async def listed(client: Client) -> list[dict[str, Any]]:
+    """List the dead letters, the newest first."""
+    return await client.dead_letters()
+
+
 @letters.command()
+@asking(_show)
+async def show(client: Client, number: NumberArgument) -> dict[str, Any]:
+    """Show a dead letter: its value, where its files are, or its error."""
+    return await client.dead_letter(number)
+
+
+@letters.command()
+@gathered
 def remove(
     numbers: Annotated[
         list[int] | None, typer.Argument(metavar="NUMBER...", help="The letters' numbers.")
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Remove all of them.")] = False,
-    as_json: JsonOption = False,
-    config: ConfigOption = None,
-    data_dir: DataDirOption = None,
+    *,
+    common: Common,
 ) -> None:
     """Remove dead letters for good, and with them their files."""
     if bool(numbers) is everything:
@@ -104,8 +77,8 @@ def remove(
             await client.remove_dead_letter(number)
         return len(wanted)
 
-    gone = ask(data_dir, config, work)
-    say_json({"removed": gone}) if as_json else say(f"{gone} removed")
+    gone = common.ask(work)
+    say_json({"removed": gone}) if common.as_json else say(f"{gone} removed")
 
 
 def _row(entry: dict[str, Any]) -> tuple[str, ...]:

@@ -4,12 +4,9 @@ from typing import Annotated, Any, Final, Literal
 
 import typer
 
-from offload.cli.asking import asking, saying
+from offload.cli.asking import asking, by_default, saying
 from offload.cli.terminal import (
     SHORT_JOB,
-    ConfigOption,
-    DataDirOption,
-    JsonOption,
     age,
     table,
 )
@@ -25,18 +22,7 @@ def _list(found: list[dict[str, Any]]) -> None:
     table(columns, [_row(entry) for entry in found])
 
 
-@queues.callback(invoke_without_command=True)
-def default(
-    context: typer.Context,
-    as_json: JsonOption = False,
-    config: ConfigOption = None,
-    data_dir: DataDirOption = None,
-) -> None:
-    """Look at the queues; without a command: list them."""
-    if context.invoked_subcommand is None:
-        listed(as_json=as_json, config=config, data_dir=data_dir)
-
-
+@by_default(queues, "Look at the queues; without a command: list them.")
 @queues.command("list")
 @asking(_list)
 async def listed(client: Client) -> list[dict[str, Any]]:

@@ -1,30 +1,16 @@
 """``offload schedules``: what is made when it is time."""
 
+import json
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
 import typer
 
-from offload.cli.asking import asking, saying
-from offload.cli.terminal import (
-    SHORT_INSTANCE,
-    ConfigOption,
-    DataDirOption,
-    JsonOption,
-    facts,
-    say,
-    table,
-)
-from offload.cli.wishes import (
-    ArgOption,
-    FilesArgument,
-    IntoOption,
-    PriorityOption,
-    arguments,
-)
+from offload.cli.asking import Common, asking, by_default, gathered, saying
+from offload.cli.terminal import SHORT_INSTANCE, facts, say, say_json, table
+from offload.cli.wishes import FilesArgument, Wishes
 from offload.client import Client
-from offload.job import Options
-from offload.payload import encode
 
 schedules: Final = typer.Typer(help="Jobs that are made when it is time.")
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="The schedule's id, or its start.")]
@@ -62,6 +48,8 @@ def _show(entry: dict[str, Any]) -> None:
         [
             ("schedule", entry["id"]),
             ("topic", entry["topic"]),
+            *_said("argument", entry),
+            *_said("option", entry),
             ("when", f"{entry['when']} ({entry['zone']})"),
             ("misfire", entry["misfire"]),
             ("scope", f"{entry['scope']}, fired by {entry['fires_name']}"),
@@ -73,23 +61,24 @@ def _show(entry: dict[str, Any]) -> None:
     )
 
 
+def _said(kind: str, entry: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return lines for what is said for the jobs; an instance of an earlier version does not."""
+    said = sorted((entry.get(f"{kind}s") or {}).items())
+    return [(kind, _assigned(name, value)) for name, value in said]
+
+
+def _assigned(name: str, value: Any) -> str:
+    if name.endswith("_s"):
+        return f"{name.removesuffix('_s')} = {value:g} s"
+    return f"{name} = {json.dumps(value, ensure_ascii=False)}"
+
+
 def _moment(text: str) -> str:
     """Return a moment as the clocks of its zone show it."""
     return datetime.fromisoformat(text).strftime("%a %Y-%m-%d %H:%M:%S %z")
 
 
-@schedules.callback(invoke_without_command=True)
-def default(
-    context: typer.Context,
-    as_json: JsonOption = False,
-    config: ConfigOption = None,
-    data_dir: DataDirOption = None,
-) -> None:
-    """Jobs that are made when it is time; without a command: list them."""
-    if context.invoked_subcommand is None:
-        listed(as_json=as_json, config=config, data_dir=data_dir)
-
-
+@by_default(schedules, "Jobs that are made when it is time; without a command: list them.")
 @schedules.command("list")
 @asking(_list)
 async def listed(client: Client) -> list[dict[str, Any]]:
@@ -97,50 +86,55 @@ async def listed(client: Client) -> list[dict[str, Any]]:
     return await client.schedules()
 
 
-@schedules.command()
-@asking(_show)
-async def add(
-    client: Client,
-    topic: Annotated[str, typer.Argument(help="Topic of the jobs, such as backup/photos.")],
-    files: FilesArgument = None,
-    every: Annotated[str | None, _when("A duration, such as 90s or 2h.")] = None,
-    hourly: Annotated[str | None, _when("The minute, such as 5.")] = None,
-    daily: Annotated[str | None, _when("Such as 10:05.")] = None,
-    weekly: Annotated[str | None, _when('Such as "wed 19:12".')] = None,
-    monthly: Annotated[str | None, _when('Such as "1 10:05" or "last 10:05".')] = None,
-    yearly: Annotated[str | None, _when('Such as "12-24 18:00".')] = None,
-    at: Annotated[str | None, _when('Once, such as "2030-01-31 10:05".')] = None,
-    cron: Annotated[str | None, _when('Five fields, such as "*/15 8-18 * * mon-fri".')] = None,
+@dataclass(frozen=True, kw_only=True)
+class Times:
+    """When a schedule fires: exactly one of these is said."""
+
+    every: Annotated[str | None, _when("A duration, such as 90s or 2h.")] = None
+    hourly: Annotated[str | None, _when("The minute, such as 5.")] = None
+    daily: Annotated[str | None, _when("Such as 10:05.")] = None
+    weekly: Annotated[str | None, _when('Such as "wed 19:12".')] = None
+    monthly: Annotated[str | None, _when('Such as "1 10:05" or "last 10:05".')] = None
+    yearly: Annotated[str | None, _when('Such as "12-24 18:00".')] = None
+    at: Annotated[str | None, _when('Once, such as "2030-01-31 10:05".')] = None
+    cron: Annotated[str | None, _when('Five fields, such as "*/15 8-18 * * mon-fri".')] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class How:
+    """In which zone a schedule fires, who fires, and what becomes of what was missed."""
+
     zone: Annotated[
         str, typer.Option(help="Time zone, such as Europe/Berlin (default: the machine's).")
-    ] = "",
+    ] = ""
     misfire: Annotated[
         Literal["skip", "once", "all"], typer.Option(help="How many of the missed ones to make up.")
-    ] = "once",
+    ] = "once"
     scope: Annotated[
         Literal["instance", "topology"],
         typer.Option(help="Whether this instance fires, or one in the whole topology."),
-    ] = "instance",
-    arg: ArgOption = None,
-    into: IntoOption = None,
-    priority: PriorityOption = 0,
-) -> dict[str, Any]:
+    ] = "instance"
+
+
+@schedules.command()
+@gathered
+def add(
+    topic: Annotated[str, typer.Argument(help="Topic of the jobs, such as backup/photos.")],
+    files: FilesArgument = None,
+    *,
+    times: Times,
+    how: How,
+    wishes: Wishes,
+    common: Common,
+) -> None:
     """Add a schedule; the same one again changes nothing. Say when in exactly one way."""
-    said = {
-        "every": every,
-        "hourly": hourly,
-        "daily": daily,
-        "weekly": weekly,
-        "monthly": monthly,
-        "yearly": yearly,
-        "at": at,
-        "cron": cron,
-    }
-    encoded = encode(dict(sorted(arguments(files or [], arg or []).items())))
-    options = Options(priority=priority, into=str(into.absolute()) if into else "")
-    return await client.schedule_encoded(
-        topic, encoded, said, options, zone=zone, misfire=misfire, scope=scope
-    )
+    encoded, options = wishes.arguments(files), wishes.options()
+
+    async def work(client: Client) -> dict[str, Any]:
+        return await client.schedule_encoded(topic, encoded, vars(times), options, **vars(how))
+
+    made = common.ask(work)
+    say_json(made) if common.as_json else _show(made)
 
 
 @schedules.command()

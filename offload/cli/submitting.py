@@ -5,110 +5,44 @@ from typing import Annotated, Final
 
 import typer
 
+from offload.cli.asking import Common, gathered
 from offload.cli.following import follow, show_result
 from offload.cli.instance import topic_names
-from offload.cli.terminal import ConfigOption, DataDirOption, JsonOption, ask, say, say_json
-from offload.cli.wishes import (
-    AfterOption,
-    ArgOption,
-    AtOption,
-    DeadlineInOption,
-    DeliveryOption,
-    ExpiresInOption,
-    FilesArgument,
-    IdempotentOption,
-    IfExistsOption,
-    IfFullOption,
-    IfKeyOption,
-    IntoOption,
-    KeyOption,
-    NeedsOption,
-    OrderByOption,
-    PolicyOption,
-    PriorityOption,
-    RetriesOption,
-    RetryDelayOption,
-    TimeoutOption,
-    WhereOption,
-    arguments,
-    duration,
-)
+from offload.cli.terminal import say, say_json
+from offload.cli.wishes import FilesArgument, SubmitWishes
 from offload.client import Client, RemoteJob
 from offload.errors import Refused
-from offload.job import Options, moment
-from offload.payload import encode
 from offload.topics import check_topic, matches
-from offload.work.jobs import written_needs, written_where
 
 _MEET_LIMIT_S: Final = 2.0  # an instance that has just started may not have met the others yet
 _SUCCEEDED: Final = "succeeded"
 
 
+@gathered
 def submit(
     topic: Annotated[str, typer.Argument(help="What is to be done, such as image/thumbnail.")],
     files: FilesArgument = None,
-    arg: ArgOption = None,
-    into: IntoOption = None,
-    if_exists: IfExistsOption = "keep-both",
-    key: KeyOption = "",
-    if_key: IfKeyOption = "same",
-    if_full: IfFullOption = "fail",
-    order_by: OrderByOption = "",
-    priority: PriorityOption = 0,
-    policy: PolicyOption = "",
-    needs: NeedsOption = None,
-    where: WhereOption = None,
-    idempotent: IdempotentOption = False,
-    delivery: DeliveryOption = None,
-    timeout: TimeoutOption = None,
-    retries: RetriesOption = None,
-    retry_delay: RetryDelayOption = None,
-    after: AfterOption = None,
-    at: AtOption = None,
-    expires_in: ExpiresInOption = None,
-    deadline_in: DeadlineInOption = None,
+    *,
+    wishes: SubmitWishes,
     follow_it: Annotated[
         bool, typer.Option("--follow", "-f", help="Show log, progress and result.")
     ] = False,
     anyway: Annotated[
         bool, typer.Option("--anyway", help="Also if nobody takes the topic yet: the job waits.")
     ] = False,
-    as_json: JsonOption = False,
-    config: ConfigOption = None,
-    data_dir: DataDirOption = None,
+    common: Common,
 ) -> None:
     """Add a job; when its id appears it is on the disk, and will be run."""
-    encoded = encode(arguments(files or [], arg or []))
-    options = Options(
-        priority=priority,
-        key=key,
-        policy=policy,
-        into=str(into.absolute()) if into else "",
-        if_exists=if_exists,
-        delivery=delivery,
-        timeout_s=duration("--timeout", timeout),
-        retries=retries,
-        retry_delay_s=duration("--retry-delay", retry_delay),
-        run_after_s=duration("--after", after) or 0.0,
-        order_by=order_by,
-        if_key=if_key,
-        if_full=if_full,
-        idempotent=idempotent,
-        expires_in_s=duration("--expires-in", expires_in),
-        deadline_in_s=duration("--deadline-in", deadline_in),
-        run_at=None if at is None else moment("--at", at),
-        needs=dict(map(written_needs, needs or ())),
-        where=dict(map(written_where, where or ())),
-    )
+    encoded, options = wishes.arguments(files), wishes.options()
 
     async def work(client: Client) -> int:
         check_topic(topic)
         if not anyway:
             await _check_taken(client, topic)
         job = await client.submit_encoded(topic, encoded, options)
-        return await _report(client, job, follow_it=follow_it, as_json=as_json)
+        return await _report(client, job, follow_it=follow_it, as_json=common.as_json)
 
-    raise typer.Exit(ask(data_dir, config, work))
+    raise typer.Exit(common.ask(work))
 
 
 async def _check_taken(client: Client, topic: str) -> None:

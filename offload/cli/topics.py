@@ -4,8 +4,8 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from offload.cli.asking import asking
-from offload.cli.terminal import ConfigOption, DataDirOption, JsonOption, say, table
+from offload.cli.asking import asking, by_default
+from offload.cli.terminal import say, table
 from offload.client import Client
 
 topics: Final = typer.Typer(help="Look at what each instance runs; enable, disable, reset it.")
@@ -34,18 +34,10 @@ def _switched(found: dict[str, Any]) -> None:
         say(f"{found['done']} on {instance}")
 
 
-@topics.callback(invoke_without_command=True)
-def default(
-    context: typer.Context,
-    as_json: JsonOption = False,
-    config: ConfigOption = None,
-    data_dir: DataDirOption = None,
-) -> None:
-    """Look at what each instance runs; without a command: the matrix of topics and instances."""
-    if context.invoked_subcommand is None:
-        listed(as_json=as_json, config=config, data_dir=data_dir)
-
-
+@by_default(
+    topics,
+    "Look at what each instance runs; without a command: all of it.",
+)
 @topics.command("list")
 @asking(_matrix)
 async def listed(client: Client) -> dict[str, Any]:

@@ -1,8 +1,14 @@
-"""What a submitter says on the command line: arguments, and wishes for the job."""
+"""
+What a submitter says on the command line: arguments, and wishes for the job.
+
+``Wishes`` are for each job that is made, at once or by a schedule; ``SubmitWishes`` also for one
+that is added now.
+"""
 
 import json
 import math
 import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -11,7 +17,9 @@ import typer
 from offload.blobs import safe_name
 from offload.durations import seconds
 from offload.errors import UsageError
-from offload.payload import Directory, File
+from offload.job import Options, moment
+from offload.payload import Directory, Encoded, File, encode
+from offload.work.jobs import written_needs, written_where
 
 FilesArgument = Annotated[
     list[Path] | None,
@@ -31,14 +39,14 @@ IfExistsOption = Annotated[
     typer.Option(help="What to do if there is such a file already."),
 ]
 KeyOption = Annotated[
-    str, typer.Option(help="Of all jobs with this key and the same content one is made.")
+    str | None, typer.Option(help="Of all jobs with this key and the same content one is made.")
 ]
 IfKeyOption = Annotated[
     Literal["same", "existing", "replace", "refuse"],
     typer.Option(help="What to do if a job with the key has not ended."),
 ]
 OrderByOption = Annotated[
-    str, typer.Option(metavar="VALUE", help="Jobs with the same value run in order.")
+    str | None, typer.Option(metavar="VALUE", help="Jobs with the same value run in order.")
 ]
 PriorityOption = Annotated[int, typer.Option(help="Higher ones go first.")]
 IdempotentOption = Annotated[
@@ -83,6 +91,79 @@ DeadlineInOption = Annotated[
     str | None, typer.Option(metavar="DURATION", help="Not finished by then, it is stopped.")
 ]
 _ARGUMENT: Final = re.compile(r"([^\W\d]\w*|\d+)=(.*)", re.DOTALL)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wishes:
+    """Arguments and wishes for each job that is made."""
+
+    arg: ArgOption = None
+    into: IntoOption = None
+    if_exists: IfExistsOption = "keep-both"
+    order_by: OrderByOption = None
+    priority: PriorityOption = 0
+    policy: PolicyOption = ""
+    needs: NeedsOption = None
+    where: WhereOption = None
+    idempotent: IdempotentOption = False
+    delivery: DeliveryOption = None
+    timeout: TimeoutOption = None
+    retries: RetriesOption = None
+    retry_delay: RetryDelayOption = None
+    expires_in: ExpiresInOption = None
+    deadline_in: DeadlineInOption = None
+
+    def arguments(self, files: list[Path] | None) -> Encoded:
+        """Return the job's arguments, of which ``files`` are the first; raise ``UsageError``."""
+        return encode(dict(sorted(arguments(files or [], self.arg or []).items())))
+
+    def options(self) -> Options:
+        """Return what they mean; raise ``UsageError`` that names the option that is wrong."""
+        return Options(
+            into=str(self.into.absolute()) if self.into else "",
+            if_exists=self.if_exists,
+            order_by=_named("--order-by", self.order_by),
+            priority=self.priority,
+            policy=self.policy,
+            needs=dict(map(written_needs, self.needs or ())),
+            where=dict(map(written_where, self.where or ())),
+            idempotent=self.idempotent,
+            delivery=self.delivery,
+            timeout_s=duration("--timeout", self.timeout),
+            retries=self.retries,
+            retry_delay_s=duration("--retry-delay", self.retry_delay),
+            expires_in_s=duration("--expires-in", self.expires_in),
+            deadline_in_s=duration("--deadline-in", self.deadline_in),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubmitWishes(Wishes):
+    """Arguments and wishes for one job that is added now."""
+
+    key: KeyOption = None
+    if_key: IfKeyOption = "same"
+    if_full: IfFullOption = "fail"
+    after: AfterOption = None
+    at: AtOption = None
+
+    def options(self) -> Options:
+        """Return what they mean; raise ``UsageError`` that names the option that is wrong."""
+        return replace(
+            super().options(),
+            key=_named("--key", self.key),
+            if_key=self.if_key,
+            if_full=self.if_full,
+            run_after_s=duration("--after", self.after) or 0.0,
+            run_at=None if self.at is None else moment("--at", self.at),
+        )
+
+
+def _named(option: str, text: str | None) -> str:
+    """Return ``text``, "" if it was not given; an empty one was meant to be something."""
+    if text == "":
+        raise UsageError(f"{option}: is empty; leave it out for none")
+    return text or ""
 
 
 def arguments(files: list[Path], pairs: list[str]) -> dict[str, Any]:

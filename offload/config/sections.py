@@ -378,6 +378,13 @@ class ScheduleConfig(Section):
         scope: ``instance``: this one fires; ``topology``: one in the whole topology does.
         arguments: Of the jobs.
         into: Folder for their output files, from the root or the home folder on.
+        if_exists: What to do about files there.
+        order_by: Those with the same value run one after the other.
+        expires_in_s: Not started by then, one expires; None: never.
+        deadline_in_s: Not finished by then, one is stopped and expires; None: never.
+        needs: Resources that each takes while it runs; ``{gpu = 1}``.
+        where: What must be true of the instance that runs it; ``{room = "lab"}``.
+        idempotent: Each may run twice at the same time.
     """
 
     topic: Topic
@@ -400,6 +407,13 @@ class ScheduleConfig(Section):
     retries: Integer | None = Field(default=None, ge=-1, lt=2**31)
     retry_delay_s: Duration | None = Field(default=None, alias="retry_delay")
     into: Path | None = None
+    if_exists: Literal["keep-both", "overwrite", "refuse"] = "keep-both"
+    order_by: str = Field(default="", max_length=1_000)
+    expires_in_s: Duration | None = Field(default=None, alias="expires_in", gt=0)
+    deadline_in_s: Duration | None = Field(default=None, alias="deadline_in", gt=0)
+    needs: Amounts = {}
+    where: Conditions = {}
+    idempotent: bool = False
 
     @property
     def times(self) -> Times:

@@ -23,6 +23,13 @@ def _declared(number: int, table: ScheduleConfig, now: float) -> Schedule:
         timeout_s=table.timeout_s,
         retries=table.retries,
         retry_delay_s=table.retry_delay_s,
+        if_exists=table.if_exists,
+        order_by=table.order_by,
+        expires_in_s=table.expires_in_s,
+        deadline_in_s=table.deadline_in_s,
+        needs=table.needs,
+        where=table.where,
+        idempotent=table.idempotent,
     )
     try:
         return make(

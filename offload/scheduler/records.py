@@ -31,7 +31,12 @@ _OPTIONS: Final = (
     "retry_delay_s",
     "needs",
     "where",
+    "order_by",
+    "expires_in_s",
+    "deadline_in_s",
+    "idempotent",
 )
+_OF_ONE_JOB: Final = ("key", "run_after_s", "run_at", "if_full")
 _PLAIN: Final = Options()
 
 
@@ -106,16 +111,18 @@ class Schedule:
         files = tuple(arrived(path, name) for path, name in self.files)
         return Encoded(self.payload, files, self.fields)
 
+    @property
+    def wishes(self) -> dict[str, Any]:
+        """Return the options that say something; some of the others are unknown to older ones."""
+        given = {name: getattr(self.options, name) for name in _OPTIONS}
+        return {name: value for name, value in given.items() if value != getattr(_PLAIN, name)}
+
     def changed(self, condition: Condition, now: float) -> "Schedule":
         """Return it in another condition, as its next version; firings count from ``now`` on."""
         return replace(self, condition=condition, since=now, version=self.version + 1)
 
     def to_wire(self) -> dict[str, Any]:
         """Return it as plain values; its id follows from them."""
-        given = {name: getattr(self.options, name) for name in _OPTIONS}
-        for name in ("needs", "where"):  # unknown to older ones: said only if there are any
-            if not given[name]:
-                del given[name]
         return {
             "topic": self.topic,
             "kind": self.times.kind.value,
@@ -126,7 +133,7 @@ class Schedule:
             "fields": dict(self.fields),
             "misfire": self.misfire.value,
             "scope": self.scope.value,
-            "options": {n: v for n, v in given.items() if v != getattr(_PLAIN, n)},
+            "options": self.wishes,
             "condition": self.condition.value,
             "since": self.since,
             "version": self.version,
@@ -193,8 +200,10 @@ def make(
         InvalidTopic: If the topic is none.
     """
     checked(options)
-    if options.key or options.run_after_s:
-        raise UsageError("a schedule takes neither key nor run_after: each firing has its own")
+    for name in _OF_ONE_JOB:
+        if getattr(options, name) != getattr(_PLAIN, name):
+            said = name.removesuffix("_s")
+            raise UsageError(f"{said}: is not for a schedule; each firing has its own")
     demands(options.needs, options.where)
     if len(encoded.data) > PAYLOAD_LIMIT:
         raise UsageError(f"a schedule's arguments are limited to {PAYLOAD_LIMIT} bytes; use a file")

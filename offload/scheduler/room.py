@@ -14,13 +14,13 @@ from typing import Any, Final, NoReturn, Protocol
 
 from offload.calendar import Due, due, zone_of
 from offload.clock import Clock
-from offload.errors import Conflict, OffloadError, Refused, StoreFault
+from offload.errors import Conflict, Malformed, OffloadError, Refused, StoreFault
 from offload.events import Bus
-from offload.payload import Encoded
+from offload.payload import Encoded, decode, shown
 from offload.peers.topology import Appeared, Gone, Restarted, TopologyView, Updated
 from offload.scheduler.accord import Accord, Handler, Links
 from offload.scheduler.book import CLOCK_TRUSTED_S, Book, Entry
-from offload.scheduler.records import Condition, Mark, make, times_of
+from offload.scheduler.records import Condition, Mark, Schedule, Scope, make, times_of
 from offload.work.jobs import Options
 
 log = logging.getLogger(__name__)
@@ -187,6 +187,8 @@ class Scheduler:
         return {
             "id": schedule.id,
             "topic": schedule.topic,
+            "arguments": _arguments(schedule),
+            "options": schedule.wishes,
             "when": str(schedule.times),
             "zone": entry.times.zone,
             "misfire": schedule.misfire.value,
@@ -343,6 +345,21 @@ class Scheduler:
         else:
             if entry.shared:
                 self._accord.tell(entry)
+
+
+def _arguments(schedule: Schedule) -> dict[str, Any]:
+    """
+    Return the jobs' arguments as JSON can show them.
+
+    What others may have sent is not unpacked here: of it, only what jobs are found by.
+    """
+    if schedule.scope is Scope.TOPOLOGY:
+        return dict(schedule.fields)
+    encoded = schedule.encoded
+    try:
+        return {name: shown(value) for name, value in decode(encoded.data, encoded.files).items()}
+    except Malformed as error:
+        return {"unreadable": str(error)}
 
 
 def _until(entry: Entry, now: float) -> float:

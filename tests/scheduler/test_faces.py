@@ -115,6 +115,28 @@ class TestTheCommandLine:
         assert out.count("19:12:00 +0100") == 5
         assert "Wed 2023-11-15 19:12:00 +0100" in out
 
+    async def test_takes_the_wishes_that_a_job_may_have(self, offload: Command, node: Node) -> None:
+        wishes = ("--retries", "3", "--timeout", "2m", "--delivery", "at-most-once")
+        wishes += ("--priority", "5", "--expires-in", "1h", "--order-by", "k", "--needs", "gpu=1")
+        made = ("schedules", "add", "count/it", "--hourly", "9", "-a", "keep=7", *wishes)
+        code, out, _ = await offload(*made)
+        shown = [line.split(maxsplit=1) for line in out.splitlines()]
+        assert code == 0
+        assert ["argument", "keep = 7"] in shown
+        for line in ("retries = 3", "timeout = 120 s", "expires_in = 3600 s", 'order_by = "k"'):
+            assert ["option", line] in shown
+        [entry] = [entry for entry in await node.schedules() if entry["arguments"]]
+        assert (entry["arguments"], entry["options"]["priority"]) == ({"keep": 7}, 5)
+        assert entry["options"]["delivery"] == "at-most-once"
+        assert entry["options"]["needs"] == {"gpu": "1"}
+
+    @pytest.mark.parametrize("option", ["--key", "--after"])
+    async def test_knows_no_wish_that_each_firing_has_its_own_of(
+        self, offload: Command, option: str
+    ) -> None:
+        code, _, err = await offload("schedules", "add", "count/it", "--hourly", "9", option, "1")
+        assert (code, option in err) == (2, True)
+
     async def test_adds_the_same_one_once(self, offload: Command, node: Node) -> None:
         args = ("schedules", "add", "count/it", "--hourly", "9", "-a", "b=1", "-a", "a=[2]")
         ids = {json.loads((await offload(*args, "--json"))[1])["id"] for _ in range(2)}

@@ -38,6 +38,8 @@ class TestASchedule:
             {},
             {"misfire": "all", "scope": "topology"},
             {"options": Options(priority=3, timeout_s=1.5, retries=-1, delivery="exclusive")},
+            {"options": Options(order_by="x", expires_in_s=5.0, deadline_in_s=9, idempotent=True)},
+            {"options": Options(needs={"gpu": 1}, where={"room": "lab"}, if_exists="refuse")},
             {"value": {"name": "x", "ratio": 0.5, "data": b"\x00"}},
             {"value": {"low": float("nan"), "high": float("inf")}},
         ],

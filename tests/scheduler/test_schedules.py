@@ -174,9 +174,30 @@ class TestWhatCannotBeScheduled:
             await ada.schedule("count//it", daily="10:05")
         with pytest.raises(PayloadError, match=r"payload\.word"):
             await ada.schedule("count/it", daily="10:05", word=object())
-        for options in ({"policy": "best"}, {"delivery": "twice"}, {"key": "k"}):
+        for options in ({"policy": "best"}, {"delivery": "twice"}, {"expires_in": 0}):
             with pytest.raises(UsageError, match=next(iter(options))):
                 await ada.options(**options).schedule("count/it", daily="10:05")
+
+    @pytest.mark.parametrize(
+        "wish", [{"key": "k"}, {"run_after": 5}, {"run_at": 2e9}, {"if_full": "wait"}], ids=str
+    )
+    async def test_is_a_wish_that_is_of_one_job(self, ada: Node, wish: dict[str, Any]) -> None:
+        """It is refused, not forgotten."""
+        with pytest.raises(UsageError, match=f"^{next(iter(wish))}: is not for a schedule"):
+            await ada.options(**wish).schedule("count/it", daily="10:05")
+
+    async def test_keeps_each_other_wish(self, lan: Lan, ada: Node) -> None:
+        """All that was said for its jobs is so of each of them, over a restart too."""
+        ada = await lan.restart(ada)
+        options = ada.options(order_by="k", expires_in="1h", deadline_in="2h")
+        await options.schedule("nobody/takes", every="1m")
+        ada = await lan.restart(ada)
+        await lan.clock.advance(60)
+        [found] = await ada.jobs()
+        job = await ada._house.store.job(found["id"])
+        assert job is not None
+        assert job.order_by == "k"
+        assert (job.expires_at - job.created_at, job.deadline_at - job.created_at) == (3600, 7200)
 
     async def test_is_what_has_passed(self, ada: Node) -> None:
         with pytest.raises(Refused, match="has passed already"):

@@ -40,6 +40,18 @@ class TestAWish:
         with pytest.raises(UsageError, match=f"^{name}: .* is of the wrong type"):
             wished({name: value})
 
+    @pytest.mark.parametrize("name", ["key", "order_by"])
+    def test_that_names_nothing_is_refused(self, name: str) -> None:
+        """Who says a key wants it to be one: an empty one was meant to be something."""
+        with pytest.raises(UsageError, match=f"^{name}: is empty; leave it out for none"):
+            wished({name: ""})
+
+    @pytest.mark.parametrize(("name", "value"), [("needs", {"gpu": 1}), ("where", {"room": "a"})])
+    def test_keeps_the_meaning_that_it_had_when_it_was_said(self, name: str, value: Any) -> None:
+        options = wished({name: value})
+        value["more"] = 2
+        assert "more" not in getattr(options, name)
+
     @pytest.mark.parametrize("value", [math.nan, -1, True, "soon", [1]])
     def test_that_is_no_duration_is_refused_by_its_name(self, value: Any) -> None:
         for name in ("timeout", "run_after", "expires_in", "deadline_in", "retry_delay"):

@@ -157,6 +157,13 @@ class Options:
     if_full: str = "fail"
     idempotent: bool = False
 
+    def __post_init__(self) -> None:
+        """Take ``needs`` and ``where`` as they are now: what becomes of the caller's is theirs."""
+        for name in ("needs", "where"):
+            given = getattr(self, name)
+            if isinstance(given, Mapping):  # all else is refused by name when it is looked at
+                object.__setattr__(self, name, dict(given))
+
 
 @dataclass(frozen=True, slots=True)
 class Held:

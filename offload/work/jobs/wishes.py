@@ -43,6 +43,8 @@ def wished(wishes: Mapping[str, Any], base: Options = _NOTHING) -> Options:
             options[name] = str(value) if name in _NUMBERED and type(value) is int else value
             if not fits(name, options[name]):
                 raise UsageError(f"{name}: {value!r} is of the wrong type")
+            if value == "" and name in _NUMBERED:
+                raise UsageError(f"{name}: is empty; leave it out for none")
         else:
             known = ", ".join(sorted(n.removesuffix("_s") for n in _NAMES))
             raise UsageError(f"options.{name}: unknown; known are {known}")
