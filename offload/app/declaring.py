@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar, get_args
+from typing import Any, Final, Literal, NamedTuple, TypeVar, get_args
 
 from offload.app.context import Context
 from offload.durations import seconds
@@ -120,26 +120,10 @@ class App:
             raise ConsumerError(name, 'has no topic; write @app.consumer("media/transcode")')
         check_pattern(pattern)
 
+        wishes = _Wishes(isolate, timeout, ranking, give_up_on, delivery, memory, lease, version)
+
         def declare(function: _F) -> _F:
-            name = getattr(function, "__qualname__", repr(function))
-            kind = _isolation(function, name, isolate, _delivery(name, delivery))
-            self._consumers.append(
-                Consumer(
-                    pattern,
-                    function,
-                    kind,
-                    _duration_s(name, "timeout", timeout),
-                    _ranking(name, ranking),
-                    _exceptions(name, give_up_on),
-                    delivery,
-                    _home(function, name) if kind == "process" else None,
-                    name,
-                    _takes_context(function, name),
-                    _memory_bytes(name, kind, memory),
-                    _duration_s(name, "lease", lease),
-                    _version(name, version),
-                )
-            )
+            self._consumers.append(_made(function, pattern, wishes))
             self._tell()
             return function
 
@@ -208,6 +192,40 @@ class App:
 
 
 # --- what may be declared ----------------------------------------------------------------------
+
+
+class _Wishes(NamedTuple):
+    """What is said of a consumer, as it was said; see ``App.consumer``."""
+
+    isolate: Isolate | None
+    timeout: str | float | None
+    ranking: int
+    give_up_on: tuple[type[BaseException], ...]
+    delivery: str | None
+    memory: str | int | None
+    lease: str | float | None
+    version: str
+
+
+def _made(function: Callable[..., Any], pattern: str, wishes: _Wishes) -> Consumer:
+    """Return the consumer that is meant; raise ``ConsumerError`` for the first that is wrong."""
+    name = getattr(function, "__qualname__", repr(function))
+    kind = _isolation(function, name, wishes.isolate, _delivery(name, wishes.delivery))
+    return Consumer(
+        pattern=pattern,
+        function=function,
+        isolate=kind,
+        timeout_s=_duration_s(name, "timeout", wishes.timeout),
+        ranking=_ranking(name, wishes.ranking),
+        give_up_on=_exceptions(name, wishes.give_up_on),
+        delivery=wishes.delivery,
+        home=_home(function, name) if kind == "process" else None,
+        qualname=name,
+        takes_context=_takes_context(function, name),
+        memory_bytes=_memory_bytes(name, kind, wishes.memory),
+        lease_s=_duration_s(name, "lease", wishes.lease),
+        version=_version(name, wishes.version),
+    )
 
 
 def _isolation(
