@@ -22,6 +22,10 @@ def app() -> App:
     async def size(file: File) -> int:
         return file.path.stat().st_size
 
+    @app.consumer("file/tell", isolate="coroutine")
+    async def tell(size: int) -> bytes:
+        return bytes(size)
+
     @app.consumer("file/make", isolate="coroutine")
     async def make(size: int, context: Context) -> File:
         made = context.output("made")
@@ -71,6 +75,15 @@ class TestATopicWithALimit:
         with pytest.raises(JobFailed, match=r"could not be placed: .*max_bytes"):
             await lan.until(desk.offload("file/make", 11_000))
         assert list(desk.data_dir.results.rglob("*made")) == []
+        assert desk._house.blobs.count() == 0  # not even fetched
+
+    async def test_holds_for_a_large_value_too(self, lan: Lan, app: App) -> None:
+        desk = await lan.node(**LIMIT)
+        worker = await lan.node(app)
+        with pytest.raises(JobFailed, match=r"293 KiB are too much: .*max_bytes"):
+            await lan.until(desk.offload("file/tell", 300_000))
+        await lan.clock.advance(5)
+        assert (desk._house.blobs.count(), worker._house.distributor.outbox()) == (0, [])
 
     async def test_other_topics_have_none(self, lan: Lan, app: App, tmp_path: Path) -> None:
         node = await lan.node(app, topics={"other/*": {"max_bytes": 1}})

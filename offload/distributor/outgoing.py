@@ -326,6 +326,8 @@ class Outgoing:
         try:
             job = await self._store.job(arrived.job_id)
             counts = came(job, arrived.sender, arrived.attempt, arrived.outcome)
+            if counts and job is not None:  # what is too large ends the job, and stays away
+                counts = not self._manager.too_large(job.topic, arrived.outcome)
             if counts or came_late(job, arrived.sender, arrived.attempt):
                 pinned = arrived.outcome.blobs()
                 await self._fetch(arrived.sender, pinned)

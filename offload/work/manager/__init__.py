@@ -221,6 +221,10 @@ class Manager:
                 self._publish(fact)
         return answers
 
+    def too_large(self, topic: str, outcome: Outcome) -> str:
+        """Say why the files of an outcome are not to be brought here; "" if they are."""
+        return self._recording.too_large(topic, outcome)
+
     async def record(self, arrived: Sequence[Arrived]) -> None:
         """
         Apply outcomes, or find that they change nothing; in every case it is on disk afterwards.

@@ -96,17 +96,21 @@ class Recording:
         """
         Apply outcomes, or find that they change nothing; in every case it is on disk afterwards.
 
-        The blobs that an outcome names must be here.
+        The blobs that an outcome names must be here, unless it is ``too_large``.
 
         Raises:
             DiskFull: If there is no room for output files; the outcome is still to be applied.
         """
-        filed = [a for a in arrived if a.outcome.files]
-        plain = [a for a in arrived if not a.outcome.files]
+        filed = [a for a in arrived if a.outcome.blobs()]
+        plain = [a for a in arrived if not a.outcome.blobs()]
         if plain:
             await self._change([(a.job_id, partial(self._conclude, a, ())) for a in plain])
         for each in filed:
             await self._record_files(each)
+
+    def too_large(self, topic: str, outcome: Outcome) -> str:
+        """Say why so much is not let in of a job of ``topic``; "" if it is."""
+        return too_much(topic, weight(outcome.blobs()) + len(outcome.value), self._most_of(topic))
 
     async def sweep(self) -> None:
         """Remove what a crash left staged; nothing is recorded yet."""
@@ -215,9 +219,11 @@ class Recording:
         if job is None or not came(job, arrived.sender, arrived.attempt, arrived.outcome):
             await self._change([(arrived.job_id, partial(self._conclude, arrived, ()))])
             return
-        size = weight(arrived.outcome.blobs()) + len(arrived.outcome.value)
-        if reason := too_much(job.topic, size, self._most_of(job.topic)):
+        if reason := self.too_large(job.topic, arrived.outcome):
             await self._cannot_place(arrived, Refused(reason))
+            return
+        if not arrived.outcome.files:
+            await self._change([(job.id, partial(self._conclude, arrived, ()))])
             return
         into = self._folder_of(job)
         tag = f"{job.id}-{arrived.attempt}"
