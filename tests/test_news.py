@@ -145,6 +145,44 @@ class TestALinkThatBreaks:
         assert list(seat.tale._items) == []
 
 
+async def kept(desk: Node, job_id: str) -> list[str]:
+    return [text for *_, text in await desk._house.store.news(job_id)]
+
+
+class TestAnOriginThatRestarts:
+    async def test_has_each_line_once(self, lan: Lan, app: App, speaker: Speaker) -> None:
+        desk = await lan.node(name="desk")
+        await lan.node(app, name="worker")
+        job = await desk.submit("say/it")
+        lan.lose(1.0, "answer")  # so the worker does not know what was heard
+        await lan.until(speaker.say(5))
+        while len(await kept(desk, job.id)) < 5:
+            await asyncio.sleep(0.01)
+        desk = await lan.restart(desk)
+        lan.heal()
+        await speaker.say(2)
+        speaker.words.put_nowait(0)
+        await lan.until((await desk.job(job.id)).result())
+        assert [line["text"] for line in await desk.logs(job.id)] == [*"1234567"]
+
+    async def test_has_said_of_nothing_that_it_was_heard_which_is_not_kept(
+        self, lan: Lan, app: App, speaker: Speaker, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("offload.work.manager.hearing.KEEP_EVERY_S", 3600.0)
+        desk = await lan.node(name="desk")
+        worker = await lan.node(app, name="worker")
+        job = await desk.submit("say/it")
+        heard = Heard(job)
+        await lan.until(speaker.say(5))
+        await lan.until(heard.reach(5))
+        await lan.clock.advance(10)
+        [seat] = worker._house.distributor._incoming._shelf.seats.values()
+        assert seat.tale is not None
+        assert list(seat.tale._items) == []
+        assert await kept(desk, job.id) == [*"12345"]
+        heard.task.cancel()
+
+
 def item(text: str) -> tuple[float, str, str]:
     return (1.0, "log", text)
 

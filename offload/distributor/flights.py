@@ -39,6 +39,11 @@ class Flight:
         self.heard = max(self.heard, first + len(items) - 1)
         return items[known:]
 
+    def hears_on(self, attempt: int, number: int) -> None:
+        """What is kept of its news ends with this one, if it was of this attempt."""
+        if attempt == self.attempt:
+            self.heard = max(self.heard, number)
+
 
 class Flights(dict[str, Flight]):
     """The flights by job id, counted by where they take what."""

@@ -119,7 +119,7 @@ class Outgoing:
         for job in away:
             self._take_off(job, self._lease_s, "", now)
             self._flights[job.id].told = True  # or so we assume: its HOLDING will tell
-        await self._learn_leases(away)
+        await self._learn(away)
 
     def launch(self, job: Job, spec: Spec, queue: str) -> None:
         """Offer a job whose assignment to a peer has been committed."""
@@ -211,6 +211,7 @@ class Outgoing:
             verdicts = await self._judged(peer, message)
             answer = {"store": message.store_id, "jobs": verdicts, "sent_at": message.sent_at}
             if heard := self._flights.heard(peer, verdicts):
+                await self._manager.heard()  # the worker forgets what is said to be heard
                 answer["heard"] = heard
             self._network.send(peer, "answer", answer)
 
@@ -246,7 +247,9 @@ class Outgoing:
         for key, attempt, first, items in wire.sound(self._network, peer, batch, wire.read_news):
             flight = self._flights.get(key[1])
             if flight and self._ours(key) and (flight.worker, flight.attempt) == (peer, attempt):
-                self._manager.hear(key[1], flight.fresh(first, items))
+                fresh = flight.fresh(first, items)
+                number = flight.heard + 1 - len(fresh) if first else 0
+                self._manager.hear(key[1], fresh, attempt, number)
 
     # --- inside ----------------------------------------------------------------------------
 
@@ -370,13 +373,18 @@ class Outgoing:
                 self._take_off(job, self._lease_s, "", now)
                 self._heard(line.job_id, peer, line.attempt, now)
                 adopted.append(job)
-        await self._learn_leases(adopted)
+        await self._learn(adopted)
         return verdicts
 
-    async def _learn_leases(self, jobs: Sequence[Job]) -> None:
-        """Wait as long for jobs as they say, which their rows do not."""
-        specs = await self._store.specs([job.id for job in jobs]) if jobs else {}
+    async def _learn(self, jobs: Sequence[Job]) -> None:
+        """Wait as long for jobs as they say, and hear on where their logs end: no row says that."""
+        if not jobs:
+            return
+        ids = [job.id for job in jobs]
+        heard, specs = await self._store.heard(ids), await self._store.specs(ids)
         for job in jobs:
+            if job.id in heard and job.id in self._flights:
+                self._flights[job.id].hears_on(*heard[job.id])
             flight, spec = self._flights.get(job.id), specs.get(job.id)
             if spec and spec.lease_s and flight and flight.attempt == job.attempt:
                 flight.lease_s = spec.lease_s

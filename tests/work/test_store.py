@@ -22,7 +22,7 @@ from offload.work.jobs import (
     digest,
     new_id,
 )
-from offload.work.store import Step, Store, rows
+from offload.work.store import NewsLine, Step, Store, rows
 
 PHOTO = FileEntry("in.jpg", "a" * 64, 5)
 THUMB = FileEntry("out.jpg", "b" * 64, 3, executable=True)
@@ -316,7 +316,7 @@ class TestWhatBelongsToAJob:
         """C003: removing a history entry deletes it for good."""
         job = await store.insert(a_job(), a_spec(), {"size": 1})
         await store.change([(job.id, lambda seen: Step(0, seen, outcome=a_success()))])
-        await store.add_news(job.id, [(1.0, "log", "hello")])
+        await store.add_news(job.id, [NewsLine(1.0, "log", "hello")])
         await store.remove(job.id)
         assert await store.job(job.id) is None
         assert await store.spec(job.id) is None
@@ -329,8 +329,8 @@ class TestWhatBelongsToAJob:
 class TestNews:
     async def test_is_numbered_from_one(self, store: Store) -> None:
         job = await store.insert(a_job(), a_spec())
-        await store.add_news(job.id, [(1.0, "log", "a"), (2.0, "progress", "{}")])
-        await store.add_news(job.id, [(3.0, "log", "c")])
+        await store.add_news(job.id, [NewsLine(1.0, "log", "a"), NewsLine(2.0, "progress", "{}")])
+        await store.add_news(job.id, [NewsLine(3.0, "log", "c")])
         assert await store.news(job.id) == [
             (1, 1.0, "log", "a"),
             (2, 2.0, "progress", "{}"),
@@ -339,21 +339,28 @@ class TestNews:
 
     async def test_can_be_followed_from_a_line_on(self, store: Store) -> None:
         job = await store.insert(a_job(), a_spec())
-        await store.add_news(job.id, [(1.0, "log", text) for text in "abc"])
+        await store.add_news(job.id, [NewsLine(1.0, "log", text) for text in "abc"])
         assert await store.news(job.id, after=2) == [(3, 1.0, "log", "c")]
         assert await store.news(job.id, after=3) == []
 
     async def test_keeps_the_last_thousand_lines_and_marks_the_cut(self, store: Store) -> None:
         job = await store.insert(a_job(), a_spec())
         for start in range(0, 2_500, 50):
-            lines = [(1.0, "log", str(n)) for n in range(start, start + 50)]
+            lines = [NewsLine(1.0, "log", str(n)) for n in range(start, start + 50)]
             await store.add_news(job.id, lines)
         cut, *rest = await store.news(job.id)
         assert cut == (1_500, 1.0, "cut", "… 1500 earlier lines were cut")
         assert [text for *_, text in rest] == [str(n) for n in range(1_500, 2_500)]
 
+    async def test_tells_as_what_of_which_attempt_it_was_said_last(self, store: Store) -> None:
+        one, two, three = [await store.insert(a_job(), a_spec()) for _ in range(3)]
+        for number in (7, 8):
+            await store.add_news(one.id, [NewsLine(1.0, "log", "a", attempt=2, said=number)])
+        await store.add_news(two.id, [NewsLine(1.0, "log", "a")])
+        assert await store.heard([one.id, two.id, three.id]) == {one.id: (2, 8)}
+
     async def test_of_a_job_that_is_not_there_is_dropped(self, store: Store) -> None:
-        await store.add_news(new_id(), [(1.0, "log", "a")])
+        await store.add_news(new_id(), [NewsLine(1.0, "log", "a")])
 
 
 class TestGroupCommit:

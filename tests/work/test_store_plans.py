@@ -17,7 +17,7 @@ from offload.work.jobs import (
     digest,
     new_id,
 )
-from offload.work.store import HeldStep, Step, Store, schema
+from offload.work.store import HeldStep, NewsLine, Step, Store, schema
 
 SPEC = Spec("a", b"\x80", digest(b"\x80"))
 SUCCESS = Outcome(Result.SUCCEEDED, b"\x01")
@@ -50,7 +50,7 @@ async def live(store: Store) -> None:
         await store.specs([job.id, other.id])
         for one in (job, other):
             await store.change([(one.id, started)])
-            await store.add_news(one.id, [(1.0, "log", "x")])
+            await store.add_news(one.id, [NewsLine(1.0, "log", "x")])
             await store.job(one.id)
             await store.change([(one.id, ended)])
             await store.outcome(one.id)

@@ -252,9 +252,15 @@ class Manager:
         """Whether an own job runs here, or its outcome is still to be recorded."""
         return bool(self._live)
 
-    def hear(self, job_id: str, items: Sequence[tuple[float, str, str]]) -> None:
-        """Keep what an own job says (wall, kind, text), and publish it."""
-        self._hearing.hear(job_id, items)
+    def hear(
+        self,
+        job_id: str,
+        items: Sequence[tuple[float, str, str]],
+        attempt: int = 0,
+        first: int = 0,
+    ) -> None:
+        """Keep what an own job says (wall, kind, text), and publish it; see ``Hearing``."""
+        self._hearing.hear(job_id, items, attempt, first)
 
     async def heard(self) -> None:
         """Return when all that own jobs have said until now is kept."""

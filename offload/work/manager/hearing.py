@@ -11,7 +11,7 @@ from offload.events import Bus
 from offload.tasks import Tasks
 from offload.work.jobs import Job, merged
 from offload.work.manager.facts import JobNews
-from offload.work.store import Rule, Step, Store
+from offload.work.store import NewsLine, Rule, Step, Store
 
 log = logging.getLogger(__name__)
 Item = tuple[float, str, str]  # wall time, kind, text
@@ -43,18 +43,23 @@ class Hearing:
         self._tasks = tasks
         self._change = change
         self._lines_of = lines_of
-        self._waiting: dict[str, list[Item]] = {}
+        self._waiting: dict[str, list[NewsLine]] = {}
         self._keeping = asyncio.Lock()
 
-    def hear(self, job_id: str, items: Sequence[Item]) -> None:
-        """Keep what the job says, its properties at once, and publish it."""
+    def hear(self, job_id: str, items: Sequence[Item], attempt: int = 0, first: int = 0) -> None:
+        """
+        Keep what the job says, its properties at once, and publish it.
+
+        Of an ``attempt`` elsewhere the worker numbers what is said; ``first`` is where that begins.
+        """
         lines = []
-        for item in items:
-            wall, kind, text = item
+        for number, (wall, kind, text) in enumerate(items, first):
             if kind == "properties":
                 self._tasks.start(self._keep_properties(job_id, text))
+            elif first:
+                lines.append(NewsLine(wall, kind, text, attempt, number))
             else:
-                lines.append(item)
+                lines.append(NewsLine(wall, kind, text))
             self._bus.publish(JobNews(job_id, wall, kind, text))
         if lines and not self._waiting:
             self._tasks.start(self._keep_lines())

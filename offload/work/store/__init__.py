@@ -7,6 +7,7 @@ thread with a connection of its own, from what is committed.
 """
 
 from offload.work.store.face import Store
+from offload.work.store.rows import NewsLine
 from offload.work.store.schedules import KeptSchedule
 from offload.work.store.search import Ended, Found, Unreadable
 from offload.work.store.steps import HeldRule, HeldStep, Key, Rule, Step
@@ -20,6 +21,7 @@ __all__ = [
     "HeldStep",
     "KeptSchedule",
     "Key",
+    "NewsLine",
     "Rule",
     "Step",
     "Store",

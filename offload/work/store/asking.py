@@ -100,6 +100,14 @@ class Asking:
         """
         return await self._ask(Reads.news, job_id, after)
 
+    async def heard(self, job_ids: Collection[str]) -> dict[str, tuple[int, int]]:
+        """
+        Return as what of which attempt a worker said the last line that is kept of each job.
+
+        A job whose last line was said here, or that has none, is not among them.
+        """
+        return await self._ask(Reads.heard, job_ids)
+
     async def search(
         self, query: Query, limit: int = 100, before_seq: int | None = None
     ) -> list[Found]:

@@ -172,7 +172,7 @@ def remove_held(ledger: Ledger, keys: Sequence[Key]) -> None:
 def add_news(
     ledger: Ledger,
     job_id: str,
-    lines: Sequence[tuple[float, str, str]],
+    lines: Sequence[rows.NewsLine],
     limit_of: Callable[[str], int] | None,
 ) -> None:
     """Add ``(wall, kind, text)`` lines to what a job has told; nothing if it is not there."""

@@ -15,6 +15,7 @@ from offload.work.store.asking import Asking
 from offload.work.store.desk import Desk
 from offload.work.store.ledger import Ledger
 from offload.work.store.reserve import Reserve
+from offload.work.store.rows import NewsLine
 from offload.work.store.schedules import KeptSchedule
 from offload.work.store.steps import HeldRule, Key, R, Rule
 from offload.work.store.writer import Writer
@@ -191,11 +192,11 @@ class Store(Asking):
     async def add_news(
         self,
         job_id: str,
-        lines: Sequence[tuple[float, str, str]],
+        lines: Sequence[NewsLine],
         limit_of: Callable[[str], int] | None = None,
     ) -> None:
         """
-        Add ``(wall, kind, text)`` lines to what a job has told.
+        Add lines to what a job has told.
 
         The last 1 000 are kept, or as many as ``limit_of`` says of its topic (in another thread).
         """

@@ -84,7 +84,7 @@ class _Statements:
         self.placing = bulk.upsert(
             "placing", ("seq", "attempt", "plan"), ["seq"], ("attempt", "plan")
         )
-        self.news = bulk.insert("news", ("seq", "number", "wall", "kind", "text"))
+        self.news = bulk.insert("news", rows.NEWS_FIELDS)
         self.held = bulk.upsert("held", rows.HELD_FIELDS, _HELD_KEY, rows.HELD_FIELDS[2:])
         self.held_specs = bulk.upsert(
             "held_specs", (*_HELD_KEY, *_SPEC_FIELDS[1:]), _HELD_KEY, _SPEC_FIELDS[1:]
@@ -254,9 +254,7 @@ class Ledger:
             self._pending.tombs.discard(key)
             self._pending.held_specs[key] = (*key, *spec_row)
 
-    def add_news(
-        self, seq: int, lines: Sequence[tuple[float, str, str]], limit: int = NEWS_LIMIT
-    ) -> None:
+    def add_news(self, seq: int, lines: Sequence[rows.NewsLine], limit: int = NEWS_LIMIT) -> None:
         """Add lines to what the job has told; the oldest go when there are more than ``limit``."""
         if limit == 0:
             return
@@ -266,8 +264,10 @@ class Ledger:
             (last,) = self.cursor.execute(
                 "SELECT coalesce(max(number), 0) FROM news WHERE seq = ?", (seq,)
             ).fetchone()
-        for number, (wall, kind, text) in enumerate(lines, last + 1):
-            self._pending.news.append((seq, number, wall, kind, text[:NEWS_TEXT_LIMIT]))
+        for number, line in enumerate(lines, last + 1):
+            self._pending.news.append(
+                (seq, number, *line._replace(text=line.text[:NEWS_TEXT_LIMIT]))
+            )
         after = last + len(lines)
         self._last_news[seq] = after
         slack = max(1, min(NEWS_SLACK, limit // 10))

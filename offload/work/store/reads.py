@@ -89,6 +89,10 @@ NEXT_DUE: Final = (
     " WHERE state = 'queued' AND not_before > 0 AND behind = 0 AND not_before > ?"
     " ORDER BY not_before LIMIT 1"
 )
+HEARD: Final = (
+    "SELECT id, news.attempt, said FROM jobs JOIN news USING (seq)"
+    " WHERE number = (SELECT max(number) FROM news WHERE news.seq = jobs.seq) AND id IN"
+)
 ASSIGNED: Final = f"{_JOB} WHERE state IN ('assigned', 'active') ORDER BY seq"
 # What a run, a placing or an acknowledgement still needs, and large values as long as their job.
 LIVE_SPECS: Final = """
@@ -133,6 +137,7 @@ class Reads:
         self._connection = connection
         self._unreadable = search.Register() if register is None else register
         self._known = bulk.Lookup("SELECT id FROM jobs WHERE id IN")
+        self._heard = bulk.Lookup(HEARD)
         self._specs = bulk.Lookup(
             "SELECT id, envelope, payload FROM jobs LEFT JOIN specs USING (seq) WHERE id IN"
         )
@@ -211,6 +216,11 @@ class Reads:
             gone = number - after - 1
             found.insert(0, (number - 1, wall, "cut", f"… {gone} earlier lines were cut"))
         return found
+
+    def heard(self, job_ids: Collection[str]) -> dict[str, tuple[int, int]]:
+        """Return attempt and number of what each told last, of those that told from afar."""
+        found = self._heard.run(self._connection.cursor(), [(job_id,) for job_id in job_ids])
+        return {job_id: (attempt, said) for job_id, attempt, said in found if said}
 
     # --- many jobs -------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from itertools import chain
 from operator import attrgetter
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from offload import codec
 from offload.errors import Malformed
@@ -95,6 +95,25 @@ def read_attempt(row: Row) -> Attempt:
     number, worker, result, reason, ended_wall, run_s = row
     known_s = None if run_s < 0 else run_s
     return Attempt(number, worker, _choice(_RESULTS, result), reason, ended_wall, known_s)
+
+
+class NewsLine(NamedTuple):
+    """
+    One thing that a job has told.
+
+    Attributes:
+        attempt: The attempt whose worker said it, or 0: it was said here.
+        said: The worker's number for it.
+    """
+
+    wall: float
+    kind: str
+    text: str
+    attempt: int = 0
+    said: int = 0
+
+
+NEWS_FIELDS: Final = ("seq", "number", *NewsLine._fields)
 
 
 def field_rows(seq: int, found: Mapping[str, str | int | float]) -> list[Row]:

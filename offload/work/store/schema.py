@@ -246,6 +246,10 @@ _LETTERS: Final = (
     "CREATE UNIQUE INDEX letters_once ON dead_letters (store_id, job_id, attempt, sender)",
 )
 _IDEMPOTENT: Final = ("ALTER TABLE jobs ADD COLUMN idempotent INTEGER NOT NULL DEFAULT 0",)
+_HEARD: Final = (  # as what of which attempt a worker said it; 0: it was said here
+    "ALTER TABLE news ADD COLUMN attempt INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE news ADD COLUMN said INTEGER NOT NULL DEFAULT 0",
+)
 # The n-th entry takes a file from version n to n + 1. Published ones are never edited.
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     _TABLES,
@@ -258,6 +262,7 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     _DEMANDS,
     _LETTERS,
     _IDEMPOTENT,
+    _HEARD,
 )
 FILE_NAME: Final = "store.db"
 OLDEST_SQLITE: Final = (3, 37, 0)  # STRICT tables
