@@ -13,6 +13,8 @@ from typing import Any
 
 import psutil
 import pytest
+from zeroconf import DNSText, ServiceStateChange
+from zeroconf.asyncio import AsyncZeroconf
 
 from offload.clock import SystemClock
 from offload.errors import ConfigError, PeerRefused, PeerUnreachable
@@ -27,6 +29,7 @@ from offload.peers.membership import Membership
 from offload.peers.topology import Address, Announcement, Fact, Gone, Topology
 from offload.peers.transport import Hello, LinkDown, LinkUp, Transport
 
+TYPE_TXT, CLASS_IN = 16, 1
 HERE = ("192.0.2.1", 4711)
 THERE = ("192.0.2.2", 4711)
 
@@ -622,6 +625,41 @@ class TestMulticastDns:
             await until(lambda: bob in here.found)
             there.mdns.move(make_plan(["127.0.0.1", "127.0.0.2"], port=4711))
             await until(lambda: ("127.0.0.2", 4711) in here.found[bob])
+
+    async def test_forgets_a_crowd_of_phantoms_and_finds_who_is_there(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """G30, in small: what the library keeps of them is gone soon, and the browser's list."""
+        monkeypatch.setattr(mdns, "CROWD", 20)
+        monkeypatch.setattr(mdns, "CROWD_S", 0.2)
+        monkeypatch.setattr(mdns, "FIRST_REFRESHES_S", ())
+        libraries: list[AsyncZeroconf] = []
+
+        def made(interfaces: list[str]) -> AsyncZeroconf:
+            libraries.append(AsyncZeroconf(interfaces=interfaces))
+            return libraries[-1]
+
+        monkeypatch.setattr(mdns, "AsyncZeroconf", made)
+        realm, ann, bob = secrets.token_hex(8), secrets.token_hex(8), secrets.token_hex(8)
+        here, there = Shown(ann, realm), Shown(bob, realm)
+        phantoms = [f"{secrets.token_hex(8)}." + mdns.SERVICE for _ in range(50)]
+
+        def known() -> set[str]:
+            return set(libraries[0].zeroconf.cache.names()) & set(phantoms)
+
+        async with running(here.mdns):
+            await until(lambda: bool(libraries))
+            heard = libraries[0].zeroconf.cache
+            heard.async_add_records(
+                [DNSText(name, TYPE_TXT, CLASS_IN, 4500, b"") for name in phantoms]
+            )
+            for name in phantoms:
+                here.mdns._seen(libraries[0].zeroconf, mdns.SERVICE, name, ServiceStateChange.Added)
+            assert len(known()) == 50
+            async with running(there.mdns):
+                await until(lambda: not known())
+                await until(lambda: bob in here.found)
+        assert here.mdns._names < 20
 
     async def test_goes_on_trying_when_it_cannot_work(
         self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

@@ -34,6 +34,8 @@ FIRST_REFRESHES_S: Final = (1.0, 2.0, 4.0)
 REFRESH_S: Final = 60.0
 REFRESH_ALONE_S: Final = 4.0
 RESTART_S: Final = 3.0
+CROWD: Final = 1024  # names; of so many more at once the library is to forget all
+CROWD_S: Final = 5.0
 # What the library raises when an interface vanishes under it or it is already closed.
 TROUBLE: Final = (OSError, RuntimeError, Error, NotRunningException)
 
@@ -67,6 +69,7 @@ class Mdns:
         self._moved = asyncio.Event()
         self._waiting: dict[str, None] = {}  # names to resolve, the newest last
         self._some = asyncio.Event()
+        self._names = 0  # that the browser has shown us
 
     def move(self, plan: Plan) -> None:
         """Show the instance by ``plan`` from now on."""
@@ -128,17 +131,31 @@ class Mdns:
         for turn in itertools.count():
             alone = self._callbacks.alone()
             young_s = next(first, None)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(young_s or (REFRESH_ALONE_S if alone else REFRESH_S)):
-                    await self._moved.wait()
-                    return
-            both = alone or young_s is not None
+            if await self._moves(young_s or (REFRESH_ALONE_S if alone else REFRESH_S)):
+                return
+            crowded = self._names > CROWD
+            both = alone or crowded or young_s is not None
             if both or turn % 2:
                 await (await zeroconf.async_update_service(self._info(plan)))
             if both or not turn % 2:
+                await browser.async_cancel()
+                if crowded:
+                    forget_all(zeroconf.zeroconf)
                 # Only a fresh browser asks again on an interface that came up late.
-                former, browser = browser, self._browse(zeroconf)
-                await former.async_cancel()
+                browser = self._browse(zeroconf)
+
+    async def _moves(self, within_s: float) -> bool:
+        """Say whether the plan changes within so long, or until a crowd has come."""
+        left_s = within_s
+        while left_s > 0:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(left_s, CROWD_S)):
+                    await self._moved.wait()
+                    return True
+            left_s -= CROWD_S
+            if self._names > CROWD:
+                break
+        return False
 
     def _info(self, plan: Plan) -> AsyncServiceInfo:
         own = self._own()
@@ -158,6 +175,7 @@ class Mdns:
         )
 
     def _browse(self, zeroconf: AsyncZeroconf) -> AsyncServiceBrowser:
+        self._names = 0
         return AsyncServiceBrowser(zeroconf.zeroconf, [SERVICE], handlers=[self._seen])
 
     def _seen(
@@ -177,6 +195,7 @@ class Mdns:
             self._waiting.pop(name, None)
             self._callbacks.lost(instance_id)
             return
+        self._names += state_change is ServiceStateChange.Added
         self._waiting.pop(name, None)
         self._waiting[name] = None
         if len(self._waiting) > WAITING_LIMIT:
@@ -223,6 +242,16 @@ async def _close(zeroconf: AsyncZeroconf, info: AsyncServiceInfo) -> None:
     with suppress(TimeoutError, *TROUBLE):
         async with asyncio.timeout(GOODBYE_TIMEOUT_S):
             await zeroconf.async_close()
+
+
+def forget_all(zeroconf: Zeroconf) -> None:
+    """
+    Let the library forget what it has heard: it keeps 10 000 records, as long as their senders say.
+
+    Nothing is lost: who is really there is heard again as soon as a browser asks.
+    """
+    heard = zeroconf.cache
+    heard.async_remove_records([r for name in heard.names() for r in heard.entries_with_name(name)])
 
 
 def id_of(name: str) -> str | None:
