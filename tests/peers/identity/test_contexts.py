@@ -2,6 +2,7 @@
 
 import ssl
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -168,6 +169,21 @@ class TestAStranger:
         own = certificates.pem_of(certificates.issue(eve.public, key, ca))
         with pytest.raises(ssl.SSLError, match="VERIFY_FAILED"):
             shake(bob.server, showing(people, "eve", own), "x")
+
+    @pytest.mark.parametrize("dates", ["_UNTIL", "_FROM"], ids=["expired", "not yet valid"])
+    def test_with_a_certificate_of_another_time_is_refused(
+        self, people: People, monkeypatch: pytest.MonkeyPatch, dates: str
+    ) -> None:
+        bob, eve = people.start("bob"), people.start("eve")
+        then = {
+            "_UNTIL": datetime(1971, 1, 1, tzinfo=UTC),
+            "_FROM": datetime(2098, 1, 1, tzinfo=UTC),
+        }
+        monkeypatch.setattr(certificates, dates, then[dates])
+        paper = certificates.issue(eve.identity.public, bob.group.ca_key(), bob.group.ca)
+        monkeypatch.undo()
+        with pytest.raises(ssl.SSLError, match="VERIFY_FAILED"):
+            shake(bob.server, showing(people, "eve", certificates.pem_of(paper)), "x")
 
     def test_of_an_older_tls_is_refused(self, people: People) -> None:
         bob = people.start("bob")

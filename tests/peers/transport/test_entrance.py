@@ -2,9 +2,13 @@
 
 import asyncio
 import logging
+import resource
 import socket
-from collections.abc import AsyncIterator, Callable
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -103,6 +107,89 @@ class TestSilentConnections:
         await outsider.besiege(5)
         await ada.stop()
         assert await outsider.left() == 0
+
+
+class Siege:
+    """Somebody in a process of its own, who holds so many silent connections at once."""
+
+    def __init__(self, port: int, count: int) -> None:
+        self._words = [sys.executable, "-c", BESIEGE, ATTACKER, str(port), str(count)]
+
+    async def __aenter__(self) -> asyncio.subprocess.Process:
+        self._process = await asyncio.create_subprocess_exec(
+            *self._words, stdout=asyncio.subprocess.PIPE
+        )
+        assert self._process.stdout is not None
+        assert await self._process.stdout.readline() == b"all\n"
+        return self._process
+
+    async def __aexit__(self, *_: object) -> None:
+        self._process.kill()
+        await self._process.wait()
+
+
+BESIEGE = """
+import resource, socket, sys, time
+_, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+host, port, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+held, told = [], False
+while True:
+    while len(held) < count:
+        one = socket.socket()
+        one.bind((host, 0))
+        one.setblocking(False)
+        one.connect_ex(("127.0.0.1", port))
+        held.append(one)
+    if not told:
+        told = True
+        print("all", flush=True)
+    time.sleep(0.1)
+    alive = []
+    for one in held:
+        try:
+            ended = one.recv(1) == b""
+        except BlockingIOError:
+            ended = False
+        except OSError:
+            ended = True
+        one.close() if ended else alive.append(one)
+    held = alive
+"""
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+class TestAnInstanceThatMayOpen512Files:
+    @pytest.fixture
+    def few(self) -> Iterator[int]:
+        """The limit of this process, in which the instances of the test live."""
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (512, before[1]))
+        yield 512
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+    async def test_keeps_its_links_and_takes_new_ones_beside_1500_that_are_silent(
+        self, few: int, lan: Any, until: Callable[..., Any]
+    ) -> None:
+        """G36: p95 of 0.5 s where nothing else runs; it was 7 s when they used up what there is."""
+        ada, bob, cleo = [await lan.member(name) for name in ("ada", "bob", "cleo")]
+        await bob.dial(ada, ada.id)
+        before = descriptors()
+        took_s: list[float] = []
+        async with Siege(ada.transport.port, 1500):
+            for _ in range(20):
+                begun = time.monotonic()
+                assert await cleo.dial(ada, ada.id) == ada.id
+                took_s.append(time.monotonic() - begun)
+                assert descriptors() < before + few // 4 + 20
+                cleo.transport.drop(ada.id, "again")
+                await until(lambda: not cleo.transport.peers())
+        assert sorted(took_s)[18] < 5
+        assert ada.transport._server._entrance.turned_away > 100
+        assert not [down for down in ada.downs if down.peer == bob.id]
 
 
 class TestAMember:

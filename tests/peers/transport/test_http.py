@@ -10,6 +10,8 @@ from typing import Any
 import aiohttp
 import pytest
 
+from offload.peers.identity import server_name
+
 BLOB = b"/offload/blobs/" + b"ab" * 32
 HEAD = b"PUT " + BLOB + b" HTTP/1.1\r\nHost: x\r\n"
 RAW = {
@@ -63,9 +65,9 @@ RAW = {
 }
 
 
-async def ask(port: int, data: bytes, within_s: float = 5.0) -> bytes:
+async def ask(port: int, data: bytes, within_s: float = 5.0, **tls: Any) -> bytes:
     """Send raw bytes; return the first line of the answer, b"" if the connection was closed."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, **tls)
     try:
         async with asyncio.timeout(within_s):
             writer.write(data)
@@ -97,6 +99,22 @@ class TestARequestThatIsWrong:
         await ask(ada.transport.port, b"\xff\xff\r\n\r\n")
         await ask(ada.transport.port, HEAD + b"Content-Length: -1\r\n\r\n")
         assert ada.transport._server.malformed == 2
+
+
+class TestAMemberThatSendsThem:
+    async def test_is_answered_likewise_and_served_afterwards(
+        self, lan: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """G33: over mutual TLS, all to one instance."""
+        ada, eve = await lan.member("ada"), await lan.member("eve")
+        digest = ada.blobs.put_bytes(b"content")
+        proven = {"ssl": eve.credentials.client, "server_hostname": server_name(ada.id)}
+        for name, (data, status) in RAW.items():
+            answer = await ask(ada.transport.port, data, **proven)
+            assert status in answer or not answer, name
+        good = f"GET /offload/blobs/{digest} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+        assert b"200" in await ask(ada.transport.port, good, **proven)
+        assert [r for r in caplog.records if r.levelno >= logging.WARNING] == []
 
 
 class TestACompressedBody:
