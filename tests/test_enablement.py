@@ -9,6 +9,8 @@ from offload import App, Node
 from offload.errors import InvalidTopic, PeerUnreachable, Refused, UsageError
 from offload.testing import Lan
 
+Apart = tuple[Node, Node, Node]
+
 
 class Bench:
     """Consumers that count their runs; those of ``work/slow`` wait for ``go``."""
@@ -123,6 +125,46 @@ class TestATopicOfAnother:
         assert await lan.until(desk.offload("any/y"), within_s=1) == "any"
         await lan.until(desk.topics.enable("any/x", on=peer.name))
         assert await lan.until(job.result(), within_s=1) == "any"
+
+
+class TestATopicOfOneThatHasNoLinkWithUs:
+    """Desk and peer do not reach each other; a third has a link to both."""
+
+    @pytest.fixture
+    async def apart(self, lan: Lan) -> Apart:
+        desk, peer = await lan.node(name="desk"), await lan.node(Bench().app, name="peer")
+        third = await lan.node(name="third")
+        lan.cut(desk, peer)
+        await lan.clock.advance(20)
+        assert {i.name for i in desk.topology.instances} == {"desk", "peer", "third"}
+        return desk, peer, third
+
+    async def test_is_switched_by_way_of_others(self, lan: Lan, apart: Apart) -> None:
+        desk, peer, _ = apart
+        await lan.until(desk.topics.disable("work/count", on="peer"), within_s=1)
+        assert (await states(desk, "work/count"))["peer"] == "disabled"
+        assert not peer.topology.own.takes("work/count")
+
+    async def test_is_switched_at_the_end_of_a_chain_too(self, lan: Lan, apart: Apart) -> None:
+        desk, peer, third = apart
+        fourth = await lan.node(name="fourth")
+        lan.cut(fourth, desk)
+        lan.cut(third, peer)
+        await lan.clock.advance(20)
+        await lan.until(desk.topics.disable("work/count", on="peer"), within_s=1)
+        assert not peer.topology.own.takes("work/count")
+
+    async def test_is_refused_with_the_words_of_its_owner(self, lan: Lan, apart: Apart) -> None:
+        desk = apart[0]
+        with pytest.raises(Refused, match="peer: has no consumer for work/cuont"):
+            await lan.until(desk.topics.disable("work/cuont", on="peer"))
+
+    async def test_is_not_switched_where_no_way_leads(self, lan: Lan, apart: Apart) -> None:
+        desk, peer, third = apart
+        lan.cut(third, peer)
+        await lan.clock.advance(1)
+        with pytest.raises((Refused, PeerUnreachable), match="peer: "):
+            await lan.until(desk.topics.disable("work/count", on="peer"))
 
 
 class TestOneWho:

@@ -21,6 +21,7 @@ from offload.work.store import Store
 
 log = logging.getLogger(__name__)
 ANSWER_S: Final = 5.0
+ERRANDS: Final = 16  # of others, at once
 _NOTE: Final = "topics"
 
 
@@ -46,6 +47,7 @@ class Enablement:
         bus: Where it is told that something was switched.
         clock: The time.
         view: Who is there.
+        way: By which linked peer an instance is reached, but not by that one; itself, or "".
         find: The instance id for a name, an id or its beginning.
         limits: What the configuration allows and denies.
         consumers: The patterns of the consumers that are here.
@@ -60,6 +62,7 @@ class Enablement:
         bus: Bus,
         clock: Clock,
         view: Callable[[], TopologyView],
+        way: Callable[[str, str], str],
         find: Callable[[str], str],
         limits: Callable[[], CapabilitiesConfig],
         consumers: Callable[[], Sequence[str]],
@@ -70,6 +73,7 @@ class Enablement:
         self._bus = bus
         self._clock = clock
         self._view = view
+        self._way = way
         self._find = find
         self._limits = limits
         self._consumers = consumers
@@ -77,6 +81,7 @@ class Enablement:
         self._switches = _kept(store.notes.get(_NOTE, ""))
         self._asked: dict[int, tuple[str, asyncio.Future[str]]] = {}
         self._number = 0
+        self._errands = 0
         self._changing = asyncio.Lock()
         self._tasks = Tasks()
         bus.listen(LinkDown, self._link_down)
@@ -94,7 +99,11 @@ class Enablement:
 
     def handlers(self) -> Mapping[str, Any]:
         """Return what to do with frames, by kind."""
-        return {"switch": self._on_switch, "switched": self._on_switched}
+        return {
+            "switch": self._on_switch,
+            "switch_at": self._on_errand,
+            "switched": self._on_switched,
+        }
 
     async def close(self) -> None:
         """End what runs in the background."""
@@ -115,7 +124,7 @@ class Enablement:
         Raises:
             InvalidTopic: If a topic is none.
             UsageError: If there is no such instance.
-            Refused: If that instance will not, or is not linked with this one.
+            Refused: If that instance will not, or no way leads there.
             PeerUnreachable: If it does not answer; it may have been done.
         """
         await self._switch(Verb.ENABLE, topics, on)
@@ -183,19 +192,29 @@ class Enablement:
         self._bus.publish(GateMoved())
         return ""
 
-    async def _ask(self, instance: Instance, verb: Verb, patterns: tuple[str, ...]) -> str:
-        """Have another instance switch; return why it will not, or ""."""
+    async def _ask(
+        self,
+        instance: Instance,
+        verb: Verb,
+        patterns: tuple[str, ...],
+        hops: int = wire.HOPS,
+        but: str = "",
+    ) -> str:
+        """Have another instance switch, by way of a third if need be; return why not, or ""."""
         self._number += 1
-        number = self._number
+        number, way = self._number, self._way(instance.id, but)
         answered: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._asked[number] = instance.id, answered
+        self._asked[number] = way, answered
         late = self._tasks.start(self._give_up(number, instance))
         try:
             if instance.silent:
                 return "it is silent, and could not confirm"
-            if not self._links.send(instance.id, "switch", wire.wish(number, verb, patterns)):
-                return "there is no link to it from here; ask on an instance that has one"
-            return await answered
+            if way == instance.id:
+                sent = self._links.send(way, "switch", wire.wish(number, verb, patterns))
+            else:
+                fields = wire.errand(number, verb, patterns, instance.id, hops)
+                sent = bool(way and hops) and self._links.send(way, "switch_at", fields)
+            return await answered if sent else "no link leads to it now, not even by way of others"
         finally:
             late.cancel()
             del self._asked[number]
@@ -230,6 +249,35 @@ class Enablement:
             reason = await self._answered(wish)
             log.info("%s asks: %s %s", peer, wish.verb.value, reason or "done")
             self._links.send(peer, "switched", wire.answer(wish.number, reason))
+
+    def _on_errand(self, peer: str, batch: list[dict[str, Any]]) -> None:
+        for fields in batch:
+            try:
+                errand = wire.read_errand(fields)
+            except Malformed as error:
+                self._links.complain(peer, error.reason)
+                continue
+            self._errands += 1
+            self._tasks.start(self._run(peer, errand))  # not here: who waits would stop the link
+
+    async def _run(self, peer: str, errand: wire.Errand) -> None:
+        """Have another switch what ``peer`` wants, and tell it the answer."""
+        number, verb, patterns = errand.wish
+        instance = self._view().get(errand.to)
+        try:
+            if self._errands > ERRANDS:
+                reason = f"{self._view().own.name} passes on enough wishes now; ask again"
+            elif instance is None:
+                reason = f"{self._view().own.name}, which was to pass it on, does not know it"
+            elif instance.own:
+                reason = await self._answered(errand.wish)
+            else:
+                reason = await self._ask(instance, verb, patterns, errand.hops - 1, peer)
+        except PeerUnreachable as error:
+            reason = error.reason
+        finally:
+            self._errands -= 1
+        self._links.send(peer, "switched", wire.answer(number, reason))
 
     async def _answered(self, wish: wire.Wish) -> str:
         if not self._limits().remote:

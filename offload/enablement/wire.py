@@ -4,11 +4,13 @@ from typing import Any, Final, NamedTuple
 
 from offload.enablement.switches import Verb
 from offload.errors import InvalidTopic, Malformed
+from offload.peers.topology import check_id
 from offload.topics import check_pattern
 
 PATTERN_LIMIT: Final = 100
 REASON_LIMIT: Final = 500
 NUMBER_LIMIT: Final = 2**63
+HOPS: Final = 8
 
 
 class Wish(NamedTuple):
@@ -17,6 +19,14 @@ class Wish(NamedTuple):
     number: int
     verb: Verb
     patterns: tuple[str, ...]
+
+
+class Errand(NamedTuple):
+    """SWITCH_AT: have ``to`` do that; so many may still pass it on."""
+
+    to: str
+    hops: int
+    wish: Wish
 
 
 class Answer(NamedTuple):
@@ -29,6 +39,13 @@ class Answer(NamedTuple):
 def wish(number: int, verb: Verb, patterns: tuple[str, ...]) -> dict[str, Any]:
     """Return the fields of a SWITCH."""
     return {"number": number, "verb": verb.value, "topics": list(patterns)}
+
+
+def errand(
+    number: int, verb: Verb, patterns: tuple[str, ...], to: str, hops: int
+) -> dict[str, Any]:
+    """Return the fields of a SWITCH_AT."""
+    return {**wish(number, verb, patterns), "to": to, "hops": hops}
 
 
 def answer(number: int, reason: str) -> dict[str, Any]:
@@ -52,6 +69,14 @@ def read_wish(fields: dict[str, Any]) -> Wish:
     if len(patterns) != len(topics):
         raise Malformed("switch.topics: an entry is no text")
     return Wish(_number(fields, "switch"), verb, patterns)
+
+
+def read_errand(fields: dict[str, Any]) -> Errand:
+    """Read a SWITCH_AT; raise ``Malformed``."""
+    hops = fields.get("hops")
+    if type(hops) is not int or not 0 <= hops <= HOPS:
+        raise Malformed(f"switch_at.hops is none of 0 to {HOPS}")
+    return Errand(check_id(fields.get("to")), hops, read_wish(fields))
 
 
 def read_answer(fields: dict[str, Any]) -> Answer:

@@ -99,6 +99,7 @@ def of_wire() -> Mapping[str, Target]:
         "holding": fields(wire.read_holding, golden("holding")),
         "answer": fields(wire.read_answer, golden("answer")),
         "switch": fields(switches.read_wish, golden("switch")),
+        "switch_at": fields(switches.read_errand, golden("switch_at")),
         "switched": fields(switches.read_answer, golden("switched")),
         "schedule": target(Schedule.from_wire, golden("schedule")["schedule"]),
         "rekey": Target(Move.from_wire, (Distrusted,), (move,)),

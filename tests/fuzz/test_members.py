@@ -17,7 +17,7 @@ from tests.fuzz.test_readers import mangled
 
 PER_KIND = 15
 # Frames by which a member, who is who it says to be, may do what it pleases with itself.
-MIGHTY = ("leave", "forget", "switch", "bye")
+MIGHTY = ("leave", "forget", "switch", "switch_at", "bye")
 
 
 def nonsense(kind: str) -> list[dict[str, Any]]:

@@ -125,6 +125,13 @@ SENT: dict[str, dict[str, Any]] = {
     "firing": {"id": SCHEDULE.id, "due": 1700000000.0, "sure": False, "spread": False},
     "allowed": {"id": SCHEDULE.id, "due": 1700000000.0, "allowed": True},
     "switch": {"number": 3, "verb": "disable", "topics": ["image/*", "mail"]},
+    "switch_at": {
+        "number": 3,
+        "verb": "only",
+        "topics": ["mail"],
+        "to": BOB,
+        "hops": 8,
+    },
     "switched": {"number": 3, "reason": "has no consumer for mail"},
     "sound": {"number": 4, "hear": "0123456789abcdef", "say": "fedcba9876543210"},
     "sounded": {
@@ -178,6 +185,7 @@ class TestAFrame:
         assert Outcome.from_wire(fields("outcome")["outcome"]) == OUTCOME
         assert Schedule.from_wire(fields("schedule")["schedule"]) == SCHEDULE
         assert wire.read_wish(fields("switch")) == (3, "disable", ("image/*", "mail"))
+        assert wire.read_errand(fields("switch_at")) == (BOB, 8, (3, "only", ("mail",)))
         assert wire.read_answer(fields("switched")) == (3, "has no consumer for mail")
         asked = doctor.read_wish(fields("sound"))
         assert doctor.wish(*asked) == SENT["sound"]
@@ -219,7 +227,7 @@ class TestAMessage:
 
 class TestTheDocument:
     def test_names_every_kind_and_no_other(self) -> None:
-        named = re.findall(r"^### `([a-z]+)`", PROTOCOL.read_text("utf-8"), re.MULTILINE)
+        named = re.findall(r"^### `([a-z_]+)`", PROTOCOL.read_text("utf-8"), re.MULTILINE)
         assert sorted(named) == sorted(KINDS)
 
     def test_names_every_close_code(self) -> None:
@@ -347,6 +355,13 @@ class TestASwitch:
     def test_with_a_wrong_field_is_malformed(self, change: dict[str, Any]) -> None:
         with pytest.raises(Malformed, match="switch"):
             wire.read_wish(SENT["switch"] | change)
+
+    @pytest.mark.parametrize(
+        "change", [{"to": ""}, {"to": 7}, {"hops": 9}, {"hops": None}], ids=str
+    )
+    def test_by_way_of_others_with_a_wrong_field_is_malformed(self, change: dict[str, Any]) -> None:
+        with pytest.raises(Malformed):
+            wire.read_errand(SENT["switch_at"] | change)
 
     @pytest.mark.parametrize("change", [{"number": "3"}, {"reason": None}], ids=str)
     def test_is_answered_in_one_form(self, change: dict[str, Any]) -> None:

@@ -48,6 +48,7 @@ class PeersWing(WorkWing):
             bus=self._bus,
             clock=self.clock,
             view=lambda: self.membership.view,
+            way=lambda to, but: self.membership.way_to(to, but=but),
             find=self.names.meant,
             limits=lambda: self._rules.config.capabilities,
             consumers=self.executors.patterns,

@@ -23,6 +23,7 @@ from offload.peers.membership.listeners import Listener, Listeners
 from offload.peers.membership.mesh import Wishes
 from offload.peers.membership.pulses import Pulse, Pulses
 from offload.peers.membership.spread import Spread
+from offload.peers.membership.ways import way_to
 from offload.peers.topology import (
     Address,
     Announcement,
@@ -109,6 +110,10 @@ class Membership:
         """Return the members that a linked peer says it is linked to."""
         others = (instance.id for instance in self._topology.view.instances)
         return frozenset(other for other in others if self._topology.linked_to(peer, other))
+
+    def way_to(self, instance_id: str, but: str = "") -> str:
+        """Return the linked peer by which a member is reached, itself if it is linked; or ""."""
+        return way_to(self._topology, instance_id, but)
 
     def addresses_of(self, instance_id: str) -> tuple[Address, ...]:
         """Return where another member says that it can be reached."""
@@ -275,31 +280,22 @@ class Membership:
         facts: list[Fact] = []
         for fields in frames:
             try:
-                announcement = self._read(fields.get("announcement"))
+                said = wire.announcement(fields.get("announcement"), self._topology.announcement)
                 number, part = count(fields, "number"), wire.part(fields.get("part"))
                 if "knew" in fields:
                     facts += self._topology.outdo(*wire.version(fields["knew"]), self._number)
             except Malformed as error:
                 wrong = error
                 continue
-            heard.append(announcement)
-            numbers[announcement.id], parts[announcement.id] = number, part
-            self._spread.knows(peer, announcement)
+            heard.append(said)
+            numbers[said.id], parts[said.id] = number, part
+            self._spread.knows(peer, said)
         facts += self._topology.hear(
             heard, peer, self._clock.now(), numbers=numbers, parted=parted, parts=parts
         )
         self._tell(facts)
         if wrong is not None:
             raise wrong
-
-    def _read(self, value: object) -> Announcement:
-        """Return an announcement from the wire; most are known, by way of another peer."""
-        if isinstance(value, dict) and isinstance(value.get("id"), str):
-            known = self._topology.announcement(value["id"])
-            state = value.get("boot"), value.get("incarnation"), value.get("generation")
-            if known is not None and known.state == state:
-                return known
-        return Announcement.from_wire(value)
 
     def _beaten(self, peer: str, frames: list[dict[str, Any]]) -> None:
         now = self._clock.now()

@@ -1,13 +1,32 @@
 """The frames of the topology, read field by field; what is wrong is ``Malformed``."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from offload.errors import Malformed
-from offload.peers.topology import NO_PART, Answer, Part, Question, Version, check_id, count
+from offload.peers.topology import (
+    NO_PART,
+    Announcement,
+    Answer,
+    Part,
+    Question,
+    Version,
+    check_id,
+    count,
+)
 from offload.peers.topology.digests import BUCKETS
 
 REASON_LIMIT: Final = 200
+
+
+def announcement(value: object, known: Callable[[str], Announcement | None]) -> Announcement:
+    """Read an announcement; most are ``known`` by way of another peer."""
+    if isinstance(value, dict) and isinstance(value.get("id"), str):
+        former = known(value["id"])
+        state = value.get("boot"), value.get("incarnation"), value.get("generation")
+        if former is not None and former.state == state:
+            return former
+    return Announcement.from_wire(value)
 
 
 def numbers(value: object) -> dict[str, tuple[int, int]]:

@@ -73,6 +73,7 @@ KINDS: Final = (
     "firing",
     "allowed",
     "switch",
+    "switch_at",
     "switched",
     "roster",
     "rekey",
