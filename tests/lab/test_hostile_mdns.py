@@ -9,9 +9,10 @@ from typing import Final
 
 import pytest
 
+from tests.lab.batches import Batch
 from tests.lab.conftest import Figures
 from tests.lab.hosts import Host, Lan, until
-from tests.lab.scenes import SLACK, SOON_S, are_linked, since
+from tests.lab.scenes import CONSUMERS, SLACK, SOON_S, are_linked, since, takes
 
 pytestmark = [pytest.mark.lab, pytest.mark.long]
 FORGER: Final = Path(__file__).with_name("forger.py")
@@ -50,21 +51,30 @@ async def linked(lan: Lan, *names: str) -> list[Host]:
 
 class TestAForgedWord:
     @pytest.mark.parametrize("deed", ["goodbye", "takeover"])
+    @pytest.mark.timeout(200)
     async def test_moves_nobody(self, lan: Lan, deed: str) -> None:
         """
-        G29, short: who is linked stays so, and nobody goes to the forger.
+        G29: who is linked stays so, no job is moved, and nobody goes to the forger for a minute.
 
         But for one, once: it has to see whether a copy of its data directory runs there.
         """
-        hosts = await linked(lan, "one", "two")
+        hosts = [lan["one"], lan["two"]]
+        for host in hosts:
+            host.run(CONSUMERS, **takes("lab/wait", slots=2))
+        await until(lambda: are_linked(hosts), within_s=SOON_S, what="all are linked")
+        batch = Batch(hosts[1], lan)
+        await batch.add(4, 20.0)
+        await until(lambda: all(batch.hosts("began").values()), within_s=SOON_S, what="all run")
         known_since = [await since(host) for host in hosts]
         own = next(i["id"] for i in await hosts[0].topology() if i["own"])
         forger = Forger(lan, own)
         await forger.does(deed)
-        await asyncio.sleep(4)  # within which a browser would have asked again
+        await asyncio.sleep(60)
         assert await are_linked(hosts)
         assert [await since(host) for host in hosts] == known_since
         assert forger.visitors() <= 1
+        await until(batch.succeeded, within_s=SOON_S, what="the jobs are done")
+        assert {len(where) for where in batch.hosts("began").values()} == {1}
 
 
 class TestACrowdOfPhantoms:

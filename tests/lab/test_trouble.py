@@ -7,6 +7,7 @@ the consumers write. The unshortened form of a row is ``long``.
 
 import asyncio
 import random
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
@@ -20,6 +21,7 @@ from offload.errors import DiskFull, OffloadError
 from tests.lab.batches import Batch
 from tests.lab.conftest import Lacks
 from tests.lab.hosts import Host, Lan, until
+from tests.lab.scenes import SLACK
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 
@@ -113,6 +115,33 @@ class TestAnOriginThatIsKilledAgainAndAgain:
         again = sum(count for often, count in runs(batch).items() if often > 1)
         assert again <= 0.02 * len(batch.jobs)
         assert len(batch.brought()) == len(batch.jobs)
+
+
+class TestAWorkerThatIsKilledAgainAndAgain:
+    @pytest.mark.long
+    async def test_is_gone_within_a_second_and_its_jobs_run_elsewhere(
+        self, lan: Lan, trio: tuple[Host, Host, Host]
+    ) -> None:
+        """G05: ten times; what is ``exclusive`` waits for its lease."""
+        one, two, _ = trio
+        batch = Batch(one, lan)
+        for _ in range(10):
+            await batch.add(4, 1.0)
+            await batch.add(1, 1.0, delivery="exclusive")
+            await until(lambda: batch.under_way(two), within_s=SOON_S, what="two has work")
+            two.kill()
+            killed = time.monotonic()
+            await until(lambda: knows(one, 2), within_s=SOON_S, what="it is gone")
+            gone_s = time.monotonic() - killed
+            two.start()
+            await all_well(lan)
+            assert gone_s < SLACK
+        await done(batch)
+        assert len(batch.brought()) == len(batch.jobs) == 50
+
+
+async def knows(host: Host, count: int) -> bool:
+    return len(await host.topology()) == count
 
 
 class TestAnOriginThatIsAway:
