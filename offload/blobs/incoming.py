@@ -36,14 +36,15 @@ class Incoming:
         try:
             if os.fstat(self._file.fileno()).st_size > size:
                 self._file.truncate(0)
-            self._hash, self.offset = streams.hash_of(self._file)
+            begun, self.offset = streams.hash_of(self._file)
         except BaseException:
             self._file.close()
             raise
+        self._hash = streams.Hashing(begun)
 
-    def write(self, chunk: bytes | bytearray | memoryview) -> None:
+    def write(self, *chunks: bytes) -> None:
         """
-        Append ``chunk``.
+        Append ``chunks``.
 
         Raises:
             BlobMismatch: If that is more than was promised.
@@ -51,13 +52,15 @@ class Incoming:
         """
         with self._lock, streams.disk():
             self._must_be_open()
-            if self.offset + len(chunk) > self.size:
+            former, size = self.offset, sum(map(len, chunks))
+            if former + size > self.size:
                 self._discard()
                 raise BlobMismatch(self.sha256, f"is longer than the {self.size} bytes promised")
-            streams.append(self._file, chunk)
-            self._hash.update(chunk)
-            streams.flush_soon(self._file, self.offset)
-            self.offset += len(chunk)
+            for chunk in chunks:
+                streams.append(self._file, chunk)
+            self._hash.update(*chunks)
+            streams.flush_soon(self._file, former)
+            self.offset += size
 
     def finish(self) -> None:
         """
@@ -83,6 +86,7 @@ class Incoming:
         with self._lock:
             if not self._file.closed:
                 self._file.close()
+                self._hash.close()
                 self._blobs._arrived(self.sha256)
 
     def _must_be_open(self) -> None:

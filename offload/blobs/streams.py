@@ -9,20 +9,60 @@ import errno
 import fcntl
 import hashlib
 import os
+from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
 from io import FileIO
+from itertools import cycle
 from typing import Any, Final
 
 from offload.errors import FULL, DiskFull
 
 CHUNK_BYTES: Final = 1024 * 1024
 FLUSH_BYTES: Final = 8 * CHUNK_BYTES
+BESIDE_BYTES: Final = 256 * 1024  # less is not worth another thread
+BEHIND: Final = 2
 _HOLE: Final = memoryview(bytes(CHUNK_BYTES))
 _HOLE_BYTES: Final = 4096
 _FICLONE: Final = 0x40049409  # Linux: share the extents of another file, copy on write
 Bytes = bytes | bytearray | memoryview
+
+
+class Hashing:
+    """
+    A SHA-256 that is worked out in a thread beside, at most ``BEHIND`` updates behind.
+
+    What is given to ``update`` must stay as it is until it was called ``BEHIND`` times more.
+    """
+
+    def __init__(self, begun: Any = None) -> None:
+        self._digest = hashlib.sha256() if begun is None else begun
+        self._beside = ThreadPoolExecutor(1)  # its thread starts with the first chunk for it
+        self._under_way: deque[Future[None]] = deque()
+
+    def update(self, *chunks: Bytes) -> None:
+        """Go on with ``chunks``."""
+        if not self._under_way and sum(map(len, chunks)) < BESIDE_BYTES:
+            self._go_on(chunks)
+            return
+        if len(self._under_way) == BEHIND:
+            self._under_way.popleft().result()
+        self._under_way.append(self._beside.submit(self._go_on, chunks))
+
+    def hexdigest(self) -> str:
+        """Return the digest of all that was given so far."""
+        while self._under_way:
+            self._under_way.popleft().result()
+        return str(self._digest.hexdigest())
+
+    def close(self) -> None:
+        """Let the thread go; may be called again."""
+        self._beside.shutdown()
+
+    def _go_on(self, chunks: tuple[Bytes, ...]) -> None:
+        for chunk in chunks:
+            self._digest.update(chunk)
 
 
 @contextmanager
@@ -69,25 +109,22 @@ def clone(source: FileIO, target: FileIO) -> bool:
 
 def pour(source: Iterable[Bytes], target: FileIO) -> tuple[str, int]:
     """Append what ``source`` yields; return digest and size of it."""
-    digest, size = hashlib.sha256(), 0
-    with ThreadPoolExecutor(1) as beside:
+    size = 0
+    with closing(Hashing()) as digest:
         for chunk in source:
-            if len(chunk) < CHUNK_BYTES:  # not worth another thread, which starts with the first
-                digest.update(chunk)
-                append(target, chunk)
-            else:
-                hashed = beside.submit(digest.update, chunk)
-                append(target, chunk)
-                hashed.result()
+            append(target, chunk)
+            digest.update(chunk)
             flush_soon(target, size)
             size += len(chunk)
-    return digest.hexdigest(), size
+        return digest.hexdigest(), size
 
 
-def chunks(source: FileIO) -> Iterator[memoryview]:
-    """Yield what is left of ``source``; a chunk is good until the next one is asked for."""
-    view = memoryview(bytearray(CHUNK_BYTES))
-    while count := source.readinto(view):
+def chunks(source: FileIO, kept: int = BEHIND) -> Iterator[memoryview]:
+    """Yield what is left of ``source``; a chunk is good until ``kept`` more were asked for."""
+    for view in cycle([memoryview(bytearray(CHUNK_BYTES)) for _ in range(kept + 1)]):
+        count = source.readinto(view)
+        if not count:
+            return
         yield view[:count]
 
 
@@ -95,7 +132,7 @@ def hash_of(file: FileIO) -> tuple[Any, int]:
     """Read ``file`` from its beginning to its end; return the hash so far and the size."""
     file.seek(0)
     digest, size = hashlib.sha256(), 0
-    for chunk in chunks(file):
+    for chunk in chunks(file, kept=0):
         digest.update(chunk)
         size += len(chunk)
     return digest, size

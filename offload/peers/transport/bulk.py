@@ -390,17 +390,17 @@ class Bulk:
         writing: Awaitable[None] | None = None
         loop = asyncio.get_running_loop()
         try:
-            while chunk := await self._chunk(stream):
+            while parts := await self._chunk(stream):
                 if writing is not None:
                     await writing
                     want.sources.look(loop.time(), want.incoming.offset)
-                writing = self._thread(want.incoming.write, chunk)
+                writing = self._thread(want.incoming.write, *parts)
         finally:
             if writing is not None:
                 await writing
 
-    async def _chunk(self, stream: StreamReader) -> bytes:
-        """Return the next chunk, b"" at the end; what came before a cut is not thrown away."""
+    async def _chunk(self, stream: StreamReader) -> list[bytes]:
+        """Return the next chunk in parts; none: the end. What came before a cut is kept."""
         parts: list[bytes] = []
         size = 0
         try:
@@ -414,7 +414,7 @@ class Bulk:
         except _CUT:
             if not size:
                 raise
-        return b"".join(parts)
+        return parts
 
     @asynccontextmanager
     async def _incoming(self, sha256: str, size: int) -> AsyncIterator[Arriving]:

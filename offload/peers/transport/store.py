@@ -9,7 +9,7 @@ class Arriving(Protocol):
 
     offset: int
 
-    def write(self, chunk: bytes) -> None:
+    def write(self, *chunks: bytes) -> None:
         """Append to it."""
 
     def finish(self) -> None:

@@ -167,7 +167,7 @@ def make_full(monkeypatch: pytest.MonkeyPatch, instance: Any) -> None:
     def full(sha256: str, size: int) -> Any:
         arriving = incoming(sha256, size)
 
-        def write(_chunk: bytes) -> None:
+        def write(*_chunks: bytes) -> None:
             raise DiskFull
 
         arriving.write = write
