@@ -266,10 +266,6 @@ class TestRetry:
 
 
 class TestImportingApp:
-    def test_takes_less_than_a_fifth_of_a_second(self) -> None:
-        took_s = [float(_python(_TIMED)) for _ in range(3)]
-        assert min(took_s) < 0.2
-
     def test_loads_nothing_heavy(self) -> None:
         loaded = set(_python(_LOADED).split())
         heavy = {"aiohttp", "asyncio", "cryptography", "pydantic", "rich", "sqlite3", "typer"}
@@ -282,11 +278,6 @@ class TestImportingApp:
         }
 
 
-_TIMED = """
-import time; began = time.perf_counter()
-from offload import App
-print(time.perf_counter() - began)
-"""
 _LOADED = "from offload import App, File; import sys; print(*sys.modules)"
 
 

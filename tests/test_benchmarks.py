@@ -52,6 +52,21 @@ def test_a_small_run_gives_every_figure_beside_its_peer(tmp_path: Path) -> None:
     assert all(figure["ratio"] > 0 for figure in figures)
 
 
+def test_what_an_import_costs_is_measured_beside_that_of_another(tmp_path: Path) -> None:
+    told = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks/start.py"), "--turns", "1", "--json", "start.json"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert told.returncode == 0, told.stderr
+    app, node = json.loads((tmp_path / "start.json").read_text())["figures"]
+    assert (app["unit"], node["unit"]) == ("ms", "ms")
+
+
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux")
 def test_a_small_file_gives_rate_and_memory(tmp_path: Path) -> None:
     words = ["--size", "8", "--folder", str(tmp_path), "--json", "files.json"]

@@ -1,6 +1,5 @@
 """Strict MessagePack (FIELD-NOTES msgpack; G32)."""
 
-import time
 import tracemalloc
 
 import msgpack
@@ -72,14 +71,11 @@ class TestHostileBytes:
     def test_of_many_small_values_cost_next_to_nothing(self, data: bytes) -> None:
         """1 MB of empty maps would become 74 MB of objects."""
         tracemalloc.start()
-        start = time.perf_counter()
         with pytest.raises(Malformed):
             codec.unpack(data)
-        took_s = time.perf_counter() - start
         _, peak_bytes = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert peak_bytes < 2**20
-        assert took_s < 1
 
     def test_may_be_limited_further(self) -> None:
         assert codec.unpack(codec.pack([1, 2]), max_items=2) == [1, 2]

@@ -48,13 +48,12 @@ async def running(*rooms: Any) -> AsyncIterator[None]:
         assert task.cancelled(), task.exception()
 
 
-async def until(holds: Callable[[], bool], *, within_s: float = 5.0) -> float:
-    """Wait until it holds; return how long that took."""
+async def until(holds: Callable[[], bool], *, within_s: float = 5.0) -> None:
+    """Wait until it holds."""
     start = time.monotonic()
     while not holds():
         assert time.monotonic() - start < within_s, "it did not come to hold in time"
         await asyncio.sleep(0.01)
-    return time.monotonic() - start
 
 
 # --- whom to dial, and when --------------------------------------------------------------------
@@ -727,15 +726,14 @@ class Whole:
 
 
 class TestThreeRealInstances:
-    async def test_see_each_other_within_a_second(self, tmp_path: Path) -> None:
-        """Figure: at most 1 s after the last one started."""
+    async def test_see_each_other(self, tmp_path: Path) -> None:
+        """How soon is measured: ``make bench-topology``."""
         realm = secrets.token_hex(8)
         trio = [Whole(tmp_path / name, realm) for name in ("ann", "bob", "cid")]
         async with AsyncExitStack() as stack:
             for instance in trio:
                 await stack.enter_async_context(instance.live())
-            took_s = await until(lambda: all(len(i.members) == 3 for i in trio))
-            assert took_s < 1.0
+            await until(lambda: all(len(i.members) == 3 for i in trio))
             await until(lambda: all(len(i.transport.peers()) == 2 for i in trio))
             await until(lambda: len({tuple(i.members) for i in trio}) == 1)
 

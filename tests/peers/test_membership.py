@@ -40,7 +40,9 @@ class HandClock:
         return self.time_s
 
     async def sleep(self, delay_s: float) -> None:
-        raise NotImplementedError
+        raise AssertionError(
+            f"the room sleeps {delay_s} s, but no test runs it: they turn it by hand"
+        )
 
 
 class Instance:

