@@ -32,10 +32,10 @@ class Desk:
 
         self.store.due_with_specs = counted  # type: ignore[method-assign]
 
-    async def add(self, spec: Spec = SPEC, **more: Any) -> Job:
+    async def add(self, spec: Spec = SPEC, told: Spec | None = None, **more: Any) -> Job:
         new = Job(new_id(), "a", "main", waits_since=1.0)._replace(**more)
         job = await self.store.insert(new, spec)
-        self.bus.publish(JobQueued(job))
+        self.bus.publish(JobQueued(job, told))
         return job
 
     async def change(self, job: Job, **more: Any) -> None:
@@ -96,6 +96,13 @@ class TestTheLookAhead:
         await asyncio.gather(*(desk.change(job, state=State.ACTIVE) for job in jobs[:PAGE]))
         assert [job.seq for job in await desk.first(99)] == list(range(PAGE + 1, PAGE + 22))
         assert desk.asked == 2
+
+    async def test_keeps_what_it_is_told_if_that_is_small(self, desk: Desk) -> None:
+        told, large = SPEC._replace(timeout_s=7.0), SPEC._replace(payload=bytes(5_000))
+        first = await desk.add()
+        assert await desk.first() == [first]
+        one, other = await desk.add(told=told), await desk.add(told=large)
+        assert await desk.ahead.specs([one, other]) == {one.id: told, other.id: SPEC}
 
     async def test_leaves_large_payloads_where_they_are(self, desk: Desk) -> None:
         large = Spec("a", bytes(5_000), digest(bytes(5_000)))

@@ -14,7 +14,7 @@ from typing import Final
 from offload.events import Bus
 from offload.work.jobs import Job, Spec, State, due, turn
 from offload.work.manager import GateMoved, JobAltered, JobChanged, JobQueued
-from offload.work.store import Store
+from offload.work.store import SMALL_BYTES, Store
 
 PAGE: Final = 256
 PAGES_KEPT: Final = 32
@@ -36,13 +36,15 @@ class _Page:
     last: tuple[float, int] = (inf, 0)  # while it is being read: whatever comes may be missing
     whole: bool = False
 
-    def fits(self, job: Job) -> bool:
+    def fits(self, job: Job, spec: Spec | None) -> bool:
         """Take in a job that has come; False: it has its turn among those that were read."""
         if turn(job) <= self.last:
             return False
         self.whole = self.whole and len(self.jobs) < PAGE
         if self.whole:
             self.jobs[job.id], self.last = job, turn(job)
+            if spec is not None and len(spec.payload or b"") <= SMALL_BYTES:
+                self.specs[job.id] = spec
         return True
 
 
@@ -137,7 +139,7 @@ class Ahead:
             if self._topics is not None:
                 self._topics.add(job.topic)
             page = self._pages.get(job.topic)
-            if page is not None and (isinstance(fact, JobAltered) or not page.fits(job)):
+            if page is not None and (isinstance(fact, JobAltered) or not page.fits(job, fact.spec)):
                 del self._pages[job.topic]
 
     def _changed(self, changed: JobChanged) -> None:

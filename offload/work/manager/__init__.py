@@ -153,7 +153,7 @@ class Manager:
             self._intake.release(spec)
         if stored.id == job.id:
             self._bus.publish(JobAdded(stored))
-            self._bus.publish(JobQueued(stored))
+            self._bus.publish(JobQueued(stored, spec))
         return stored
 
     async def add_again(self, job: Job) -> Job:

@@ -1,16 +1,21 @@
 """What the manager tells the house: the events on the bus about own jobs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from offload.work.jobs import Attempt, Job, State
+from offload.work.jobs import Attempt, Job, Spec, State
 
 
 @dataclass(frozen=True, slots=True)
 class JobQueued:
-    """A job waits for a place to run: it was added, or came back."""
+    """
+    A job waits for a place to run: it was added, or came back.
+
+    Of one that was just added, ``spec`` says what it is to run, so that nobody has to read it.
+    """
 
     job: Job
+    spec: Spec | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ thread with a connection of its own, from what is committed.
 """
 
 from offload.work.store.face import Store
+from offload.work.store.reads import SMALL_BYTES
 from offload.work.store.rows import NewsLine
 from offload.work.store.schedules import KeptSchedule
 from offload.work.store.search import Ended, Found, Unreadable
@@ -14,6 +15,7 @@ from offload.work.store.steps import HeldRule, HeldStep, Key, Rule, Step
 from offload.work.store.waiting import Backlog
 
 __all__ = [
+    "SMALL_BYTES",
     "Backlog",
     "Ended",
     "Found",
