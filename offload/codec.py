@@ -14,6 +14,7 @@ import msgpack
 from offload.errors import Malformed
 
 MAX_ITEMS: Final = 100_000
+USUAL_BYTES: Final = 2_048  # most values are smaller; msgpack would make room for 256 KiB
 _BAD: Final = (
     ValueError,
     TypeError,
@@ -26,7 +27,8 @@ ExtHook = Callable[[int, bytes], Any]
 
 def pack(value: Any, *, default: Callable[[Any], Any] | None = None) -> bytes:
     """Return ``value`` as MessagePack; raise ``TypeError`` or ``ValueError`` where it can't be."""
-    packed: bytes = msgpack.packb(value, use_bin_type=True, default=default)
+    packer = msgpack.Packer(use_bin_type=True, default=default, buf_size=USUAL_BYTES)
+    packed: bytes = packer.pack(value)
     return packed
 
 

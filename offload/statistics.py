@@ -142,6 +142,7 @@ class Statistics:
         self._back: dict[str, float] = {}  # jobs that wait once more -> from when they could start
         self._queues: dict[str, Line] = {}
         self._topics: dict[str, Line] = {}
+        self._known: dict[tuple[str, str], tuple[Line, Line, Line]] = {}  # looked up before
 
     async def as_json(self) -> dict[str, Any]:
         """
@@ -202,7 +203,12 @@ class Statistics:
             del self._back[next(iter(self._back))]
 
     def _of(self, queue: str, topic: str, now: float) -> tuple[Line, Line, Line]:
-        return self._total, _line(self._queues, queue, now), _line(self._topics, topic, now)
+        lines = self._known.get((queue, topic))
+        if lines is None:
+            lines = self._total, _line(self._queues, queue, now), _line(self._topics, topic, now)
+            if len(self._known) < LINES_LIMIT:
+                self._known[queue, topic] = lines
+        return lines
 
 
 def _note_success(lines: Sequence[Line], job: Job, run_s: float, back_at: float) -> None:

@@ -61,8 +61,7 @@ class Limits:
             log.info("the wall clock was set: %d jobs wait for a new time", len(waiting))
 
     def _queued(self, fact: JobQueued) -> None:
-        for at in limits_of(fact.job):
-            self._next_at = min(self._next_at, at)
+        self._next_at = min([self._next_at, *limits_of(fact.job)])
 
 
 def _overdue(now: float, job: Job) -> Step[bool]:

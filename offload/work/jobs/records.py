@@ -101,7 +101,7 @@ class Job(NamedTuple):
         values = list(self)
         for name, value in changes.items():
             values[_PLACES[name]] = value
-        return Job._make(values)
+        return tuple.__new__(Job, values)  # ``_make`` only counts them once more
 
 
 _PLACES: Final = {name: place for place, name in enumerate(Job._fields)}

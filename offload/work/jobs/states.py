@@ -1,50 +1,67 @@
 """The states of a job, how one leads to another, and the results of an attempt."""
 
 from collections.abc import Mapping
-from enum import StrEnum
+from enum import StrEnum, auto
 from typing import Final
 
 from offload.errors import IllegalTransition
 
-# Stored and sent as the lower-case name: never rename a member.
-State = StrEnum(
-    "State",
-    [
-        "QUEUED",
-        "ASSIGNED",
-        "ACTIVE",
-        "SUCCEEDED",
-        "GIVEN_UP",
-        "ERROR",
-        "STOPPED",
-        "EXPIRED",
-        "DROPPED",
-        "LOST",
-    ],
-)
-Event = StrEnum(
-    "Event",
-    [
-        "ASSIGN",
-        "START",
-        "RETURN",
-        "SUCCEED",
-        "GIVE_UP",
-        "FAIL",
-        "STOP",
-        "EXPIRE",
-        "DROP",
-        "LOSE",
-        "REQUEUE",
-    ],
-)
-Result = StrEnum(
-    "Result",
-    ["SUCCEEDED", "FAILED", "CRASHED", "TIMED_OUT", "UNREACHABLE", "REFUSED", "STOPPED"],
-)
+
+class _Word(StrEnum):
+    """
+    Stored and sent as the lower-case name: never rename a member.
+
+    It is found in a set or a table as the text that it is: an enum's own way is a call in Python,
+    and every job asks a dozen times.
+    """
+
+    __hash__ = str.__hash__
 
 
-class Delivery(StrEnum):
+class State(_Word):
+    """Where a job is on its way."""
+
+    QUEUED = auto()
+    ASSIGNED = auto()
+    ACTIVE = auto()
+    SUCCEEDED = auto()
+    GIVEN_UP = auto()
+    ERROR = auto()
+    STOPPED = auto()
+    EXPIRED = auto()
+    DROPPED = auto()
+    LOST = auto()
+
+
+class Event(_Word):
+    """What brings a job from one state to the next."""
+
+    ASSIGN = auto()
+    START = auto()
+    RETURN = auto()
+    SUCCEED = auto()
+    GIVE_UP = auto()
+    FAIL = auto()
+    STOP = auto()
+    EXPIRE = auto()
+    DROP = auto()
+    LOSE = auto()
+    REQUEUE = auto()
+
+
+class Result(_Word):
+    """How an attempt ended."""
+
+    SUCCEEDED = auto()
+    FAILED = auto()
+    CRASHED = auto()
+    TIMED_OUT = auto()
+    UNREACHABLE = auto()
+    REFUSED = auto()
+    STOPPED = auto()
+
+
+class Delivery(_Word):
     """How often a job may be started (DESIGN §5, Delivery)."""
 
     AT_LEAST_ONCE = "at-least-once"
@@ -52,7 +69,7 @@ class Delivery(StrEnum):
     AT_MOST_ONCE = "at-most-once"
 
 
-class HeldState(StrEnum):
+class HeldState(_Word):
     """What a worker keeps of another's job."""
 
     HAVE = "have"

@@ -158,7 +158,8 @@ class Runs:
     def leave(self, key: tuple[str, str], topic: str) -> str:
         """Free the place of ``key``, or take it out of the line; return the queue's name."""
         queue, _ = self._entered.pop(key, ("", ""))
-        self._unwanted = {run for run in self._unwanted if run[0] != key[1]}
+        if self._unwanted:
+            self._unwanted = {run for run in self._unwanted if run[0] != key[1]}
         if not queue:
             return self.queue_name(topic)
         heir = self._moved.pop(key, queue)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import compress
-from operator import is_not
+from operator import is_not, itemgetter
 from typing import Any, Final
 
 from offload.errors import Malformed
@@ -42,6 +42,7 @@ _NEXT_IN_LANE: Final = (
     f"SELECT seq, id FROM jobs WHERE lane = ? AND lane != '' AND behind = 1 AND {_LIVE}"  # noqa: S608
     " ORDER BY seq LIMIT 1"
 )
+_NO_COLUMN: Final = bytes(len(rows.JOB_FIELDS))
 _OF_JOB: Final = ("jobs", "specs", "fields", "outcomes", "attempts", "placing", "news")
 
 
@@ -74,7 +75,7 @@ class _Statements:
 
     def __init__(self) -> None:
         self.new = bulk.insert("jobs", rows.JOB_FIELDS)
-        self.changed = lru_cache(CHANGES_KNOWN)(_setting)
+        self.changed = lru_cache(CHANGES_KNOWN)(_Setting)
         self.specs = bulk.insert("specs", _SPEC_FIELDS)
         self.fields = bulk.insert("fields", ("seq", "name", "num", "text"))
         self.outcomes = bulk.upsert(
@@ -425,20 +426,26 @@ class Ledger:
                 self._held.pop(key, None)
 
 
-def _by_columns(changes: Iterable[tuple[Job, Job]]) -> dict[tuple[bool, ...], list[rows.Row]]:
-    """Return seq and new values, by which columns are others: the rest, and its indexes, stay."""
-    groups: dict[tuple[bool, ...], list[rows.Row]] = {}
+class _Setting:
+    """The statement that sets these columns of jobs: the rest, and its indexes, stay."""
+
+    def __init__(self, columns: bytes) -> None:
+        names = tuple(compress(rows.JOB_FIELDS, columns))
+        self._text = bulk.update("jobs", "seq", names)
+        self._values = itemgetter(*map(rows.JOB_FIELDS.index, ("seq", *names)))
+
+    def run(self, cursor: sqlite3.Cursor, jobs: Iterable[Job]) -> None:
+        """Set them to what they are in ``jobs``."""
+        self._text.run(cursor, [self._values(rows.job_row(job)) for job in jobs])
+
+
+def _by_columns(changes: Iterable[tuple[Job, Job]]) -> dict[bytes, list[Job]]:
+    """Return what has changed, by which columns are others."""
+    groups: dict[bytes, list[Job]] = {}
     for before, job in changes:
-        columns = tuple(map(is_not, job, before))
-        if any(columns):
-            row = (job.seq, *compress(rows.job_row(job), columns))
-            groups.setdefault(columns, []).append(row)
+        groups.setdefault(bytes(map(is_not, job, before)), []).append(job)
+    groups.pop(_NO_COLUMN, None)
     return groups
-
-
-def _setting(columns: tuple[bool, ...]) -> bulk.Bulk:
-    """Return the statement that sets these columns of jobs."""
-    return bulk.update("jobs", "seq", tuple(compress(rows.JOB_FIELDS, columns)))
 
 
 def _weight(pending: _Pending) -> int:
