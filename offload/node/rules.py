@@ -81,11 +81,11 @@ class Rules:
 
         Of exclusive work both sides must mean the same, so it is always said.
         """
-        usual_s = self.config.timing.lease_s
         wanted_s = self.topic(topic).lease_s or (runner.lease_s if runner else None)
-        if wanted_s is not None:
-            return max(wanted_s, usual_s)
-        return usual_s if delivery is Delivery.EXCLUSIVE else None
+        if wanted_s is None and delivery is not Delivery.EXCLUSIVE:
+            return None
+        usual_s = self.config.timing.lease_s
+        return usual_s if wanted_s is None else max(wanted_s, usual_s)
 
     def demands_of(self, topic: str) -> Demands:
         """Return what jobs of ``topic`` demand that say nothing themselves."""

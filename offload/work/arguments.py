@@ -22,6 +22,7 @@ from offload.errors import ArgumentMismatch, ConsumerError
 from offload.payload import File
 
 _Parameter = inspect.Parameter
+_PLAIN: Final = (bool, bytes, int, str)  # of which pydantic lets each value pass as it is
 _NAMED: Final = (_Parameter.POSITIONAL_OR_KEYWORD, _Parameter.KEYWORD_ONLY)
 # First word of pydantic's kind of error -> what a person reads.
 _WANTED: Final = MappingProxyType(
@@ -87,6 +88,7 @@ class _Form:
         context: Name of the parameter that is given the context, or "".
         only_names: Whether every parameter may be given by name.
         paths: Names of the parameters that want a ``Path``: they are given that of a file.
+        plain: Parameter name -> its type, of those that take that plain type and nothing else.
         fields: Parameter name -> its field in ``model``.
         model: Has a field per annotated parameter; the fields have names of ours, as not every
             parameter name may be one.
@@ -101,6 +103,7 @@ class _Form:
     context: str
     only_names: bool
     paths: frozenset[str]
+    plain: Mapping[str, type]
     fields: Mapping[str, str]
     model: type[BaseModel]
 
@@ -138,7 +141,7 @@ class _Form:
 
     def typed(self, values: dict[str, Any]) -> dict[str, Any]:
         """Return ``values`` as the annotations want them; raise at the first that does not fit."""
-        if not self.fields:
+        if not self.fields or self._fits(values):
             return values
         for name in self.paths & values.keys():
             if isinstance(values[name], File):
@@ -152,6 +155,13 @@ class _Form:
             if name in self.fields:
                 values[name] = getattr(made, self.fields[name])
         return values
+
+    def _fits(self, values: Mapping[str, Any]) -> bool:
+        """Say whether all values are of the plain types wanted: there is nothing to be made."""
+        plain = self.plain
+        return len(plain) == len(self.names) and all(
+            type(value) is plain.get(name) for name, value in values.items()
+        )
 
     def _mismatch(self, error: ValidationError) -> ArgumentMismatch:
         first = error.errors(include_url=False, include_context=False)[0]
@@ -209,6 +219,7 @@ def _form(function: Callable[..., Any]) -> _Form | None:
         context=context,
         only_names=all(p.kind in _NAMED for p in parameters),
         paths=frozenset(own for own, kind in wanted.items() if _is_path(kind)),
+        plain={own: kind for own, kind in wanted.items() if kind in _PLAIN},
         fields=fields,
         model=_model(name, {fields[own]: (kind, None) for own, kind in wanted.items()}),
     )

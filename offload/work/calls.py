@@ -73,10 +73,15 @@ class News:
 
 
 class Ran(NamedTuple):
-    """What came of a task: ``outcome`` without its files, which are still at ``files``."""
+    """
+    What came of a task: ``outcome`` without its files, which are still at ``files``.
+
+    ``folder``: it could make its private folder, for it was told of it.
+    """
 
     outcome: Outcome
     files: tuple[File, ...] = ()
+    folder: bool = True
 
 
 class Voice:
@@ -179,7 +184,9 @@ def is_later(consumer: Consumer, context: Context | None, value: Any) -> bool:
     return True
 
 
-def returned(value: Any, run_s: float, outputs: tuple[File, ...] = ()) -> Ran:
+def returned(
+    value: Any, run_s: float, outputs: tuple[File, ...] = (), *, folder: bool = True
+) -> Ran:
     """
     Return what comes of a consumer that returned ``value``; raise ``PayloadError``.
 
@@ -187,10 +194,11 @@ def returned(value: Any, run_s: float, outputs: tuple[File, ...] = ()) -> Ran:
         value: May hold files.
         run_s: How long it took.
         outputs: Files that travel too, if ``value`` does not hold them.
+        folder: Whether it was told of its private folder.
     """
     encoded = payload.encode(value, "result")
     files = _output_files(encoded.files, outputs) if encoded.files or outputs else ()
-    return Ran(Outcome(Result.SUCCEEDED, value=encoded.data, run_s=run_s), files)
+    return Ran(Outcome(Result.SUCCEEDED, value=encoded.data, run_s=run_s), files, folder)
 
 
 def _output_files(held: tuple[File, ...], declared: tuple[File, ...]) -> tuple[File, ...]:

@@ -116,7 +116,7 @@ class Run(ABC):
             ran = ended(*self._ending, time.monotonic() - self._began)
         if self._kept:  # once more, and not to be lost: with the outcome
             outcome = ran.outcome._replace(properties=json.dumps(self._kept))
-            ran = Ran(outcome, ran.files)
+            ran = ran._replace(outcome=outcome)
         self._forget(self)
         over(ran)
 
@@ -158,8 +158,10 @@ class LoopRun(Run):
             value = await consumer.function(*arguments, **named)
             if is_later(consumer, context, value) and context is not None:
                 value = await self._awaited(context)
-            outputs = () if context is None else context.outputs
-            return returned(value, time.monotonic() - self._began, outputs)
+            run_s = time.monotonic() - self._began
+            if context is None:
+                return returned(value, run_s, folder=False)
+            return returned(value, run_s, context.outputs)
         except BaseException as error:  # a consumer's sys.exit() must not end the daemon
             return failed(error, consumer.give_up_on, time.monotonic() - self._began)
         finally:

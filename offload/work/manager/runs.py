@@ -266,7 +266,8 @@ class Runs:
 
     def _ended(self, run: _Run, ran: Ran) -> None:
         """Most runs leave nothing behind that takes time."""
-        has_folder = os.path.exists(run.folder)  # noqa: PTH110 - a Path takes longer than the look
+        may_have = ran.folder or run.work.spec.files
+        has_folder = may_have and os.path.exists(run.folder)  # noqa: PTH110 - a Path takes longer
         if ran.files or len(ran.outcome.value) > VALUE_LIMIT or has_folder:
             self._tasks.start(self._collect(run, ran))
         else:
