@@ -8,6 +8,7 @@ import pytest
 
 from offload import App, Node
 from offload.distributor.bounds import Bounds, Gate
+from offload.distributor.slots import prefetch
 from offload.errors import QueueFull, UsageError
 from offload.testing import Lan
 
@@ -63,6 +64,25 @@ class TestAGate:
     def test_counts_what_is_on_its_way_to_the_shelf(self) -> None:
         gate = self.gate([100], held=3)
         assert [bool(gate.shelf(coming)) for coming in range(4)] == [False, False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("places", "mean_s", "lined_up"),
+    [
+        (4, None, 0),
+        (4, 0.02, 40),
+        (4, 0.2, 4),
+        (4, 0.5, 1),
+        (15, 1.0, 3),
+        (4, 1.0, 0),
+        (4, 0.0, 512),
+    ],
+)
+def test_what_begins_soon_may_stand_in_line_at_a_worker(
+    places: int, mean_s: float | None, lined_up: int
+) -> None:
+    """Jobs that wait there begin within 0.2 s, so that no place is empty between two of them."""
+    assert prefetch(places, mean_s) == lined_up
 
 
 class TestAWorkerWhoseDiskIsLow:

@@ -35,7 +35,7 @@ class Crew:
         desk = await self._lan.node(offloading={"policy": "balanced"})
         for number, pace in enumerate(self._paces):
             queue = {"max_parallel": PLACES}
-            await self._lan.node(self._app(number, pace), queues={"main": queue})
+            await self._lan.node(self.app(number, pace), queues={"main": queue})
         await self.takes_s(desk, 10 * len(self._paces))
         await self._lan.clock.advance(BEAT_S)
         self.done.clear()
@@ -54,11 +54,12 @@ class Crew:
         """Return how long they take if no place is ever empty."""
         return jobs * self._lasts_s / (PLACES * sum(self._paces))
 
-    def _app(self, number: int, pace: float) -> App:
+    def app(self, number: int, pace: float) -> App:
+        """Return what worker ``number`` runs."""
         app = App()
 
         @app.consumer("work/wait")
-        async def wait() -> None:
+        async def wait(number_of_job: int = 0) -> None:
             await self._lan.clock.sleep(self._lasts_s / pace)
             self.done[number] += 1
 
@@ -70,6 +71,36 @@ def measured(lan: Lan, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let run times be measured by the clock of the LAN."""
     stopwatch: Any = SimpleNamespace(monotonic=lan.clock.now)
     monkeypatch.setattr("offload.work.executors.runs.time", stopwatch)
+
+
+class TestAWorkerThatDiesUnderManyJobs:
+    @pytest.mark.parametrize(
+        "jobs",
+        [300, pytest.param(10_000, marks=[pytest.mark.long, pytest.mark.timeout(600)])],
+    )
+    async def test_costs_none_of_them_and_doubles_none(self, lan: Lan, jobs: int) -> None:
+        """One of five dies with a fifth of all jobs; what had ended there is not run again."""
+        crew = Crew(lan, 30.0, [1.0] * 5)
+        desk = await lan.node(offloading={"policy": "balanced"})
+        queue = {"max_parallel": jobs // 4}
+        workers = [
+            await lan.node(crew.app(number, 1.0), queues={"main": queue}) for number in range(5)
+        ]
+        added = await asyncio.gather(
+            *(desk.submit("work/wait", number_of_job=n) for n in range(jobs))
+        )
+        await lan.clock.advance(10.0)
+        await lan.crash(workers[0])
+        await lan.clock.advance(1.0)
+        assert (await desk.status())["jobs"]["queued"] == 0  # all of its jobs are elsewhere
+        infos = [await lan.until(job.wait()) for job in added]
+        assert {info["state"] for info in infos} == {"succeeded"}
+        results = Counter(tuple(a["result"] for a in info["attempts"]) for info in infos)
+        assert results == {
+            ("succeeded",): jobs - jobs // 5,
+            ("unreachable", "succeeded"): jobs // 5,
+        }
+        assert sum(crew.done.values()) == jobs
 
 
 @pytest.mark.parametrize("lasts_s", [0.02, 3.0])

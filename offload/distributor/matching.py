@@ -306,10 +306,11 @@ class Matching:
 
     async def failed(self, jobs: Iterable[Job]) -> Failed:
         """Return at whom attempts of those of these jobs have failed that did fail."""
+        hurt = [job.id for job in jobs if job.failures or job.crashes]
+        tried = await self._store.tried(hurt) if hurt else {}
         return {
-            job.id: {a.worker for a in await self._store.attempts(job.id) if a.result in HURTS}
-            for job in jobs
-            if job.failures or job.crashes
+            job_id: {worker for worker, result in ends if result in HURTS}
+            for job_id, ends in tried.items()
         }
 
     def suit(

@@ -155,8 +155,12 @@ class Outgoing:
 
     async def tick(self, now: float) -> None:
         """Say again what was not answered; end the leases that are over."""
-        waiting = [(i, f) for i, f in self._flights.items() if f.again_at <= now]
-        unheard = [i for i, f in waiting if not f.told and not f.stopping]
+        waiting = [
+            (i, f)
+            for i, f in self._flights.items()
+            if f.again_at <= now and (f.stopping or not f.told)
+        ]
+        unheard = [i for i, f in waiting if not f.stopping]
         for job_id, flight in waiting:
             if flight.stopping:
                 self._say_cancel(job_id, flight, now)

@@ -102,8 +102,12 @@ class Slots:
 
 
 def prefetch(places: int, mean_s: float | None) -> int:
-    """Return how many jobs of a topic may stand in line at a peer: of short ones so many."""
-    if mean_s is None or mean_s >= PREFETCH_S:
+    """
+    Return how many jobs of a topic may stand in line at a peer.
+
+    They are what begins there within ``PREFETCH_S``: many short ones, of long ones few or none.
+    """
+    if mean_s is None:
         return 0
     return min(PREFETCH_LIMIT, int(places * PREFETCH_S / max(mean_s, 1e-6)))
 

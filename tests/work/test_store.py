@@ -326,6 +326,16 @@ class TestWhatBelongsToAJob:
         assert await store.change([(job.id, meets(Event.ASSIGN))]) == [None]
 
 
+class TestAttemptsOfManyJobs:
+    async def test_are_found_at_once(self, store: Store) -> None:
+        one, two = [await store.insert(a_job(), a_spec()) for _ in range(2)]
+        for worker, result in (("w", Result.CRASHED), ("v", Result.REFUSED)):
+            line = Attempt(1, worker, result, "", 1.0)
+            await store.change([(one.id, lambda _, line=line: Step(0, attempt=line))])
+        found = {one.id: [("w", Result.CRASHED), ("v", Result.REFUSED)]}
+        assert await store.tried([one.id, two.id]) == found
+
+
 class TestNews:
     async def test_is_numbered_from_one(self, store: Store) -> None:
         job = await store.insert(a_job(), a_spec())

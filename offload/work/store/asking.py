@@ -100,6 +100,10 @@ class Asking:
         """
         return await self._ask(Reads.news, job_id, after)
 
+    async def tried(self, job_ids: Collection[str]) -> dict[str, list[tuple[str, str]]]:
+        """Return worker and result of the attempts that have ended, of those jobs that have any."""
+        return await self._ask(Reads.tried, job_ids)
+
     async def heard(self, job_ids: Collection[str]) -> dict[str, tuple[int, int]]:
         """
         Return as what of which attempt a worker said the last line that is kept of each job.

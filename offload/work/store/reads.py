@@ -93,6 +93,7 @@ HEARD: Final = (
     "SELECT id, news.attempt, said FROM jobs JOIN news USING (seq)"
     " WHERE number = (SELECT max(number) FROM news WHERE news.seq = jobs.seq) AND id IN"
 )
+TRIED: Final = "SELECT id, attempts.worker, result FROM jobs JOIN attempts USING (seq) WHERE id IN"
 ASSIGNED: Final = f"{_JOB} WHERE state IN ('assigned', 'active') ORDER BY seq"
 # What a run, a placing or an acknowledgement still needs, and large values as long as their job.
 LIVE_SPECS: Final = """
@@ -138,6 +139,7 @@ class Reads:
         self._unreadable = search.Register() if register is None else register
         self._known = bulk.Lookup("SELECT id FROM jobs WHERE id IN")
         self._heard = bulk.Lookup(HEARD)
+        self._tried = bulk.Lookup(TRIED)
         self._specs = bulk.Lookup(
             "SELECT id, envelope, payload FROM jobs LEFT JOIN specs USING (seq) WHERE id IN"
         )
@@ -216,6 +218,14 @@ class Reads:
             gone = number - after - 1
             found.insert(0, (number - 1, wall, "cut", f"… {gone} earlier lines were cut"))
         return found
+
+    def tried(self, job_ids: Collection[str]) -> dict[str, list[tuple[str, str]]]:
+        """Return worker and result of the attempts of those jobs that have any."""
+        tried: dict[str, list[tuple[str, str]]] = {}
+        found = self._tried.run(self._connection.cursor(), [(job_id,) for job_id in job_ids])
+        for job_id, worker, result in found:
+            tried.setdefault(job_id, []).append((worker, result))
+        return tried
 
     def heard(self, job_ids: Collection[str]) -> dict[str, tuple[int, int]]:
         """Return attempt and number of what each told last, of those that told from afar."""
