@@ -41,6 +41,10 @@ class Instance:
     trouble: str = ""
     twins: tuple[str, ...] = ()
 
+    def could_link(self, realm: str, group: str) -> bool:
+        """Say whether such a one could be a peer; of any group, if ours is unknown."""
+        return realm == self.realm and (group == self.group or not self.id)
+
 
 @dataclass(frozen=True, slots=True)
 class Place:

@@ -17,14 +17,15 @@ VISIT_LIMIT: Final = 16
 
 
 def wanted_by(subject: Subject, plan: Plan, asked: str) -> Address | None:
-    """Return the address that a person means; port 1: none was said."""
+    """Return the address that a person means; port 0: none was said."""
     if not asked:
         return None
     for peer in subject.peers:
         if asked in (peer.name, peer.id) and peer.addresses:
             return _nearest(plan, plan.ways(peer.addresses) or peer.addresses)
     try:
-        return split_address(asked, 1)
+        said = split_address(asked, 1)
+        return said if said == split_address(asked, 2) else (said[0], 0)
     except ValueError as error:
         raise UsageError(str(error)) from None
 
@@ -44,7 +45,7 @@ async def visited(
         targets[wanted] = None
     targets |= {address: None for address in fixed if address not in reached}
     for found in facts.mdns.shown:
-        ours = (found.realm, found.group) == (own.realm, own.group) or not own.id
+        ours = own.could_link(found.realm, found.group)
         new = found.id not in {own.id, *linked} and not set(found.addresses) & targets.keys()
         if new and ours and found.addresses:
             targets[_nearest(plan, found.addresses)] = None
@@ -79,6 +80,6 @@ async def _visit(subject: Subject, address: Address) -> Visit:
 def _with_port(address: Address, shown: Mapping[Address, Shown]) -> Address:
     """Return the address with the port that mDNS shows there, or the usual one, if none is said."""
     host, port = address
-    if port != 1:
+    if port:
         return address
     return next((known for known in shown if known[0] == host), (host, DEFAULT_PORT))

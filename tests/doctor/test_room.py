@@ -8,7 +8,9 @@ import pytest
 
 from offload import Node
 from offload.doctor import wire
+from offload.doctor.facts import Mdns
 from offload.errors import UsageError
+from offload.peers.discovery.looking import Shown
 from offload.peers.transport import TwinFound
 from offload.testing import Lan
 
@@ -91,6 +93,19 @@ class TestALinkedPeer:
         assert found["reachable"]["about"] == f"127.0.0.1:{peer._house.transport.port}"
         with pytest.raises(UsageError, match="is no address"):
             await node.doctor("cel/lar")
+
+    async def test_at_a_port_is_looked_at_there_though_others_show_themselves(
+        self, lan: Lan, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        node = await lan.node(name="desk")
+        shown = Shown("b" * 26, (("127.0.0.1", 4711),), "elsewhere", "")
+
+        async def looked(*_: object) -> Mdns:
+            return Mdns(True, shown=(shown,))
+
+        monkeypatch.setattr("offload.doctor.checkup.looked", looked)
+        found = await examined(lan, node, "127.0.0.1:1")
+        assert found["reachable"]["about"] == "127.0.0.1:1"
 
 
 class TestATwin:

@@ -376,6 +376,22 @@ TABLE: list[Row] = [
 ]
 
 
+class TestANameWithoutAnAddress:
+    def test_is_one_fault_and_no_second_one(self) -> None:
+        """What mDNS would show of it cannot be known."""
+        facts = replace(WELL, **meets(visit=Visit(Knock(Door.UNKNOWN)), shown=None, near=False))
+        assert [f.check for f in judged(facts) if f.state is FAULT] == ["reachable"]
+
+
+class TestAnInstanceThatWasNeverStarted:
+    def test_is_told_of_other_realms_whatever_group_it_will_be_of(self) -> None:
+        shown = (SHOWN, replace(SHOWN, realm="lab"), replace(SHOWN, group="g2"))
+        facts = replace(WELL, **own(id="", running=False, group=""), **shows(*shown))
+        assert find(facts, "mdns").text == "3 others, 2 of this realm and group"
+        strangers = [f for f in judged(facts) if f.check == "stranger"]
+        assert [f.text for f in strangers] == ["it is of realm 'lab', this one of 'default'"]
+
+
 class TestARule:
     @pytest.mark.parametrize("row", TABLE, ids=lambda row: f"{row[0]}: {row[3][:30]}")
     def test_finds(self, row: Row) -> None:

@@ -58,14 +58,14 @@ def mdns(facts: Facts) -> Iterator[Finding]:
         yield check.fault(f"nobody can be looked for: {found.trouble}", f"or: {NAME_THEM}")
         return
     others = [shown for shown in found.shown if shown.id != own.id]
-    fitting = [s for s in others if (s.realm, s.group) == (own.realm, own.group) or not own.id]
+    fitting = [s for s in others if own.could_link(s.realm, s.group)]
     if not others:
         yield check.ok("no other instance")
         return
     yield check.ok(f"{_shown(len(others))}, {len(fitting)} of this realm and group")
     for shown in others:
         trouble = _apart(own, shown)
-        if own.id and trouble:
+        if trouble and not own.could_link(shown.realm, shown.group):
             yield Check("stranger", "what mDNS shows", _where(shown)).warning(*trouble)
 
 
@@ -137,7 +137,8 @@ def targets(facts: Facts) -> Iterator[Finding]:
         yield _door(target)
         if target.visit.knock.door is Door.OPEN:
             yield _greeting(facts, target)
-        if target.asked and facts.mdns.on and not is_loopback(target.address[0]):
+        somewhere = target.visit.knock.door is not Door.UNKNOWN
+        if target.asked and somewhere and facts.mdns.on and not is_loopback(target.address[0]):
             found = _found(facts, target)
             yield found
             if found.state is State.FAULT:
