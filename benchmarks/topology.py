@@ -25,6 +25,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
+from tests.lab import group
 from tests.lab.hosts import Host, Lan, obstacle, until
 from tests.lab.scenes import are_linked
 
@@ -157,12 +158,19 @@ async def changes(folder: Path, rounds: int) -> list[Figure]:
     ]
 
 
-async def idling(folder: Path, for_s: float) -> list[Figure]:
-    """Measure what it costs to do nothing among six."""
+async def idling(folder: Path, for_s: float, *, secure: bool) -> list[Figure]:
+    """Measure what it costs to do nothing among six; ``secure``: of a group, as is usual."""
     with Lan(folder, (*NAMES, "six")) as lan:
         hosts = list(lan.hosts.values())
+        if secure:
+            for host in hosts:
+                host.folder.mkdir()
+            group.found(hosts, folder / "removed")
         for host in hosts:
-            host.run(None)
+            if secure:
+                group.run(host, None)
+            else:
+                host.run(None)
         await until(lambda: are_linked(hosts), within_s=PATIENCE_S, what="all are linked")
         await asyncio.sleep(5)
         before = [(host.usage()[0], _traffic(host)) for host in hosts]
@@ -174,10 +182,11 @@ async def idling(folder: Path, for_s: float) -> list[Figure]:
         cpu = [100 * (b[0] - a[0]) / spent_s for a, b in pairs]
         traffic = [(b[1] - a[1]) / spent_s / 1000 for a, b in pairs]
         memory = [host.usage()[1] - _bare_mib() for host in hosts]
+    how = "TLS" if secure else "plain"
     return [
-        figure("CPU of one idle among six", cpu, "% of a core", "1 at most"),
-        figure("traffic of one idle among six, both ways", traffic, "kB/s", "2 at most"),
-        figure("memory beyond that of the bare imports", memory, "MiB", "25 at most"),
+        figure(f"CPU of one idle among six, {how}", cpu, "% of a core", "1 at most"),
+        figure(f"traffic of the same, both ways, {how}", traffic, "kB/s", "2 at most"),
+        figure(f"memory beyond that of the bare imports, {how}", memory, "MiB", "25 at most"),
     ]
 
 
@@ -203,7 +212,8 @@ async def measure(args: argparse.Namespace, folder: Path) -> list[Figure]:
         figure("five started together are a mesh", [m[0] for m in meshes], "s", "-"),
         figure("the same, after all ports are open", [m[1] for m in meshes], "s", "1.3, 2 at most"),
         *await changes(_new(folder, "changes"), 2 * args.rounds),
-        *await idling(_new(folder, "idle"), args.idle),
+        *await idling(_new(folder, "idle"), args.idle, secure=False),
+        *await idling(_new(folder, "secure"), args.idle, secure=True),
     ]
 
 
@@ -231,7 +241,7 @@ def main() -> None:
     """Measure and report."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="how often")
-    parser.add_argument("--idle", type=float, default=30.0, help="seconds of idling")
+    parser.add_argument("--idle", type=float, default=60.0, help="seconds of idling")
     parser.add_argument("--json", type=Path, default=Path("build/topology.json"))
     args = parser.parse_args()
     reason = obstacle()

@@ -79,6 +79,7 @@ class Report:
         policy: Callable[[], dict[str, Any]],
         pulse: Callable[[str], Pulse | None],
         links_of: Callable[[str], Iterable[str]],
+        way_to: Callable[[str], str],
         clock: Clock,
     ) -> None:
         self._data_dir = data_dir
@@ -93,7 +94,7 @@ class Report:
         self._trust = trust
         self._policy = policy
         self._pulse = pulse
-        self._links_of = links_of
+        self._links_of, self._way_to = links_of, way_to
         self._clock = clock
         self._name = names.of
 
@@ -356,6 +357,7 @@ class Report:
             "seen": _iso(self._clock.wall() - max(0.0, self._clock.now() - instance.since)),
             "link": None if link is None else _link(link, self._pulse(instance.id)),
             "links": sorted(self._links() if instance.own else self._links_of(instance.id)),
+            "via": "" if instance.own else self._way_to(instance.id),
         }
 
 

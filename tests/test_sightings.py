@@ -175,6 +175,7 @@ class TestFromOutside:
         assert lines[0].startswith("desk (own")
         assert lines[1].startswith("└─ peer")
         assert "0.0 ms" in lines[1]
+        assert "clock +0.0 s" in lines[1]
         assert await offload("topology", "--dot") == 0
         graph = capsys.readouterr().out
         assert graph.startswith("graph topology {")
@@ -198,6 +199,35 @@ class TestFromOutside:
         async with connect(node.data_dir.path) as client:
             history = await client.topology_history(1)
         assert len(history) == 1
+
+
+class TestATreeOfAChain:
+    def test_shows_by_whom_the_far_end_is_heard_of(self) -> None:
+        """Nobody tells us what links those have that we are not linked with."""
+        link = {
+            "address": "192.0.2.2:4711",
+            "dialled": True,
+            "rtt_s": 0.001,
+            "clock_ahead_s": -0.04,
+        }
+        marks = {"own": False, "leader": False, "silent": False, "draining": False, "linked": False}
+        view = {
+            "own": "a",
+            "instances": [
+                {**marks, "id": "a", "name": "ann", "own": True, "links": ["b"]},
+                {**marks, "id": "b", "name": "bob", "linked": True, "link": link, "links": ["c"]},
+                {**marks, "id": "c", "name": "cid", "via": "b"},
+                {**marks, "id": "d", "name": "dan", "via": "b"},
+                {**marks, "id": "e", "name": "eve", "via": ""},
+            ],
+        }
+        ann, bob, cid, dan, eve = drawing.tree(view)
+        assert ann.startswith("ann (own)")
+        assert bob.startswith("├─ bob  we dialled 192.0.2.2:4711  1.0 ms")
+        assert "clock +0.0 s" in bob
+        assert cid == "│  ├─ cid  no link from here"
+        assert dan == "│  └─ dan  no link from here  bob hears of it"
+        assert eve == "└─ eve  no link from here"
 
 
 async def test_a_clock_that_is_far_off_is_said_once_in_the_log(

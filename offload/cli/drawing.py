@@ -21,9 +21,12 @@ def tree(view: View) -> list[str]:
         for other in sorted(set(peer.get("links") or ()) & by_id.keys() - reached):
             reached.add(other)
             below.setdefault(peer["id"], []).append(by_id[other])
+    for far in [i for i in by_id.values() if i["id"] not in reached and i.get("via") in by_id]:
+        reached.add(far["id"])
+        below.setdefault(far["via"], []).append(far)
     lost = [i for i in by_id.values() if i["id"] not in reached]
     lines = [_label(own)]
-    lines += _branches([*near, *lost], below, "")
+    lines += _branches([*near, *lost], own, below, "")
     return lines
 
 
@@ -67,20 +70,28 @@ def rtt(instance: View) -> str:
     return "" if rtt_s is None else f"{rtt_s * 1000:.1f} ms"
 
 
+def clock(instance: View) -> str:
+    """Return how far the clock of an instance is from ours; "" if it is not known."""
+    ahead_s = (instance.get("link") or {}).get("clock_ahead_s")
+    return "" if ahead_s is None else f"clock {round(ahead_s, 1) + 0.0:+.1f} s"
+
+
 def linked_for(instance: View) -> str:
     """Return for how long the link to an instance has been up; "" if there is none."""
     return age((instance.get("link") or {}).get("since"))
 
 
-def _branches(instances: list[View], below: dict[str, list[View]], indent: str) -> Iterator[str]:
+def _branches(
+    instances: list[View], above: View, below: dict[str, list[View]], indent: str
+) -> Iterator[str]:
     for place, instance in enumerate(instances):
         last = place == len(instances) - 1
-        yield f"{indent}{'└─' if last else '├─'} {_label(instance)}"
+        yield f"{indent}{'└─' if last else '├─'} {_label(instance, above)}"
         under = below.get(instance["id"], [])
-        yield from _branches(under, {}, indent + ("   " if last else "│  "))
+        yield from _branches(under, instance, {}, indent + ("   " if last else "│  "))
 
 
-def _label(instance: View) -> str:
+def _label(instance: View, above: View | None = None) -> str:
     marks = [word for word in ("own", "leader", "silent", "draining") if instance[word]]
     link = instance.get("link") or {}
     way = "we dialled" if link.get("dialled") else "it dialled, from"
@@ -89,11 +100,14 @@ def _label(instance: View) -> str:
         f"{way} {link['address']}" if link else "",
         rtt(instance),
         f"linked {linked_for(instance)}" if link else "",
+        clock(instance),
         "" if instance["own"] else str(instance.get("trust") or ""),
         f"version {instance['version']}" if instance.get("version") else "",
     ]
     if not link and not instance["own"]:
         parts.append("no link from here")
+    if above and not above["own"] and instance["id"] not in (above.get("links") or ()):
+        parts.append(f"{above['name']} hears of it")
     return "  ".join(filter(None, parts))
 
 

@@ -50,6 +50,7 @@ class Faces(Joints):
             policy=self.owner.as_json,
             pulse=self.membership.pulse,
             links_of=self.membership.links_of,
+            way_to=self.membership.way_to,
             clock=self.clock,
         )
 
