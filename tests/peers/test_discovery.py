@@ -417,8 +417,8 @@ class Searcher:
         self.facts: list[Fact] = []
         self.network.bus.listen(Gone, self.facts.append)
 
-    def tell_of(self, peer: str, *addresses: Address) -> None:
-        announcement = Announcement(peer, peer, 1, addresses=addresses)
+    def tell_of(self, peer: str, *addresses: Address, boot: int = 1) -> None:
+        announcement = Announcement(peer, peer, boot, addresses=addresses)
         frame = {"announcement": announcement.to_wire(), "number": 1}
         self.membership.handlers()["announce"](peer, [frame])
 
@@ -559,6 +559,21 @@ class TestALinkThatBreaks:
             await until(lambda: HERE in bob.network.dialled)
             await until(lambda: bob.network.dialled.count(HERE) >= 2)
             assert bob.facts == []
+
+    @pytest.mark.parametrize("dialled", [True, False])
+    async def test_says_nothing_of_a_peer_that_listens_elsewhere_by_now(
+        self, bob: Searcher, dialled: bool
+    ) -> None:
+        """It froze; nobody listens any more where it did before it was started again."""
+        bob.network.cut("ann")
+        bob.network.there = {HERE: PeerRefused}
+        bob.tell_of("ann", THERE, boot=2)
+        bob.network.link("ann", THERE, dialled=dialled)
+        bob.facts.clear()
+        bob.network.dialled.clear()
+        bob.network.cut("ann")
+        await until(lambda: bob.network.dialled.count(HERE) >= 2)
+        assert bob.facts == []
 
     async def test_is_the_end_of_a_peer_that_had_dialled_us(self) -> None:
         bob = Searcher()

@@ -32,6 +32,7 @@ class Candidate:
         id: Which instance; "" for an address that was configured and never reached.
         addresses: Where to try, the latest known first.
         reached: Those where we have reached it.
+        latest: That of them by which the latest link was made, unless the other side did.
         came: Where it came from when it dialled us, with the port that it listens on.
         stranger: Only mDNS has told of it.
         fixed: It was configured: never forgotten.
@@ -44,6 +45,7 @@ class Candidate:
     stranger: bool = False
     fixed: bool = False
     reached: set[Address] = field(default_factory=set)
+    latest: Address | None = None
     came: Address | None = None
     failures: int = 0
     dialling: bool = False
@@ -129,6 +131,7 @@ class Candidates:
             candidate.addresses.remove(address)
         candidate.add([address])
         candidate.failures = 0
+        candidate.latest = address if dialled else None
         if dialled:
             candidate.reached.intersection_update(candidate.addresses[: ADDRESS_LIMIT // 2])
             candidate.reached.add(address)

@@ -267,13 +267,14 @@ class Discovery:
         """
         Say whether a refusal at ``address`` tells that the instance is gone.
 
-        It does where we have reached it, or where it came from if it says that it listens there:
-        the address that a router shows of an instance behind it tells nothing.
+        It does where the latest link was made; and where we reached it or it came from, if it says
+        that it listens there: the address that a router shows of an instance behind it tells
+        nothing, nor does one that it had in an earlier life, or that another has now.
         """
-        if address in candidate.reached:
+        if address == candidate.latest:
             return True
-        addresses = self._membership.addresses_of(candidate.id)
-        return address == candidate.came and address in addresses
+        says = self._plan.ways(self._membership.addresses_of(candidate.id))
+        return (address in candidate.reached or address == candidate.came) and address in says
 
     # --- addresses and memory ------------------------------------------------------------------
 
