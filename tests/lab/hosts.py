@@ -30,6 +30,13 @@ ROOT: Final = Path(__file__).parents[2]
 PREFIX: Final = "offload-lab"
 PORT: Final = 4711
 LISTENING: Final = "0A"  # a state in /proc/net/tcp
+_BUSY: Final = """
+import os, sys, time
+os.sched_setaffinity(0, {int(sys.argv[1])})
+end = time.monotonic() + float(sys.argv[2])
+while time.monotonic() < end:
+    pass
+"""
 Layout = Mapping[str, Sequence[int]] | Iterable[str]
 
 
@@ -166,6 +173,22 @@ class Host:
         for pid in _pids(self.namespace):
             with suppress(ProcessLookupError):  # it has ended meanwhile
                 os.kill(pid, number)
+
+    def saturate(self, for_s: float, *, programs: int) -> Callable[[], float]:
+        """
+        Give its instance one core only, and that to so many busy programs as well.
+
+        Returns:
+            What tells how many seconds of CPU they have had.
+        """
+        core = max(os.sched_getaffinity(0))
+        for pid in self.pids():
+            for thread in Path(f"/proc/{pid}/task").iterdir():
+                with suppress(ProcessLookupError):  # it has ended meanwhile
+                    os.sched_setaffinity(int(thread.name), {core})
+        words = [sys.executable, "-c", _BUSY, str(core), str(for_s)]
+        busy = [self.spawn(words, os.environ, self.output) for _ in range(programs)]
+        return lambda: sum(psutil.Process(process.pid).cpu_times().user for process in busy)
 
     def pull_cable(self) -> None:
         """Take its cable out of the switch."""

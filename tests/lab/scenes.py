@@ -79,6 +79,12 @@ async def since(host: Host) -> dict[str, float]:
     return {i["name"]: i["since"] for i in await host.topology()}
 
 
+async def changes(host: Host) -> list[dict[str, Any]]:
+    """Return what ``host`` has noted of the topology: what ``topology history`` shows."""
+    async with host.ask() as client:
+        return await client.topology_history(1000)
+
+
 async def outbox_is_empty(host: Host) -> bool:
     """Say whether all that was done at ``host`` has been acknowledged."""
     async with host.ask() as client:

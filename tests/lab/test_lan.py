@@ -23,6 +23,8 @@ from tests.lab.scenes import (
     SOON_S,
     apart,
     are_at_one,
+    are_linked,
+    changes,
     is_alone,
     joined,
     know_all,
@@ -177,6 +179,27 @@ class TestALanThatLosesAFifthOfItsPackets:
         assert [await since(host) for host in hosts] == known_since
         assert Counter(len(where) for where in batch.hosts("ended").values()) == {1: 24}
         assert len(batch.brought()) == 24
+
+
+class TestAHostWhoseProcessorIsBusy:
+    @pytest.mark.parametrize("for_s", [10, pytest.param(120, marks=pytest.mark.long)])
+    @pytest.mark.timeout(400)
+    async def test_takes_nobody_for_dead_and_is_taken_for_dead_by_nobody(
+        self, lan: Lan, for_s: float
+    ) -> None:
+        """Issue figure: ten programs want the one core that its instance has."""
+        hosts = list(lan.hosts.values())
+        for host in hosts:
+            host.run(None)
+        await until(lambda: are_linked(hosts), within_s=SOON_S, what="all are linked")
+        known_since = [await since(host) for host in hosts]
+        told = [len(await changes(host)) for host in hosts]
+        taken_s = lan["two"].saturate(for_s + 5, programs=10)
+        await asyncio.sleep(for_s)
+        assert taken_s() > for_s / 5  # others may have had their share of that core
+        assert [await since(host) for host in hosts] == known_since
+        after = [(await changes(h))[n:] for h, n in zip(hosts, told, strict=True)]
+        assert not [e for events in after for e in events if e["kind"] in ("silent", "gone")]
 
 
 class TestAHostThatIsFrozen:
