@@ -16,11 +16,9 @@ import aiohttp
 
 from offload.datadir import DataDir, locate
 from offload.errors import NotRunning, Refused, UsageError
-from offload.job import Options, wished
 from offload.mapping import Maps
 from offload.payload import Directory, Encoded, File, decode, encode
 from offload.remote import Topics
-from offload.scheduler import apart, as_said
 from offload.topics import check_pattern, check_topic
 from offload.web.wire import (
     as_asked,
@@ -29,6 +27,8 @@ from offload.web.wire import (
     error_from_json,
     options_to_json,
 )
+from offload.wording import apart, as_said
+from offload.work.jobs import Options, wished
 
 _ASKING: Final = 20  # connections for short questions, so that they need not queue behind waits
 _WAITING: Final = 200

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from offload import App, Config, Node
+from offload.affairs import GroupAffairs
 from offload.errors import JoinRefused, NotAKeeper, NotAMember, Refused, UsageError
-from offload.node.affairs import GroupAffairs
-from offload.node.standing import folder_of
 from offload.peers.identity import Identity
 from offload.peers.identity import pairing as pairings
+from offload.standing import folder_of
 
 DEADLINE_S = 30.0
 

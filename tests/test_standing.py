@@ -9,9 +9,8 @@ import pytest
 from offload.config import Config
 from offload.datadir import DataDir
 from offload.errors import ConfigError
-from offload.node.standing import Standing, addresses, check_listen, folder_of
-from offload.parts import REAL
 from offload.peers.identity import Group, Roster
+from offload.standing import Standing, addresses, check_listen, folder_of
 
 SILENT, MADE = Roster("g", ""), Roster("g", "home")
 
@@ -63,8 +62,8 @@ class TestInAGroupThatAPersonMade:
 class TestAMemberOfAGroup:
     def test_is_told_from_a_stranger(self, tmp_path: Path) -> None:
         told = config(group_dir=tmp_path / "group")
-        standing = Standing.take(told, DataDir(tmp_path / "data"), REAL)
-        other = Standing.take(told, DataDir(tmp_path / "more"), REAL)
+        standing = Standing.take(told, DataDir(tmp_path / "data"))
+        other = Standing.take(told, DataDir(tmp_path / "more"))
         standing.credentials.refresh()
         trusted = [standing.trust(i) for i in (other.identity.id, "x" * 26)]
         assert trusted == ["member", "stranger"]
@@ -75,7 +74,7 @@ class TestAnInsecureInstance:
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         told = config(insecure=True, group_dir=tmp_path / "group")
-        standing = Standing.take(told, DataDir(tmp_path / "data"), REAL)
+        standing = Standing.take(told, DataDir(tmp_path / "data"))
         assert standing.credentials is None
         assert standing.facts() == {"group": None}
         assert standing.trust("x" * 26) == "insecure"

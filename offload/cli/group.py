@@ -15,6 +15,7 @@ from typing import Annotated, Any, Final, TypeVar
 
 import typer
 
+from offload.affairs import GroupAffairs
 from offload.cli.terminal import (
     SHORT_INSTANCE,
     ConfigOption,
@@ -29,7 +30,6 @@ from offload.client import Client, connect
 from offload.config import Config, is_loopback
 from offload.datadir import locate
 from offload.errors import NotRunning, Refused
-from offload.node.affairs import GroupAffairs
 from offload.peers.identity import Identity
 
 group: Final = typer.Typer(

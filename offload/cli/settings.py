@@ -13,7 +13,7 @@ from offload.client import Client
 from offload.config import Config
 from offload.datadir import locate
 from offload.errors import ConfigError
-from offload.node.standing import check_listen
+from offload.standing import check_listen
 
 config: Final = typer.Typer(help="Look at the configuration.")
 _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from offload.node.affairs import GroupAffairs
+from offload.affairs import GroupAffairs
 from offload.node.house import House
 from offload.peers.topology import TopologyEvent, TopologyView
 from offload.work.manager import JobEvent

@@ -10,9 +10,9 @@ from offload.doctor import Check, Finding, Subject, gather, judged, told
 from offload.doctor.facts import Instance
 from offload.doctor.probes.machine import holder_of
 from offload.errors import ConfigError, IdentityFault, NotAMember
-from offload.node.standing import addresses, folder_of
 from offload.peers.identity import Credentials, Group, Identity
 from offload.peers.transport import VERSIONS
+from offload.standing import addresses, folder_of
 
 
 async def examine(config: Config, place: DataDir, asked: str = "") -> dict[str, Any]:

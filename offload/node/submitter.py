@@ -9,7 +9,7 @@ from offload.errors import UsageError
 from offload.job import Job, Options
 from offload.mapping import Maps
 from offload.payload import Encoded, encode
-from offload.scheduler import apart
+from offload.wording import apart
 
 
 class Taker(Protocol):

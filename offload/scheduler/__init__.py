@@ -9,18 +9,15 @@ Schedules: makes jobs when it is time.
 from offload.scheduler.book import Book
 from offload.scheduler.declared import declared
 from offload.scheduler.local import local_zone
-from offload.scheduler.records import HOW, Condition, Schedule, Scope, apart, as_said
+from offload.scheduler.records import Condition, Schedule, Scope
 from offload.scheduler.room import Scheduler
 
 __all__ = [
-    "HOW",
     "Book",
     "Condition",
     "Schedule",
     "Scheduler",
     "Scope",
-    "apart",
-    "as_said",
     "declared",
     "local_zone",
 ]

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any, Final, NamedTuple, TypeVar
 
 from offload import codec
-from offload.calendar import Kind, Misfire, Times, as_text, chosen
+from offload.calendar import Kind, Misfire, Times, chosen
 from offload.errors import InvalidTopic, Malformed, UsageError
 from offload.payload import Encoded, arrived
 from offload.topics import check_topic
@@ -18,7 +18,6 @@ from offload.work.jobs import Options, checked, demands, fits
 E = TypeVar("E", bound=StrEnum)
 PAYLOAD_LIMIT: Final = 64 * 1024
 ID_LENGTH: Final = 26
-HOW: Final[tuple[str, ...]] = ("zone", "misfire", "scope")
 LATEST: Final = 1e11  # wall seconds
 _OPTIONS: Final = (
     "priority",
@@ -221,22 +220,6 @@ def make(
     )
     _check_scope(made)
     return replace(made, id=name_of(made))
-
-
-def apart(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """Return what of ``given`` says when, what says how, and the rest: the jobs' arguments."""
-    arguments = dict(given)
-    when = {kind.value: arguments.pop(kind) for kind in Kind if kind in arguments}
-    how = {name: arguments.pop(name) for name in HOW if name in arguments}
-    return when, how, arguments
-
-
-def as_said(when: Mapping[str, Any]) -> dict[str, str]:
-    """Return ``when`` with its values as text; raise ``UsageError``."""
-    try:
-        return {kind: as_text(value) for kind, value in when.items() if value is not None}
-    except ValueError as error:
-        raise UsageError(str(error)) from None
 
 
 def times_of(when: Mapping[str, Any], zone: str = "") -> Times:

@@ -27,7 +27,6 @@ from offload.errors import (
     UsageError,
 )
 from offload.payload import encode
-from offload.scheduler import HOW
 from offload.topics import check_pattern, check_topic
 from offload.web.group import GroupRoutes
 from offload.web.wire import (
@@ -36,6 +35,7 @@ from offload.web.wire import (
     error_to_json,
     options_from_json,
 )
+from offload.wording import HOW
 from offload.work.jobs import query
 
 if TYPE_CHECKING:

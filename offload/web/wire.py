@@ -15,9 +15,8 @@ from typing import Any
 
 from offload import errors
 from offload.errors import OffloadError, Refused, UsageError
-from offload.job import Options
 from offload.payload import Encoded, arrived
-from offload.work.jobs import conditions_as_text, fits
+from offload.work.jobs import Options, conditions_as_text, fits
 
 
 def error_to_json(error: OffloadError) -> dict[str, Any]:

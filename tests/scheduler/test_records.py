@@ -14,12 +14,12 @@ from offload.scheduler.records import (
     Mark,
     Schedule,
     again,
-    apart,
     holds_over,
     make,
     pack,
     unpack,
 )
+from offload.wording import apart
 from offload.work.jobs import Options
 
 DAILY = Times.of(Kind.DAILY, "02:30", "Europe/Berlin")

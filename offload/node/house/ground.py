@@ -12,9 +12,9 @@ from offload.errors import OffloadError, TwinRuns
 from offload.events import Bus
 from offload.machine import free_bytes
 from offload.node.rules import Rules
-from offload.node.standing import Standing
 from offload.parts import Parts, Room
 from offload.peers.transport import TwinFound
+from offload.standing import Standing
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class Ground:
         self._data_dir.lock()
         self._exit.callback(self._data_dir.unlock)
         self.standing = await asyncio.to_thread(
-            Standing.take, self._rules.config, self._data_dir, self._parts
+            Standing.take, self._rules.config, self._data_dir, self._parts.credentials
         )
         self.id = self.standing.identity.id
 

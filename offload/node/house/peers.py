@@ -3,9 +3,9 @@
 from contextlib import suppress
 from typing import Any
 
+from offload.affairs import affairs_of
 from offload.config import DEFAULT_PORT
 from offload.enablement import Enablement
-from offload.node.affairs import affairs_of
 from offload.node.house.work import WorkWing
 from offload.peers.membership import Membership
 from offload.peers.names import Names

@@ -8,7 +8,6 @@ from typing import Any, Final, Self
 from offload.config import Config, is_loopback
 from offload.datadir import DataDir, group_folder
 from offload.errors import ConfigError
-from offload.parts import Parts
 from offload.peers.discovery import EVERYWHERE
 from offload.peers.identity import Credentials, GroupFolder, Identity, Roster
 from offload.peers.topology import TopologyView
@@ -16,6 +15,7 @@ from offload.permissions import Who
 
 log = logging.getLogger(__name__)
 HERE: Final = ("127.0.0.1",)
+Opened = Callable[[Identity, GroupFolder, str], Credentials | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +34,16 @@ class Standing:
     listen: tuple[str, ...]
 
     @classmethod
-    def take(cls, config: Config, data_dir: DataDir, parts: Parts) -> Self:
+    def take(
+        cls, config: Config, data_dir: DataDir, opened_with: Opened = Credentials.load
+    ) -> Self:
         """
         Make or load all of it; blocks.
+
+        Args:
+            config: Its configuration.
+            data_dir: Where its key is.
+            opened_with: Makes or loads what links are opened with.
 
         Raises:
             IdentityFault: If a file of it cannot be used.
@@ -48,7 +55,7 @@ class Standing:
             log.warning("insecure: links are plain, and whoever reaches them can have jobs run")
             return cls(identity, None, addresses(config, None))
         folder = folder_of(config)
-        credentials = parts.credentials(identity, folder, config.node.name)
+        credentials = opened_with(identity, folder, config.node.name)
         roster = None if credentials is None else credentials.roster
         return cls(identity, credentials, addresses(config, roster))
 

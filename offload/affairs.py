@@ -16,7 +16,6 @@ from typing import Any, Final
 from offload.config import Config
 from offload.errors import Refused, UsageError
 from offload.events import Bus
-from offload.node.standing import Standing, addresses, folder_of
 from offload.peers.discovery import EVERYWHERE, make_plan
 from offload.peers.fellowship import Fellowship, Links
 from offload.peers.identity import (
@@ -31,6 +30,7 @@ from offload.peers.identity import (
 )
 from offload.peers.identity.pairing import VALID_S, Invitation, Request, Secret, Welcome
 from offload.peers.pairing import Inviting, Tried, Where, join
+from offload.standing import Standing, addresses, folder_of
 from offload.tasks import Tasks
 
 log = logging.getLogger(__name__)
