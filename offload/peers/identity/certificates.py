@@ -8,6 +8,7 @@ who is a member is said by the roster, not by dates. A member's certificate name
 
 import hashlib
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
 from cryptography import x509
@@ -27,6 +28,7 @@ from offload.errors import Distrusted
 from offload.peers.identity.keys import ID_LENGTH, instance_id, spki
 
 SUFFIX: Final = ".offload.internal"
+CERTIFICATES_REMEMBERED: Final = 256
 # What the library raises for bytes that are no such thing, at once or when a part is looked at.
 UNREADABLE: Final = (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion)
 _STRANGE: Final = (
@@ -80,6 +82,7 @@ def issue(public: bytes, key: ec.EllipticCurvePrivateKey, ca: x509.Certificate) 
     )
 
 
+@lru_cache(maxsize=CERTIFICATES_REMEMBERED)  # each link, and each file beside it, shows one
 def proven_id(der: bytes) -> str:
     """
     Return the instance id that a certificate proves: its name and the hash of its key are one.

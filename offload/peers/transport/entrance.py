@@ -12,8 +12,9 @@ import socket
 import ssl
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 from offload.peers.transport.crowd import Crowd, limit
 from offload.tasks import Tasks
@@ -54,7 +55,7 @@ class Entrance:
         self._serve, self._tls, self._excess = serve, tls, excess
         self._crowd: Crowd[asyncio.Task[None]] = Crowd(limit(descriptors))
         self._accepting: list[asyncio.Task[None]] = []
-        self._heard: WeakSet[asyncio.BaseTransport] = WeakSet()
+        self._heard: WeakKeyDictionary[asyncio.BaseTransport, asyncio.Event] = WeakKeyDictionary()
         self._tasks = Tasks()
         self._told_at = -TELL_EVERY_S
         self.turned_away = 0
@@ -82,7 +83,7 @@ class Entrance:
     def heard(self, connection: asyncio.BaseTransport | None) -> None:
         """Note that the first request of a connection has come."""
         if self._tls is None and connection is not None:
-            self._heard.add(connection)
+            self._heard.setdefault(connection, asyncio.Event()).set()
 
     # --- inside ----------------------------------------------------------------------------
 
@@ -141,10 +142,13 @@ class Entrance:
 
     async def _first_word(self, transport: Any) -> None:
         """Wait for the first request of a plain connection, and end one that sends none."""
+        heard = self._heard.setdefault(transport, asyncio.Event())
         for _ in range(int(HANDSHAKE_S / LOOK_S)):
-            if transport.is_closing() or transport in self._heard:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_S):
+                    await heard.wait()
+            if transport.is_closing() or heard.is_set():
                 return
-            await asyncio.sleep(LOOK_S)
         transport.abort()
 
     def _check(self, transport: Any) -> None:

@@ -270,8 +270,9 @@ class Transport:
             await close(channel, *refusal)
             kind = PeerStranger if refusal[0] is Close.OTHER else PeerUnreachable
             raise kind(where, refusal[1])
-        if self._credentials is not None:
-            self._credentials.keep_session(channel.get_extra_info("ssl_object"))
+        if self._credentials is not None:  # soon: the link need not wait for it
+            keep, secured = self._credentials.keep_session, channel.get_extra_info("ssl_object")
+            asyncio.get_running_loop().call_soon(keep, secured)
         link = Link(channel, hello, (host, port), self._terms, dialled=True)
         former = self._links.get(hello.id)
         if former is not None and not is_later(former.hello, hello):
