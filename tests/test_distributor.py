@@ -568,6 +568,7 @@ class TestAFullDisk:
             await lan.clock.advance(20)
         infos = await ended(lan, jobs)
         assert [info["value"] for info in infos] == [*range(6)]
+        await lan.settle()
         assert await at_rest(desk, peer)
 
     async def test_at_a_worker_in_the_middle_loses_no_outcome(
