@@ -28,6 +28,7 @@ from tests.lab.scenes import (
     is_alone,
     joined,
     know_all,
+    known,
     outbox_is_empty,
     since,
     start,
@@ -131,6 +132,9 @@ class TestTwoHostsThatDoNotHearOneAnother:
         await batch.add(2, 0.1)
         await until(batch.succeeded, within_s=10, what="the jobs are done")
         assert {host for host, _ in batch.brought().values()} == {three.name}
+        one.offload("topics", "disable", "text/shout", "--on", "two")  # by way of three
+        assert (await known(two))["two"] == (await known(one))["two"] == ["lab/wait"]
+        one.offload("topics", "reset", "--on", "two")
         one.hear_all()
         back_s = await until(lambda: joined(one, two), within_s=10, what="they are linked again")
         figure("two hosts that hear one another again are linked", back_s)
