@@ -29,8 +29,9 @@ from offload.cli.terminal import (
 from offload.client import Client, connect
 from offload.config import Config, is_loopback
 from offload.datadir import locate
-from offload.errors import NotRunning, Refused
+from offload.errors import NotRunning, Refused, UsageError
 from offload.peers.identity import Identity
+from offload.peers.identity.pairing import PREFIX
 
 group: Final = typer.Typer(
     help="The group: make it, invite, join, remove, leave.", no_args_is_help=True
@@ -84,7 +85,7 @@ def invite(
 @group.command()
 def join(
     code: Annotated[
-        str, typer.Argument(help="The code or token; -: it is read from the standard input.")
+        str, typer.Argument(help="The code; -: it, or a token, is read from the standard input.")
     ] = "",
     host: Annotated[
         str, typer.Option(metavar="ADDRESS", help="Where the inviter is, if it is not found.")
@@ -94,6 +95,11 @@ def join(
     data_dir: DataDirOption = None,
 ) -> None:
     """Join the group of whoever has run: offload invite."""
+    if code.strip().lower().startswith(PREFIX):
+        raise UsageError(
+            "a token on the command line can be seen by all users of this machine;"
+            " let it be read from the standard input: offload join -"
+        )
     if code == "-":
         code = sys.stdin.readline()
     code = code or typer.prompt("code")

@@ -88,3 +88,5 @@ class TestWhatCannotBe:
         assert (exit_code, "offload init" in said) == (1, True)
         exit_code, said = run("bob", "join", "12")
         assert (exit_code, "six letters" in said) == (2, True)
+        exit_code, said = run("bob", "join", "offload1-abc")
+        assert (exit_code, "standard input: offload join -" in said) == (2, True)

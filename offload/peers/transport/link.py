@@ -154,7 +154,7 @@ class Link:
         self._wake = asyncio.Event()
         self._closing: tuple[Close, str] | None = None
         self.secure = proven_by(channel) is not None
-        set_patience(channel.get_extra_info("socket"), terms.write_s)
+        set_patience(told_of(channel, "socket"), terms.write_s)
 
     @property
     def server_name(self) -> str | None:
@@ -361,10 +361,17 @@ async def close(channel: Channel, code: Close, reason: str) -> None:
 
 def abort(channel: Channel) -> None:
     """End a connection at once, whatever waits to be written."""
-    connection = channel.get_extra_info("socket")
+    connection = told_of(channel, "socket")
     if connection is not None:
         with suppress(OSError):
             connection.shutdown(socket.SHUT_RDWR)
+
+
+def told_of(connection: Any, name: str) -> Any:
+    """Return what a connection tells of itself; None also if it is TLS and closed."""
+    with suppress(AttributeError):  # asyncio's own: closed twice, it has nobody to ask
+        return connection.get_extra_info(name)
+    return None
 
 
 def set_patience(connection: Any, patience_s: float) -> None:
@@ -395,7 +402,7 @@ def url_of(host: str, port: int, path: str, *, secure: bool) -> URL:
 
 def proven_by(connection: Any) -> str | None:
     """Return the id that TLS has proven of who is at the other end; None if the link is plain."""
-    tls = connection.get_extra_info("ssl_object")
+    tls = told_of(connection, "ssl_object")
     return tls.peer_id if isinstance(tls, Checked) else None
 
 

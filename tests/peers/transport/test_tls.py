@@ -150,6 +150,24 @@ class TestARemovedMember:
         await until(ada.linked)
         stuck.set()
 
+    async def test_is_cut_off_though_another_has_just_closed_its_link(
+        self, lan: Any, until: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Two removed at once, one of which is faster: asyncio asks a closed TLS link in vain."""
+        ada, bob = await linked(lan, until)
+        cleo = await lan.member("cleo")
+        await cleo.dial(ada, ada.id)
+        await until(lambda: ada.linked(bob, cleo))
+        gone = ada.transport._links[bob.id]
+        transport = gone._channel.get_extra_info("ssl_object") and gone._channel._conn.transport
+        transport.close()
+        transport.close()  # as both sides do when they part
+        gone.cut("twice")
+        lan.group().change(lambda group: group.without(bob.id).without(cleo.id))
+        ada.credentials.refresh()
+        await until(lambda: not ada.transport.peers() and cleo.linked())
+        assert not [r for r in caplog.records if r.levelname == "ERROR"]
+
     async def test_comes_back_neither_way(self, lan: Any, until: Any) -> None:
         ada, bob = await linked(lan, until)
         lan.group().change(lambda group: group.without(bob.id))
