@@ -702,6 +702,26 @@ class TestAnAtMostOnceJob:
 
 
 class TestAWorkerThatDrains:
+    @pytest.mark.parametrize("drains_first", [False, True])
+    async def test_in_a_hurry_takes_no_deaf_consumer_for_a_crash(
+        self, lan: Lan, drains_first: bool
+    ) -> None:
+        """C088: a consumer that may ask whether to stop, and does not, costs its job nothing."""
+        worker = Worker()
+        node = await lan.node(worker.app, node={"drain_timeout": 60})
+        job = await node.submit("work/polite")
+        await lan.until(worker.begun.wait())
+        if drains_first:
+            draining = asyncio.ensure_future(node.drain())
+            await asyncio.sleep(0)
+            node.hurry()
+        else:
+            node.hurry()
+            draining = asyncio.ensure_future(node.drain())
+        await lan.until(draining)
+        info = await job.info()
+        assert (info["state"], info["crashes"], results(info)) == ("queued", 0, ["refused"])
+
     async def test_hands_back_at_no_cost(self, lan: Lan) -> None:
         """C088, G04."""
         first, second = Worker("first"), Worker("second")

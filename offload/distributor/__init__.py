@@ -216,6 +216,7 @@ class Distributor:
     def hurry(self) -> None:
         """Let a drain hand back at once what still runs."""
         self._hurry.set()
+        self._manager.runs.hurry()  # what takes its time to stop would be taken for a crash
 
     async def hand_back(self, reason: str, own: bool) -> None:
         """

@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Final
 
 from offload.app import App
 from offload.work.calls import News, Ran, Task, ended
@@ -34,6 +35,7 @@ __all__ = [
     "prints_caught",
 ]
 log = logging.getLogger(__name__)
+HURRIED_GRACE_S: Final = 0.5
 
 
 class Executors:
@@ -133,6 +135,12 @@ class Executors:
         else:
             run.end(Result.STOPPED, "was stopped")
         return True
+
+    def hurry(self) -> None:
+        """Let consumers that are asked to stop, now or before, take next to no time for it."""
+        self._grace_s = HURRIED_GRACE_S
+        for run in list(self._runs.values()):
+            run.hurry(HURRIED_GRACE_S)
 
     def renew(self, job_id: str, attempt: int, until_s: float) -> bool:
         """

@@ -87,6 +87,12 @@ class Run(ABC):
     def renew(self, until_s: float) -> None:  # noqa: B027 - nothing is to be done by default
         """Allow it to run until ``until_s``; only a process is held to it by the kernel."""
 
+    def hurry(self, grace_s: float) -> None:
+        """Let a consumer that is asked to stop, or was, take no longer than this."""
+        self._grace_s = grace_s
+        if self._ending is not None and self._over is not None:
+            self._later(grace_s, self._kill)
+
     @abstractmethod
     def _ask(self) -> None:
         """Tell the consumer that it should stop."""
