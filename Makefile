@@ -1,7 +1,7 @@
 # The workshop. `make demo` and `make test` set themselves up; nothing outside this folder changes.
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help demo test coverage simulate chaos test-long test-all bench-files bench-start bench-topology fuzz audit lint fmt bench clean
+.PHONY: help demo test coverage simulate chaos test-long test-all bench-files bench-spread bench-start bench-topology fuzz audit lint fmt bench clean
 
 VERSIONS := 3.11 3.12 3.13
 VENV := .venv
@@ -27,6 +27,7 @@ help:
 	@echo "make audit      known weaknesses, in the code and in what it needs"
 	@echo "make bench      measures, beside a peer in the same run"
 	@echo "make bench-files  measures a file of 1 GiB: rate and memory"
+	@echo "make bench-spread  measures how work spreads, and what the loss of a worker costs"
 	@echo "make bench-start  measures what an import of offload costs, beside one of aiohttp"
 	@echo "make bench-topology  measures how soon five hosts know of one another (needs root)"
 	@echo "make lint, make fmt, make clean"
@@ -84,6 +85,9 @@ bench: $(VENV)/demo.stamp
 # A file of 1 GiB from process to process: rate beside a bare upload, and memory above idle.
 bench-files: $(VENV)/demo.stamp
 	@$(BIN)/python benchmarks/files.py $(ARGS)
+
+bench-spread: $(VENV)/demo.stamp
+	@$(BIN)/python benchmarks/spread.py $(ARGS)
 
 bench-start: $(VENV)/demo.stamp
 	@$(BIN)/python benchmarks/start.py $(ARGS)

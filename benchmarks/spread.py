@@ -222,7 +222,7 @@ async def _placed(node: Node, count: int) -> None:
         await asyncio.sleep(0.2)
         jobs = (await node.status())["jobs"]
         under_way = jobs["assigned"] + jobs["active"]
-    await asyncio.sleep(2.0)
+    await asyncio.sleep(0.5)
 
 
 async def _met(node: Node, count: int) -> None:
@@ -252,7 +252,7 @@ def main() -> None:
     """Measure and report; the defaults are the figures that the project states."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=2_000, help="jobs of 20 ms")
-    parser.add_argument("--queued", type=int, default=10_000, help="jobs that wait")
+    parser.add_argument("--queued", type=int, default=10_000, help="jobs that wait, 2000 or more")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="offload-bench-") as folder:
         found = asyncio.run(measure(args, Path(folder)))

@@ -177,7 +177,7 @@ class TestABadNetwork:
     """Each way 50 ms, more or less, and a fifth of all packets is lost."""
 
     async def test_only_takes_longer(self, lay: Lay, figure: Figures) -> None:
-        """G02."""
+        """G02, C086."""
         lan = lay(("one", "two", "three"), weather=Weather(0.05, 0.005, 0.2))
         began = time.monotonic()
         hosts = await start(lan)
@@ -192,7 +192,7 @@ class TestABadNetwork:
     @pytest.mark.long
     @pytest.mark.timeout(900)
     async def test_has_nobody_declared_gone_in_ten_minutes(self, lay: Lay) -> None:
-        """Issue figure: 20 pairs."""
+        """C086, issue figure: 20 pairs."""
         names = ("one", "two", "three", "four", "five")
         lan = lay(names, weather=Weather(0.05, 0.005, 0.2))
         hosts = list(lan.hosts.values())
