@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +25,7 @@ import psutil
 
 from offload.client import Client, connect
 from offload.errors import NotRunning
+from tests.lab.group import Members
 from tests.lab.wires import Plug, Weather, Wires, ip, run
 
 ROOT: Final = Path(__file__).parents[2]
@@ -58,12 +60,28 @@ class Host:
 
     # --- its instance ---
 
-    def run(self, app: Path | None, *, insecure: bool = True, **tables: Mapping[str, Any]) -> None:
-        """Start ``offload run`` on this host, with these tables of its ``offload.toml``."""
+    def run(
+        self,
+        app: Path | None,
+        *,
+        insecure: bool = False,
+        descriptors: int = 0,
+        **tables: Mapping[str, Any],
+    ) -> None:
+        """
+        Start ``offload run`` on this host, with these tables of its ``offload.toml``.
+
+        It is of the group of all hosts, unless it is ``insecure`` or has a ``group_dir``.
+        """
         self.folder.mkdir(exist_ok=True)
-        node = {"name": self.name, "listen": self.address, "port": PORT, **tables.get("node", {})}
+        group = self.folder / "group"
+        node = {"name": self.name, "listen": self.address, "port": PORT, "group_dir": str(group)}
+        node |= tables.get("node", {})
+        if not insecure and node["group_dir"] == str(group):
+            self._lan.members.settle(self.name, self.data, group)
         self.config.write_text(_toml({**tables, "node": node}), "utf-8")
-        words = [sys.executable, "-m", "offload", "run", *([str(app)] if app else [])]
+        words = ["prlimit", f"--nofile={descriptors}"] if descriptors else []
+        words += [sys.executable, "-m", "offload", "run", *([str(app)] if app else [])]
         words += ["--insecure"] if insecure else []
         self._words = [*words, "--config", str(self.config), "-v"]
         self.start()
@@ -319,6 +337,11 @@ class Lan:
         """Put a router between two bridges; with ``nat`` those of ``one`` are hidden behind it."""
         plugs = [(host.namespace, plug) for host in self.hosts.values() for plug in host.plugs]
         self.wires.route(one, other, plugs, nat=nat)
+
+    @cached_property
+    def members(self) -> Members:
+        """The group of all hosts, made when the first one is started."""
+        return Members(self.folder / "members", self.hosts)
 
     def entries(self) -> list[dict[str, Any]]:
         """Return the whole lines of the ledger."""

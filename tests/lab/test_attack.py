@@ -14,7 +14,6 @@ from typing import Any, Final
 
 import pytest
 
-from tests.lab import group
 from tests.lab.batches import Batch
 from tests.lab.conftest import Figures
 from tests.lab.hosts import Host, Lan, until
@@ -28,6 +27,7 @@ JOBS: Final = 32
 JOB_S: Final = 0.5
 GROWTH_MIB: Final = 64
 LOG_LINES: Final = 60
+DESCRIPTORS: Final = 512  # that each of them may have (G36)
 TLS: Final = {"a stolen certificate, tls", "no certificate, tls"}
 WAYS: Final = {"silence", "plain http", "half a handshake", "replay", *TLS}
 
@@ -35,13 +35,11 @@ WAYS: Final = {"silence", "plain http", "half a handshake", "replay", *TLS}
 async def besieged(lan: Lan) -> tuple[list[Host], dict[str, str], Path]:
     """Return three members of a group that know one another, their ids, and a stolen identity."""
     hosts = [lan[name] for name in ("one", "two", "three")]
-    stolen = lan.folder / "stolen"
-    ids = group.found(hosts, stolen)
-    group.run(hosts[0], None)
-    group.run(hosts[1], CONSUMERS, **takes("lab/wait", "text/shout"))
-    group.run(hosts[2], CONSUMERS, **takes("lab/wait"))
+    hosts[0].run(None, descriptors=DESCRIPTORS)
+    hosts[1].run(CONSUMERS, descriptors=DESCRIPTORS, **takes("lab/wait", "text/shout"))
+    hosts[2].run(CONSUMERS, descriptors=DESCRIPTORS, **takes("lab/wait"))
     await until(lambda: know_all(hosts), within_s=SOON_S, what="three members know one another")
-    return hosts, ids, stolen
+    return hosts, {h.address: lan.members.ids[h.name] for h in hosts}, lan.members.stolen
 
 
 def attack(lan: Lan, ids: dict[str, str], stolen: Path, seconds: float) -> Path:

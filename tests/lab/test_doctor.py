@@ -98,8 +98,8 @@ class TestHostsOfDifferentGroups:
         for host in (one, two):
             group = GroupFolder(lan.folder / f"group-{host.name}")
             group.change(lambda _: Group.create("home"))
-            host.run(None, insecure=False, node={"group_dir": str(group.path)})
-        three.run(None)
+            host.run(None, node={"group_dir": str(group.path)})
+        three.run(None, insecure=True)
         await ready((one, two, three))
         strangers = {
             f"{two.address}:{PORT}": "it is of another group",
