@@ -66,6 +66,7 @@ test-long: $(VENV)/dev.stamp
 fuzz: $(VENV)/fuzz.stamp
 	@$(BIN)/python tests/fuzz/fuzz.py $(or $(SECONDS),300)
 
+# Asks the package index what is known against each package; bandit is part of `make lint`.
 audit: $(VENV)/audit.stamp
 	@$(BIN)/bandit --quiet --configfile pyproject.toml --recursive offload
 	@$(BIN)/pip-audit --skip-editable --progress-spinner off
@@ -75,6 +76,7 @@ lint: $(VENV)/dev.stamp
 	@$(BIN)/ruff format --check --quiet || { echo "make fmt would change files"; exit 1; }
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/bandit --quiet --configfile pyproject.toml --recursive offload
 
 fmt: $(VENV)/dev.stamp
 	@$(BIN)/ruff check --fix --quiet; $(BIN)/ruff format

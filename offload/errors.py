@@ -414,7 +414,8 @@ class NotAMember(OffloadError):
         was = "was removed from" if self.removed else "is not yet a member of"
         return (
             f"this instance {was} the group {self.group!r}; have one of its keepers run: offload"
-            " invite, and here: offload join CODE (or go on alone: offload group leave)"
+            " invite, and here: offload join CODE (or go on alone: offload group leave, which is"
+            " for all instances of this user; or node.group_dir, for this one)"
         )
 
 

@@ -307,6 +307,49 @@ class TestTheCAsBackup:
         names = {m["name"] for m in (await ada.group.describe())["members"]}
         assert names == {"ada", "cleo"}
 
+    async def test_learns_what_it_has_missed_from_a_member_that_it_names(
+        self, machines: Machines, tmp_path: Path
+    ) -> None:
+        """docs/trust.md: cleo joined after the copy was made, and dan was removed after it."""
+        ada, bob = machines.resting("ada"), machines.resting("bob")
+        await ada.init("home")
+        for name in ("bob", "dan"):
+            await joined(ada, machines.resting(name))
+        file = tmp_path / "ada" / "group" / "group"
+        kept = file.read_bytes()
+        await joined(ada, machines.resting("cleo"))
+        await ada.remove("dan")
+        node = await machines.start("ada")
+        learns = await machines.start("bob", node)
+        roster = learns._house.standing.credentials
+        await until(lambda: sees(node, learns) and len(roster.roster.members()) == 3)
+        await node.__aexit__(None, None, None)
+        file.write_bytes(kept)
+        again = await machines.start("ada", learns)
+        members = again._house.standing.credentials
+        await until(lambda: [e.name for e in members.roster.members()] == ["ada", "bob", "cleo"])
+        assert (await bob.describe())["name"] == "home"
+
+
+class TestACAWhoseKeyIsLost:
+    async def test_is_missed_only_by_who_would_join_or_remove(
+        self, machines: Machines, tmp_path: Path
+    ) -> None:
+        """docs/trust.md: links, jobs and restarts go on; a promoted keeper would be the remedy."""
+        ada, bob, cleo = await trio(machines)
+        for node in (ada, bob, cleo):
+            await node.__aexit__(None, None, None)
+        (tmp_path / "ada" / "group" / "group").unlink()
+        again = await machines.start("bob")
+        other = await machines.start("cleo", again)
+        await until(lambda: sees(again, other) and sees(other, again))
+        job = await again.submit("test/echo", n=7)
+        assert await job.result() == 7
+        with pytest.raises(NotAKeeper, match="ada"):
+            await anext(again.group.invite(token=False))
+        with pytest.raises(NotAKeeper, match="ada"):
+            await other.group.remove("bob")
+
 
 class TestAnInsecureInstance:
     async def test_has_no_group(self, machines: Machines, tmp_path: Path) -> None:
