@@ -25,7 +25,6 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from tests.lab import group
 from tests.lab.hosts import Host, Lan, obstacle, until
 from tests.lab.scenes import are_linked
 
@@ -162,15 +161,8 @@ async def idling(folder: Path, for_s: float, *, secure: bool) -> list[Figure]:
     """Measure what it costs to do nothing among six; ``secure``: of a group, as is usual."""
     with Lan(folder, (*NAMES, "six")) as lan:
         hosts = list(lan.hosts.values())
-        if secure:
-            for host in hosts:
-                host.folder.mkdir()
-            group.found(hosts, folder / "removed")
         for host in hosts:
-            if secure:
-                group.run(host, None)
-            else:
-                host.run(None)
+            host.run(None, insecure=not secure)
         await until(lambda: are_linked(hosts), within_s=PATIENCE_S, what="all are linked")
         await asyncio.sleep(5)
         before = [(host.usage()[0], _traffic(host)) for host in hosts]
