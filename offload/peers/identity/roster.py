@@ -7,7 +7,8 @@ Two keepers who have changed it apart make two that do not; whoever keeps the CA
 both signs their union.
 """
 
-from collections.abc import Iterable, Mapping
+import itertools
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -103,14 +104,32 @@ def admit(roster: Roster, public: bytes, name: str, *, keeper: bool = False) -> 
     """
     Return the roster with this instance as a member, also if it was removed before.
 
+    It has chosen its name itself, and rules go by names (``allow_from``): so what cannot be printed
+    is replaced, and a name that another member has gets a number; those of a silent group are all
+    of one user.
+
     Raises:
         Refused: If the group is full.
     """
-    entry = Entry(instance_id(public), public, name[:NAME_LIMIT], keeper, False, 0)
+    own = instance_id(public)
+    others = () if roster.silent else roster.members()
+    taken = {entry.name for entry in others if entry.id != own}
+    entry = Entry(own, public, _free(_shown(name), taken), keeper, False, 0)
     changed = _with(roster, entry)
     if len(changed.members()) > MEMBER_LIMIT:
         raise Refused(f"the group has {MEMBER_LIMIT} members, and takes no more")
     return changed
+
+
+def _shown(name: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in name).strip() or "unnamed"
+
+
+def _free(name: str, taken: Container[str]) -> str:
+    """Return the name, or the first with a number that nobody has."""
+    numbers = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
+    names = (name[: NAME_LIMIT - len(number)] + number for number in numbers)
+    return next(one for one in names if one not in taken)
 
 
 def remove(roster: Roster, entry: Entry) -> Roster:

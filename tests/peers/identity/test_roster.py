@@ -137,3 +137,24 @@ def test_removed_ones_are_forgotten_at_last_and_stay_refused(
     assert set(roster.entries) == {instance_id(BOB), instance_id(CLEO)}
     assert covers(roster, full)
     assert not merged(roster, full).has(instance_id(ADA))
+
+
+class TestTheNameThatAJoinerHasChosen:
+    """Rules go by it (``allow_from``), and people read it: so it is not all its own."""
+
+    def test_is_no_other_members(self) -> None:
+        group = admit(admit(admit(Roster("g", "home"), ADA, "vm"), BOB, "vm"), CLEO, "vm")
+        assert [e.name for e in group.members()] == ["vm", "vm-2", "vm-3"]
+        assert admit(group, ADA, "vm").members()[-1].name == "vm"
+
+    def test_may_be_that_of_one_who_was_removed(self) -> None:
+        group = admit(Roster("g", "home"), ADA, "vm")
+        group = remove(group, group.members()[0])
+        assert [e.name for e in admit(group, BOB, "vm").members()] == ["vm"]
+
+    @pytest.mark.parametrize(
+        ("chosen", "shown"),
+        [("\x1b[2Jeve\nERROR x", "?[2Jeve?ERROR x"), ("", "unnamed"), (" ", "unnamed")],
+    )
+    def test_can_be_printed(self, chosen: str, shown: str) -> None:
+        assert admit(Roster("g", "home"), ADA, chosen).members()[0].name == shown
