@@ -15,7 +15,7 @@ from offload import codec
 from offload.errors import JoinRefused
 from offload.peers.identity import Group, Identity
 from offload.peers.identity.pairing import Invitation, Request, Secret, Welcome
-from offload.peers.pairing import Inviting, Tried, Where, join
+from offload.peers.pairing import Inviting, Tried, Where, join, joining
 from offload.peers.pairing.inviting import BEGINS, JOIN_PATH
 
 SPAKE_LENGTH = 33
@@ -126,6 +126,33 @@ class TestSomebodyWhoTriesWithoutEnd:
             ("wrong", 0),
             ("closed", 0),
         ]
+
+
+class TestFalseInviters:
+    async def test_have_three_guesses_between_them_and_are_told_of(
+        self, port: Port, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Four answer before the true one does, none of which knows the code."""
+        warned: list[str] = []
+        false = [Port(tmp_path / str(number)) for number in range(4)]
+
+        async def inviters(_where: Where) -> AsyncIterator[list[tuple[str, int]]]:
+            for one in [*false, port]:
+                yield [("127.0.0.1", one.inviting.port)]
+
+        monkeypatch.setattr(joining, "_inviters", inviters)
+        for one in false:
+            await one.inviting.open()
+        try:
+            with pytest.raises(JoinRefused):
+                await join(
+                    Identity.load(tmp_path / "bob"), "bob", port.secret, Where(), warned.append
+                )
+        finally:
+            for one in false:
+                await one.inviting.close()
+        assert [len(one.told) for one in [*false, port]] == [1, 1, 1, 0, 0]
+        assert warned[-1] == "three have answered that do not; nobody else is asked"
 
 
 class TestSilence:
