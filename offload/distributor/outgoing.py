@@ -16,7 +16,8 @@ from offload.clock import Clock
 from offload.distributor import wire
 from offload.distributor.fetching import fetch_all
 from offload.distributor.flights import NOBODY, OFFER_AGAIN_S, Flight, Flights, Life
-from offload.distributor.wire import Holding, Line, Network
+from offload.distributor.rulings import Rulings
+from offload.distributor.wire import Holding, Network
 from offload.errors import BlobMismatch, BlobMissing, DiskFull, PeerUnreachable
 from offload.events import Bus
 from offload.leases import WatchedTerms, origin
@@ -25,13 +26,10 @@ from offload.peers.topology import Gone
 from offload.tasks import Tasks
 from offload.work.jobs import (
     UNDER_WAY,
-    Attempt,
     FileEntry,
     Job,
-    Result,
     RetryRule,
     Spec,
-    State,
     came,
     came_late,
 )
@@ -40,7 +38,6 @@ from offload.work.store import Rule, Step, Store
 
 log = logging.getLogger(__name__)
 OFFER_AGAIN_MOST_S: Final = 10.0
-UNREACHABLE: Final = "unreachable: its worker fell silent"
 
 
 class Outgoing:
@@ -68,10 +65,9 @@ class Outgoing:
         self._network = network
         self._clock = clock
         self._own_id = own_id
-        self._retry_of = retry_of
+        self._rulings = Rulings(own_id, retry_of, lost_after_s, clock.wall)
         self._tell_refused = refused
         self._tell_landed = landed
-        self._lost_after_s = lost_after_s
         self._lease_s = lease_s
         self._watch = WatchedTerms()
         self._flights = Flights()
@@ -113,7 +109,8 @@ class Outgoing:
         """
         now = self._clock.now()
         jobs = await self._store.assigned()
-        here = [(job.id, self._restarted) for job in jobs if job.worker == self._own_id]
+        restarted = partial(self._rulings.restarted, now)
+        here = [(job.id, restarted) for job in jobs if job.worker == self._own_id]
         await self._manager.change(here)
         away = [job for job in jobs if job.worker != self._own_id]
         for job in away:
@@ -205,7 +202,7 @@ class Outgoing:
             self._network, peer, batch, wire.read_refused
         ):
             if store_id == self._store.store_id:
-                rules.append((job_id, partial(self._refused, peer, attempt, reason, now)))
+                rules.append((job_id, partial(self._rulings.refused, peer, attempt, reason, now)))
         for answer in await self._manager.change(rules):
             if answer is not None:
                 self._tell_refused(peer, *answer)
@@ -261,7 +258,7 @@ class Outgoing:
         left = dict(self._left_by)
         there = [(i, f.worker) for i, f in self._flights.items() if f.worker in left]
         if there:
-            rules = [(i, partial(self._left, left[peer], now)) for i, peer in there]
+            rules = [(i, partial(self._rulings.left, left[peer], now)) for i, peer in there]
             await self._manager.change(rules)
         for peer in left:
             self._left_by.pop(peer, None)
@@ -365,7 +362,8 @@ class Outgoing:
         for line in message.lines:  # at once: no lease may end between the verdict and its answer
             self._heard(line.job_id, peer, line.attempt, now)
         rules = [
-            (line.job_id, partial(self._held, peer, line, now, wall)) for line in message.lines
+            (line.job_id, partial(self._rulings.held, peer, line, now, wall))
+            for line in message.lines
         ]
         answers = await self._manager.change(rules)
         verdicts: dict[str, str] = {}
@@ -403,69 +401,11 @@ class Outgoing:
             if f.worker == peer and f.told and f.life != life and i not in held
         ]
         now = self._clock.now()
-        await self._manager.change([(i, partial(self._forgotten, peer, now)) for i in lost])
+        await self._manager.change([(i, partial(self._rulings.forgotten, peer, now)) for i in lost])
 
     def _overdue(self, job_id: str, attempt: int, now: float) -> Rule[None]:
         """Return the rule for a job whose lease is over."""
         flight = self._flights[job_id]
         if flight.silent_since is None:
             flight.silent_since = now
-        return partial(self._lapsed, attempt, now - flight.silent_since, now)
-
-    # --- rules, put to the job inside the store's transaction ------------------------------
-
-    def _restarted(self, job: Job) -> Step[None]:
-        rule, now = self._retry_of(job.topic), self._clock.now()
-        return self._ended(job, origin.restarted(job, self._own_id, rule, now), Result.CRASHED)
-
-    def _refused(
-        self, peer: str, attempt: int, reason: str, now: float, job: Job
-    ) -> Step[tuple[Job, str] | None]:
-        kept = origin.refused(job, peer, attempt, reason, now)
-        if kept is None:
-            return Step(None)
-        line = self._line(job, Result.REFUSED, reason)
-        return Step((job, reason), keep=kept, attempt=line)
-
-    def _lapsed(self, attempt: int, silent_s: float, now: float, job: Job) -> Step[None]:
-        kept = origin.lapsed(job, attempt, self._retry_of(job.topic), now)
-        if kept is not None or not origin.is_current(job, job.worker, attempt) or job.placing:
-            return self._ended(job, kept, Result.UNREACHABLE)
-        if silent_s >= self._lost_after_s():  # at most once: it waits that long for its worker
-            return self._ended(job, origin.lost(job, now), Result.UNREACHABLE)
-        kept = job._replace(reason=UNREACHABLE)
-        return Step(None, keep=None if kept == job else kept)
-
-    def _left(self, fact: Gone, now: float, job: Job) -> Step[None]:
-        why, rule = f"its worker is gone: {fact.reason}", self._retry_of(job.topic)
-        kept = origin.gone(job, fact.id, rule, now, why, crashed=not fact.cleanly)
-        return self._ended(job, kept, Result.UNREACHABLE)
-
-    def _forgotten(self, peer: str, now: float, job: Job) -> Step[None]:
-        why, rule = "its worker came back without it", self._retry_of(job.topic)
-        return self._ended(job, origin.gone(job, peer, rule, now, why), Result.UNREACHABLE)
-
-    def _held(
-        self, peer: str, line: Line, now: float, wall: float, stored: Job
-    ) -> Step[tuple[Verdict, Job | None]]:
-        job = origin.adopted(stored, peer, line.attempt) or stored
-        verdict = origin.holding(job, peer, line.attempt)
-        if verdict is not Verdict.OK:
-            return Step((verdict, None))
-        if line.died:
-            kept = origin.died(job, peer, line.attempt, self._retry_of(job.topic), now)
-            crash = self._line(job, Result.CRASHED, "the instance that ran it crashed")
-            return Step((Verdict.DROP, None), keep=kept, attempt=crash)
-        kept = origin.started(job, now, wall) if line.phase != "have" else job
-        return Step((verdict, kept), keep=None if kept is stored else kept)
-
-    def _ended(self, job: Job, kept: Job | None, result: Result) -> Step[None]:
-        if kept is None:
-            return Step(None)
-        return Step(None, keep=kept, attempt=self._line(job, result, kept.reason))
-
-    def _line(self, job: Job, result: Result, reason: str) -> Attempt:
-        # Who could say how long it ran is gone or silent, or says only that it gives it back.
-        never_began = result is Result.REFUSED and job.state is State.ASSIGNED
-        run_s = 0.0 if never_began else None
-        return Attempt(job.attempt, job.worker, result, reason, self._clock.wall(), run_s)
+        return partial(self._rulings.lapsed, attempt, now - flight.silent_since, now)
