@@ -531,14 +531,14 @@ class TestALinkThatBreaks:
 
     async def test_is_made_anew_at_once(self, bob: Searcher) -> None:
         bob.network.cut("ann")
-        assert await until(lambda: "ann" in bob.network.linked) < 0.5
+        await until(lambda: "ann" in bob.network.linked, within_s=0.5)
         assert bob.facts == []
 
     async def test_is_the_end_of_a_peer_whose_host_refuses(self, bob: Searcher) -> None:
         """C080: confirmed in less than a second."""
         bob.network.there[HERE] = PeerRefused
         bob.network.cut("ann")
-        assert await until(lambda: bool(bob.facts)) < 0.5
+        await until(lambda: bool(bob.facts), within_s=0.5)
         assert bob.facts == [Gone("ann", "its host refuses", confirmed=True)]
 
     async def test_is_dialled_every_second_while_the_peer_is_a_member(self, bob: Searcher) -> None:
@@ -630,7 +630,7 @@ class TestMulticastDns:
         async with running(here.mdns):
             async with running(there.mdns):
                 await until(lambda: bob in here.found)
-            assert await until(lambda: bob in here.lost) < 0.5
+            await until(lambda: bob in here.lost, within_s=0.5)
 
     async def test_shows_a_new_address_at_once(self) -> None:
         realm, ann, bob = secrets.token_hex(8), secrets.token_hex(8), secrets.token_hex(8)
@@ -758,7 +758,7 @@ class TestThreeRealInstances:
         async with ann.live():
             async with bob.live():
                 await until(lambda: len(ann.members) == 2)
-            assert await until(lambda: len(ann.members) == 1) < 0.5
+            await until(lambda: len(ann.members) == 1, within_s=0.5)
 
     async def test_are_a_chain_by_static_links(self, tmp_path: Path) -> None:
         """C059, C058: without mDNS; a change of one end is at the other within a second."""
@@ -782,4 +782,4 @@ class TestThreeRealInstances:
                 seen = ann.membership.view.get(cid.id)
                 return seen is not None and seen.properties == {"gpu": "rtx4090"}
 
-            assert await until(told) < 1.0
+            await until(told, within_s=1.0)
