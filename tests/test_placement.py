@@ -141,6 +141,7 @@ class TestAJobThatFailedSomewhere:
             {"draining": True},
             {"refused": "disk full", "free": 0},
             {"failed": 1, "free": 0},
+            {"places": 0, "busy": 0, "free": 0},
         ],
     )
     def test_waits_for_nobody_who_will_not_come_to_it(self, changes: dict[str, Any]) -> None:

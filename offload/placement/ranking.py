@@ -152,8 +152,12 @@ def _taken(candidate: Candidate, demands: Demands) -> list[str]:
 
 
 def _comes_to_it(policy: Policy, candidate: Candidate, demands: Demands) -> bool:
-    """Say whether it could take the job but for its being busy, and has not failed it."""
-    return keeps(policy, candidate, demands) and not candidate.failed
+    """
+    Say whether it could take the job but for its being busy, and has not failed it.
+
+    Who has no place at all for the topic, as with a suspended queue, is not busy.
+    """
+    return keeps(policy, candidate, demands) and candidate.places != 0 and not candidate.failed
 
 
 def _judge(policy: Policy, candidate: Candidate, demands: Demands, usual_s: float) -> Ranked:

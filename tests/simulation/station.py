@@ -286,6 +286,7 @@ class Life:
                 consumes=lambda _topic: station.works,
                 enabled=lambda _topic: not station.world.faults.refuses(),
                 gate=self.manager.gates.closed,
+                resting=self.manager.gates.shut,
                 reserved=lambda: station.reserved,
             ),
             policy_of=lambda _topic: station.policy,
