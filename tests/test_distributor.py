@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from offload import App, Context, File, Job, JobFailed, Node
+from offload import App, Context, File, Job, JobFailed, Node, distributor
 from offload.errors import DiskFull
 from offload.payload import encode
 from offload.testing import Lan
@@ -721,6 +721,26 @@ class TestAWorkerThatDrains:
         await lan.until(draining)
         info = await job.info()
         assert (info["state"], info["crashes"], results(info)) == ("queued", 0, ["refused"])
+
+    async def test_in_a_hurry_waits_no_longer_for_an_origin_that_is_deaf(
+        self, lan: Lan, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Issue 3, line 10: a second SIGTERM ends every wait; the outcome is in the outbox."""
+        monkeypatch.setattr(distributor, "HAND_BACK_S", 3600.0)
+        monkeypatch.setattr(distributor, "HURRIED_S", 0.0)
+        worker = Worker()
+        desk, peer = await lan.node(), await lan.node(worker.app)
+        job = await desk.submit("work/wait")
+        await lan.until(worker.begun.wait())
+        lan.lose(1.0, "ack")
+        worker.go.set()
+        await lan.until(job.result())
+        draining = asyncio.ensure_future(peer.drain())
+        await lan.clock.advance(1)
+        assert not draining.done()
+        peer.hurry()
+        await lan.until(draining)
+        assert (await peer.status())["outbox"]["jobs"] == 1
 
     async def test_hands_back_at_no_cost(self, lan: Lan) -> None:
         """C088, G04."""

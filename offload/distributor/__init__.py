@@ -7,7 +7,8 @@ Takes each queued job to its place, here or at a peer; brings outcomes home; tak
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from asyncio import FIRST_COMPLETED
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final, NoReturn
@@ -198,20 +199,10 @@ class Distributor:
         after our goodbye it would have given to another.
         """
         self._matching.draining = True
-        waits: list[asyncio.Task[Any]] = [
-            asyncio.create_task(self._idle()),
-            asyncio.create_task(self._hurry.wait()),
-        ]
-        await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-        for wait in waits:
-            wait.cancel()
+        await self._within(timeout_s, self._idle())
         await self._incoming.hand_back("handed back: the instance was shut down")
         await self._manager.hand_back()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(HURRIED_S if self._hurry.is_set() else HAND_BACK_S):
-                await self._idle()
-                while self._incoming.owes:
-                    await self._clock.sleep(HOME_EVERY_S)
+        await self._within(HAND_BACK_S, self._settled(), hurried_s=HURRIED_S)
 
     def hurry(self) -> None:
         """Let a drain hand back at once what still runs."""
@@ -259,6 +250,25 @@ class Distributor:
         return self._incoming.held()
 
     # --- inside ----------------------------------------------------------------------------
+
+    async def _within(
+        self, timeout_s: float, end: Coroutine[Any, Any, None], hurried_s: float = 0.0
+    ) -> None:
+        """Wait for ``end`` so long, or for ``hurried_s`` from when there is a hurry."""
+        awaited, hurry = asyncio.create_task(end), asyncio.create_task(self._hurry.wait())
+        try:
+            await asyncio.wait([awaited, hurry], timeout=timeout_s, return_when=FIRST_COMPLETED)
+            if hurry.done():
+                await asyncio.wait([awaited], timeout=hurried_s)
+        finally:
+            awaited.cancel()
+            hurry.cancel()
+
+    async def _settled(self) -> None:
+        """Return when nothing runs here and linked origins have fetched what they are owed."""
+        await self._idle()
+        while self._incoming.owes:
+            await self._clock.sleep(HOME_EVERY_S)
 
     async def _idle(self) -> None:
         """Return when nothing runs here."""
