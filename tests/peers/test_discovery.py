@@ -21,7 +21,13 @@ from offload.errors import ConfigError, PeerRefused, PeerUnreachable
 from offload.events import Bus
 from offload.peers.discovery import EVERYWHERE, Discovery, Settings, mdns, search
 from offload.peers.discovery.addresses import check_interfaces, make_plan, parse_address
-from offload.peers.discovery.candidates import ADDRESS_LIMIT, CANDIDATE_LIMIT, Candidates
+from offload.peers.discovery.candidates import (
+    ADDRESS_LIMIT,
+    CANDIDATE_LIMIT,
+    NEWCOMERS_AT_ONCE,
+    NEWCOMERS_PER_S,
+    Candidates,
+)
 from offload.peers.discovery.mdns import Callbacks, Mdns
 from offload.peers.discovery.remembered import KEEP_S, Remembered, load, save
 from offload.peers.identity import Identity
@@ -167,6 +173,26 @@ class TestACandidate:
     def test_that_was_configured_is_dialled_whoever_it_is(self, candidates: Candidates) -> None:
         candidates.fix(HERE, now=0)
         assert due(candidates, 0) == ["192.0.2.1"]
+
+
+class TestManyMembers:
+    """Issue 4: above fifty, links are few; that there are so many is known before all are made."""
+
+    @pytest.fixture
+    def told(self, candidates: Candidates) -> Candidates:
+        for n in range(100):
+            candidates.find(f"x{n}", [HERE], now=0, stranger=False)
+        return candidates
+
+    def test_that_were_never_reached_are_dialled_at_a_pace(self, told: Candidates) -> None:
+        assert len(due(told, 1)) == NEWCOMERS_AT_ONCE
+        assert told.next_due_s(1, ()) == 1 / NEWCOMERS_PER_S
+        assert len(due(told, 2)) == NEWCOMERS_PER_S
+
+    def test_that_were_linked_are_dialled_at_once(self, told: Candidates) -> None:
+        for n in range(100):
+            told.linked(f"x{n}", HERE, now=0, dialled=True)
+        assert len(due(told, 1)) == 100
 
 
 class TestACrowdOfStrangers:

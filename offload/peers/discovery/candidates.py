@@ -3,7 +3,9 @@ Whom to dial, and when. Pure: ``now`` is an argument.
 
 Candidates are hints and none is trusted. Who was linked before and is still a member is dialled
 every second; others with a back-off; strangers, which mDNS alone tells of, at most five a second,
-the newest first, so that a crowd of phantoms delays nobody real for long.
+the newest first, so that a crowd of phantoms delays nobody real for long. Members that were never
+reached are dialled at a pace too: a thousand that start together soon know that they are a crowd,
+in which each needs few links, and until then they are not to make all of them.
 """
 
 from collections.abc import Callable, Container, Iterable
@@ -15,6 +17,8 @@ from offload.peers.topology import Address
 CANDIDATE_LIMIT: Final = 256
 ADDRESS_LIMIT: Final = 16
 STRANGERS_PER_S: Final = 5
+NEWCOMERS_PER_S: Final = 16
+NEWCOMERS_AT_ONCE: Final = 16
 RETRY_S: Final = 1.0
 RETRY_LIMIT_S: Final = 30.0
 FIXED_LIMIT_S: Final = 5.0  # for those that a person has configured
@@ -66,6 +70,25 @@ class Candidate:
         return bool(self.reached) or self.came is not None
 
 
+class Pace:
+    """So many at once, and so many a second; every ``now`` is steady."""
+
+    def __init__(self, per_s: float, at_once: int) -> None:
+        self.per_s = per_s
+        self._at_once = at_once
+        self._left: float = at_once
+        self._left_at = 0.0
+
+    def allows(self, now: float) -> bool:
+        """Say whether there may be one more, which is counted then."""
+        elapsed_s, self._left_at = now - self._left_at, now
+        self._left = min(self._at_once, self._left + elapsed_s * self.per_s)
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+
 class Candidates:
     """All instances that may be there, but for our own."""
 
@@ -74,8 +97,8 @@ class Candidates:
         self._fixed: list[Candidate] = []
         self._found: dict[str, Candidate] = {}  # by id, the latest found last
         self._suspected: dict[Address, float] = {}  # where a copy of ourselves may be, since when
-        self._tokens: float = STRANGERS_PER_S
-        self._tokens_at = 0.0
+        self._strangers = Pace(STRANGERS_PER_S, STRANGERS_PER_S)
+        self._newcomers = Pace(NEWCOMERS_PER_S, NEWCOMERS_AT_ONCE)
 
     def __len__(self) -> int:
         return len(self._found) + len(self._fixed)
@@ -149,23 +172,18 @@ class Candidates:
 
         ``wants`` says of an instance whether there should be a link to it.
         """
-        elapsed_s, self._tokens_at = now - self._tokens_at, now
-        self._tokens = min(STRANGERS_PER_S, self._tokens + elapsed_s * STRANGERS_PER_S)
-        chosen: list[Candidate] = []
         # dicts keep their order: reversed, the newest come first; sorting keeps that among equals
-        for candidate in sorted(
-            (*self._fixed, *reversed(self._found.values())), key=lambda c: (c.stranger, c.failures)
-        ):
-            if not _is_due(candidate, now, linked):
-                continue
-            if not candidate.fixed and not wants(candidate.id):
-                continue
-            if candidate.stranger:
-                if self._tokens < 1:
-                    break
-                self._tokens -= 1
-            candidate.dialling = True
-            chosen.append(candidate)
+        due = [
+            candidate
+            for candidate in (*self._fixed, *reversed(self._found.values()))
+            if _is_due(candidate, now, linked) and (candidate.fixed or wants(candidate.id))
+        ]
+        chosen: list[Candidate] = []
+        for candidate in sorted(due, key=lambda c: (c.stranger, c.failures)):
+            pace = self._pace(candidate)
+            if pace is None or pace.allows(now):
+                candidate.dialling = True
+                chosen.append(candidate)
         return chosen
 
     def tried(self, candidate: Candidate, now: float, *, reached: bool, urgent: bool) -> None:
@@ -201,11 +219,16 @@ class Candidates:
     ) -> float | None:
         """Return in how many seconds somebody should be dialled; None: nobody."""
         waits = [
-            max(c.due_at - now, 1 / STRANGERS_PER_S if c.stranger else 0.0)
+            max(c.due_at - now, 0.0 if (pace := self._pace(c)) is None else 1 / pace.per_s)
             for c in (*self._fixed, *self._found.values())
             if not c.dialling and c.id not in linked and c.addresses and (c.fixed or wants(c.id))
         ]
         return min(waits, default=None)
+
+    def _pace(self, candidate: Candidate) -> Pace | None:
+        if candidate.stranger:
+            return self._strangers
+        return None if candidate.near or candidate.fixed else self._newcomers
 
     def _make_room(self) -> None:
         while len(self._found) >= CANDIDATE_LIMIT:

@@ -22,17 +22,34 @@ def bucket_of(instance_id: str) -> int:
 
 
 class Digest:
-    """The sums of a table of announcements; ``sums`` does not depend on their order."""
+    """
+    The sums of a table of announcements.
+
+    Attributes:
+        sums: Of each bucket, whatever the order in which they came.
+        ids: Whose announcements are in each bucket.
+    """
 
     def __init__(self) -> None:
         self.sums = [0] * BUCKETS
+        self.ids: list[dict[str, None]] = [{} for _ in range(BUCKETS)]
 
-    def turn(self, announcement: Announcement) -> None:
-        """Put an announcement in, or take the same one out again."""
+    def put(self, announcement: Announcement) -> None:
+        """Put an announcement in."""
+        self.ids[self._turn(announcement)][announcement.id] = None
+
+    def take(self, announcement: Announcement) -> None:
+        """Take out again what was put in."""
+        del self.ids[self._turn(announcement)][announcement.id]
+
+    def _turn(self, announcement: Announcement) -> int:
+        """Count an announcement in or out, whichever it is; return its bucket."""
         boot, incarnation, generation = announcement.state
         entry = f"{announcement.id} {boot} {incarnation} {generation}".encode("ascii")
         token = int.from_bytes(hashlib.blake2b(entry, digest_size=6).digest(), "big")
-        self.sums[bucket_of(announcement.id)] ^= token
+        bucket = bucket_of(announcement.id)
+        self.sums[bucket] ^= token
+        return bucket
 
     def differing(self, other: Sequence[int]) -> list[int]:
         """Return the buckets in which the other table differs."""

@@ -26,7 +26,7 @@ class Table:
         self.past: dict[str, Past] = {}
         self.mesh = Mesh(own.id)
         self._digest = Digest()
-        self._digest.turn(own)
+        self._digest.put(own)
         self._own = own
         self._since = now
         self._load: dict[str, Any] = {}
@@ -58,9 +58,9 @@ class Table:
 
     def say(self, changed: Announcement) -> None:
         """Say something else of ourselves, as a later generation."""
-        self._digest.turn(self._own)
+        self._digest.take(self._own)
         self._own = replace(changed, generation=self._own.generation + 1)
-        self._digest.turn(self._own)
+        self._digest.put(self._own)
         self._view = None
 
     def carry(self, load: Mapping[str, Any]) -> None:
@@ -74,18 +74,18 @@ class Table:
         announcement = member.announcement
         former = self.members.get(announcement.id)
         if former is not None:
-            self._digest.turn(former.announcement)
+            self._digest.take(former.announcement)
         self.past.pop(announcement.id, None)
         self.members[announcement.id] = member
         self.mesh.add(announcement.id)
-        self._digest.turn(announcement)
+        self._digest.put(announcement)
         self._view = None
 
     def update(self, member: Member, announcement: Announcement) -> None:
         """Put a later word of a member in place of its former one."""
-        self._digest.turn(member.announcement)
+        self._digest.take(member.announcement)
         member.announcement = announcement
-        self._digest.turn(announcement)
+        self._digest.put(announcement)
         self.touch(member)
 
     def remove(self, instance_id: str, *, confirmed: bool) -> Member | None:
@@ -97,7 +97,7 @@ class Table:
             del self.past[next(iter(self.past))]
         self.past[instance_id] = Past(member.announcement, member.number, confirmed)
         self.mesh.remove(instance_id)
-        self._digest.turn(member.announcement)
+        self._digest.take(member.announcement)
         self._view = None
         return member
 
@@ -123,11 +123,8 @@ class Table:
 
     def bucket(self, bucket: int, own_number: int) -> Known:
         """Return what is known of the members of one bucket."""
-        known = {
-            i: (m.announcement.state, m.number)
-            for i, m in self.members.items()
-            if bucket_of(i) == bucket
-        }
+        members = ((i, self.members[i]) for i in self._digest.ids[bucket] if i in self.members)
+        known = {i: (m.announcement.state, m.number) for i, m in members}
         if bucket_of(self._own.id) == bucket:
             known[self._own.id] = self._own.state, own_number
         return known
