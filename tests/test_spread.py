@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from offload import App, Node
+from offload.placement import Candidate, Policy, best
 from offload.testing import Lan
 
 JOBS = 120
@@ -121,3 +122,22 @@ class TestABatch:
         took_s = await crew.takes_s(desk, JOBS)
         assert took_s <= 1.15 * crew.ideal_s(JOBS)
         assert 43 <= crew.done[3] <= 53
+
+
+class TestABatchThatWaits:
+    async def test_is_looked_at_job_by_job_as_places_are_free(
+        self, lan: Lan, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What finds no place is not looked for anew at every place that becomes free."""
+        looks: Counter[str] = Counter()
+
+        def counted(policy: Policy, *rest: Any) -> Candidate | None:
+            looks[policy] += 1
+            return best(policy, *rest)
+
+        monkeypatch.setattr("offload.distributor.matching.best", counted)
+        crew = Crew(lan, 3.0, [1.0, 1.0])
+        desk = await crew.open()
+        looks.clear()
+        await crew.takes_s(desk, JOBS // 2)
+        assert looks.total() < 3 * JOBS // 2

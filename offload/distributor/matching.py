@@ -40,6 +40,7 @@ from offload.work.store import Step, Store
 
 log = logging.getLogger(__name__)
 ROUND_LIMIT: Final = 500
+DOUBTED: Final = 16  # jobs of a topic without places that are looked at
 REFUSED_S: Final = 1.0
 REFUSED_MOST_S: Final = 30.0
 Failed = Mapping[str, Collection[str]]  # job id -> the instances that have failed it
@@ -116,8 +117,8 @@ class Matching:
                 continue
             here = places[topic] = self.places(topic, now, taken)
             room = here.room()
-            if room <= 0 and not self._stranded.knows(topic):
-                for job in await self._ahead.jobs(topic, now, 1):
+            if room <= 0 and (self._stranded.doubtful or not self._stranded.knows(topic)):
+                for job in await self._ahead.jobs(topic, now, DOUBTED):
                     self._stranded.note(job)
             if room > 0:  # look past those that found no place among the places there are
                 limit = min(room + self._passed_over.get(topic, 0), ROUND_LIMIT)
@@ -289,19 +290,27 @@ class Matching:
         if rule.type is QueueType.ORDERED:
             chosen = self._target(rule.name, job, places)
         else:
-            self.suit(job, spec, places.now(), failed, now)
-            chosen = self._placed(job, places)
+            chosen = self._placed(job, spec, places, failed, now)
         if exclusive:
             self._note_refusals(places.candidates, job.topic, Delivery.AT_LEAST_ONCE, now)
         if chosen is not None:
             self._paces.start(rule, job, now)
         return chosen
 
-    def _placed(self, job: Job, places: Places) -> Candidate | None:
+    def _placed(
+        self, job: Job, spec: Spec, places: Places, failed: Failed, now: float
+    ) -> Candidate | None:
+        policy = self.policy(job)
+        kind = policy, job.demands, job.delivery is Delivery.EXCLUSIVE
+        if kind in places.hopeless:  # many alike wait: one of them is enough to look at
+            return None
+        self.suit(job, spec, places.now(), failed, now)
         demands = read_demands(job.demands)
-        chosen = best(self.policy(job), places.candidates, demands)
+        chosen = best(policy, places.candidates, demands)
         if chosen is not None:
             places.take(chosen, demands)
+        elif job.id not in failed:  # what failed somewhere may wait for another there
+            places.hopeless.add(kind)
         return chosen
 
     async def failed(self, jobs: Iterable[Job]) -> Failed:

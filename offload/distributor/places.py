@@ -4,8 +4,10 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from offload.placement import Candidate, Share
+from offload.placement import Candidate, Policy, Share
 from offload.work.jobs import Demands
+
+Kind = tuple[Policy, str, bool]  # policy, demands, exclusive?
 
 
 @dataclass(slots=True)
@@ -30,17 +32,20 @@ class Places:
     Attributes:
         queues: By instance id, the queue there that takes the topic.
         taken: What this round has taken so far, of all topics.
+        hopeless: The kinds of jobs for which nothing is left in this round.
     """
 
     candidates: list[Candidate]
     queues: Mapping[str, str]
     taken: Taken
+    hopeless: set[Kind] = field(default_factory=set)
     _counted: Counter[tuple[str, str]] = field(default_factory=Counter)
     _amounts: dict[tuple[str, str], float] = field(default_factory=dict)
 
     def room(self) -> int:
         """Return how many jobs could be placed."""
-        return sum(max(0, c.free) for c in self.candidates if not c.silent and not c.draining)
+        open_now = (c for c in self.candidates if c.capable and not (c.barred or c.closed))
+        return sum(max(0, c.free) for c in open_now if not c.silent and not c.draining)
 
     def now(self) -> list[Candidate]:
         """Return the candidates with what is left now."""
