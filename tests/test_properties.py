@@ -121,8 +121,8 @@ class TestAProvider:
         [
             ({"a b": 1}, "a property name may hold only letters"),
             ({"": 1}, "a property name may hold only letters"),
-            ({"a": None}, "a property is a text"),
-            ({"a": [1]}, "a property is a text"),
+            ({"a": None}, "must be text, a number"),
+            ({"a": [1]}, "must be text, a number"),
             ({f"n{n}": 1 for n in range(201)}, "at most 200"),
             (["a"], "must return a map"),
             (None, "must return a map"),

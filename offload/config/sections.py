@@ -27,6 +27,7 @@ from offload.config.values import (
     Hours,
     Instances,
     Integer,
+    Label,
     Listed,
     Name,
     NotNegative,
@@ -45,12 +46,14 @@ from offload.config.values import (
     ScheduledMonthly,
     ScheduledWeekly,
     ScheduledYearly,
+    ShownAddress,
     Size,
     Topic,
     Word,
     Zone,
 )
 from offload.topics import matches
+from offload.traits import COUNT_LIMIT, Scalar
 
 
 class Section(BaseModel):
@@ -87,8 +90,8 @@ class NodeConfig(Section):
     insecure: bool = False
     listen: Listed[str] | None = None
     port: Integer | None = Field(default=None, ge=0, le=65_535)
-    advertise: Listed[Address] = ()
-    labels: Mapping[Word, str] = {}
+    advertise: Listed[ShownAddress] = ()
+    labels: Mapping[Word, Label] = {}
     properties: Scalars = {}
     resources: Amounts = {}
     drain_timeout_s: Duration = Field(default=30.0, alias="drain_timeout")
@@ -99,6 +102,15 @@ class NodeConfig(Section):
         if listen is not None and not listen:
             raise ValueError("needs an address, such as 127.0.0.1")
         return listen
+
+    @field_validator("properties")
+    @classmethod
+    def _says_not_too_much(
+        cls, properties: Mapping[str, Scalar], info: ValidationInfo
+    ) -> Mapping[str, Scalar]:
+        if len({*properties, *info.data.get("labels", {})}) > COUNT_LIMIT:
+            raise ValueError(f"at most {COUNT_LIMIT} can be announced, labels included")
+        return properties
 
 
 class DiscoveryConfig(Section):

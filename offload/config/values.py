@@ -17,6 +17,7 @@ from offload.hours import span
 from offload.permissions import check_names
 from offload.sizes import LARGEST, size_bytes
 from offload.topics import check_pattern, check_topic
+from offload.traits import Scalar, fault, is_host
 
 DEFAULT_PORT: Final = 4711
 _WORD: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -25,7 +26,6 @@ _T = TypeVar("_T")
 Policy = Literal["local-first", "remote-first", "remote-only", "local-only", "balanced"]
 DeliveryName = Literal["at-least-once", "exclusive", "at-most-once"]
 FinalName = Literal["succeeded", "given_up", "error", "stopped", "expired", "dropped", "lost"]
-Scalar = str | int | float | bool
 
 
 def _duration(value: object) -> float:
@@ -121,14 +121,27 @@ def _checked_address(value: str) -> str:
     return value
 
 
+def _shown_address(value: str) -> str:
+    host, _ = split_address(value)
+    if not is_host(host):
+        raise ValueError(f"{value!r} is no address; write host or host:port")
+    return value
+
+
 def _scalars(value: object) -> Mapping[str, Scalar]:
     if not isinstance(value, Mapping):
         raise ValueError("must be a table")  # noqa: TRY004 - as above
     for name, entry in value.items():
         _word(name)
-        if not isinstance(entry, str | int | float | bool):
-            raise ValueError(f"{name}: must be text, a number or true/false")  # noqa: TRY004 - as above
+        if wrong := fault(entry):
+            raise ValueError(f"{name}: {wrong}")
     return dict(value)
+
+
+def _label(value: str) -> str:
+    if wrong := fault(value):
+        raise ValueError(wrong)
+    return value
 
 
 def _amounts(value: object) -> Mapping[str, float]:
@@ -184,8 +197,10 @@ Rate = Annotated[str, PlainValidator(_rate), PlainSerializer(str)]
 CommandLine = Annotated[tuple[str, ...], PlainValidator(_command), PlainSerializer(list)]
 ExitCode = Annotated[Integer, Field(ge=1, le=255)]
 Word = Annotated[str, AfterValidator(_word)]
+Label = Annotated[str, AfterValidator(_label)]
 Name = Annotated[str, AfterValidator(_name)]
 Address = Annotated[str, AfterValidator(_checked_address)]
+ShownAddress = Annotated[str, AfterValidator(_shown_address)]
 Pattern = Annotated[str, AfterValidator(_pattern)]
 Topic = Annotated[str, AfterValidator(_topic)]
 Instances = Annotated[str, AfterValidator(_instance)]

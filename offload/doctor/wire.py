@@ -5,7 +5,8 @@ from typing import Any, Final, NamedTuple
 from offload.doctor.facts import Answer
 from offload.errors import Malformed
 from offload.peers.discovery.soundings import Heard, is_token
-from offload.peers.topology import Address, count, is_host
+from offload.peers.topology import Address, count
+from offload.traits import is_host
 
 REASON_LIMIT: Final = 200
 ENTRY_LIMIT: Final = 64

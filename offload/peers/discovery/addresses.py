@@ -9,7 +9,8 @@ from typing import Final, NamedTuple
 import psutil
 
 from offload.errors import ConfigError
-from offload.peers.topology import Address, is_host
+from offload.peers.topology import Address
+from offload.traits import is_host
 
 DEFAULT_PORT: Final = 4711
 LOOPBACK: Final = "127.0.0.1"

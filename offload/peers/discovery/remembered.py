@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from offload.errors import Malformed
-from offload.peers.topology import Address, check_id, is_host
+from offload.peers.topology import Address, check_id
+from offload.traits import is_host
 
 KEEP_S: Final = 30 * 86_400.0
 PEER_LIMIT: Final = 256

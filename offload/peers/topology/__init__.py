@@ -31,7 +31,6 @@ from offload.peers.topology.instances import (
     check_instance_name,
     check_properties,
     count,
-    is_host,
 )
 from offload.peers.topology.members import Topology
 from offload.peers.topology.ranks import NO_PART, Part
@@ -69,5 +68,4 @@ __all__ = [
     "check_instance_name",
     "check_properties",
     "count",
-    "is_host",
 ]

@@ -4,8 +4,6 @@ What an instance says of itself, and how a set of instances looks from one of th
 Everything here is immutable; what comes from the wire is checked field by field.
 """
 
-import ipaddress
-import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -13,22 +11,19 @@ from typing import Any, Final, NamedTuple
 
 from offload.errors import ConfigError, InvalidTopic, Malformed
 from offload.topics import TOPIC_LIMIT, best, check_pattern, matches
+from offload.traits import COUNT_LIMIT as PROPERTY_LIMIT
+from offload.traits import TEXT_LIMIT, Scalar, fault, is_host, is_name
 
-Property = str | int | float | bool
+Property = Scalar
 Address = tuple[str, int]
 
 ID_LIMIT: Final = 64
 NAME_LIMIT: Final = 64
-TEXT_LIMIT: Final = 1000
-HOST_LIMIT: Final = 253
 ADDRESS_LIMIT: Final = 32
 CAPABILITY_LIMIT: Final = 1000
-PROPERTY_LIMIT: Final = 200
 SHARED_LIMIT: Final = 200
 VERSION_LIMIT: Final = 64
 _ID: Final = re.compile(r"[a-z0-9][a-z0-9-]*")
-_PROPERTY_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,100}")
-_HOST_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 _INTEGER_LIMIT: Final = 2**63
 
 
@@ -272,17 +267,6 @@ def check_instance_name(value: object) -> str:
     return value
 
 
-def is_host(text: str) -> bool:
-    """Say whether ``text`` has the form of an IP address or a host name."""
-    if ":" not in text:
-        return len(text) <= HOST_LIMIT and _HOST_NAME.fullmatch(text) is not None
-    try:
-        ipaddress.IPv6Address(text)
-    except ValueError:
-        return False
-    return True
-
-
 def is_version(text: str) -> bool:
     """Say whether ``text`` can be a consumer's version."""
     return 0 < len(text) <= VERSION_LIMIT and text.isprintable()
@@ -337,7 +321,7 @@ def _pattern(value: object) -> str:
 
 
 def _word(value: object) -> str:
-    if not isinstance(value, str) or not _PROPERTY_NAME.fullmatch(value):
+    if not isinstance(value, str) or not is_name(value):
         raise Malformed("shared: not a list of names")
     return value
 
@@ -364,15 +348,6 @@ def _properties(value: object) -> dict[str, Property]:
 
 def _property_fault(name: object, value: object) -> str:
     """Return what is wrong with a property, "" if nothing."""
-    if not isinstance(name, str) or not _PROPERTY_NAME.fullmatch(name):
+    if not is_name(name):
         return "a property name may hold only letters, digits, '.', '_' and '-'"
-    match value:
-        case bool():
-            return ""
-        case int() if abs(value) < _INTEGER_LIMIT:
-            return ""
-        case float() if math.isfinite(value):
-            return ""
-        case str() if len(value) <= TEXT_LIMIT:
-            return ""
-    return "a property is a text of at most 1000 characters, a number, true or false"
+    return fault(value)
