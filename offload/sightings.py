@@ -1,9 +1,8 @@
 """What has happened in the topology, with times and causes (issue 4, line 7); kept in memory."""
 
 import logging
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -26,6 +25,8 @@ from offload.peers.transport import LinkDown, LinkUp
 log = logging.getLogger(__name__)
 KEPT: Final = 1000
 SHORT_ID: Final = 8
+PROPERTY: Final = "property "
+SEPARATOR: Final = "; "
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ class Sightings:
     def __init__(self, bus: Bus, clock: Clock, view: Callable[[], TopologyView]) -> None:
         self._clock = clock
         self._view = view
-        self._kept: deque[Sighting] = deque(maxlen=KEPT)
+        self._kept: dict[object, Sighting] = {}  # in order; by number, but for what is restless
         self._number = 0
         self._seen: dict[str, Instance] = {}  # also those that are gone
         self._leader = ""
@@ -80,7 +81,7 @@ class Sightings:
                 "name": sighting.name,
                 "text": sighting.text,
             }
-            for sighting in list(self._kept)[-limit:]
+            for sighting in list(self._kept.values())[-limit:]
         ]
 
     # --- inside --------------------------------------------------------------------------------
@@ -122,16 +123,16 @@ class Sightings:
         self._note("leader", self._leader, "")
 
     def _note(self, kind: str, instance_id: str, text: str, name: str = "") -> None:
-        """Keep it; what changes again and again of one instance is kept once."""
+        """Keep it; of the same properties of one instance, only their last change."""
         seen = self._seen.get(instance_id)
         name = seen.name if seen else name or instance_id[:SHORT_ID]
-        wall, last = self._clock.wall(), self._kept[-1] if self._kept else None
-        same = last and (last.kind, last.instance_id, last.text) == (kind, instance_id, text)
-        if last is not None and same:
-            self._kept[-1] = replace(last, wall=wall)
-            return
+        restless = kind == "changed" and text.startswith(PROPERTY) and SEPARATOR not in text
         self._number += 1
-        self._kept.append(Sighting(self._number, wall, kind, instance_id, name, text))
+        key = (instance_id, text) if restless else self._number
+        self._kept.pop(key, None)  # it comes at the end again
+        if len(self._kept) == KEPT:
+            del self._kept[next(iter(self._kept))]
+        self._kept[key] = Sighting(self._number, self._clock.wall(), kind, instance_id, name, text)
 
 
 def differences(was: Instance, now: Instance) -> str:
@@ -146,8 +147,8 @@ def differences(was: Instance, now: Instance) -> str:
     words += [f"shared folder {name} removed" for name in sorted(set(was.shared) - set(now.shared))]
     names = was.properties.keys() | now.properties.keys()
     altered = sorted(n for n in names if was.properties.get(n) != now.properties.get(n))
-    words += [f"property {', '.join(altered)}"] if altered else []
+    words += [f"{PROPERTY}{', '.join(altered)}"] if altered else []
     words += ["draining"] if now.draining and not was.draining else []
     words += ["addresses"] if now.addresses != was.addresses else []
     words += [f"version {now.version}"] if now.version != was.version else []
-    return "; ".join(words)
+    return SEPARATOR.join(words)

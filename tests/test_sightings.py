@@ -88,6 +88,11 @@ class TestTheHistory:
             peer._house.membership.announce(properties={"step": step})
             await lan.settle()
         assert [text for kind, text in told(node, "peer") if kind == "changed"] == ["property step"]
+        first = node.topology_history()[0]
+        for _ in range(KEPT):  # of two, in turns: the other changes are not drowned
+            node._house.sightings._note("changed", node.id, "property step")
+            node._house.sightings._note("changed", peer.id, "property step")
+        assert node.topology_history(KEPT)[0] == first
         for step in range(2 * KEPT):
             node._house.sightings._note("changed", peer.id, str(step))
         assert len(node.topology_history(10 * KEPT)) == KEPT
