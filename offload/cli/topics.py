@@ -7,6 +7,7 @@ import typer
 from offload.cli.asking import asking, by_default
 from offload.cli.terminal import say, table
 from offload.client import Client
+from offload.errors import UsageError
 
 topics: Final = typer.Typer(help="Look at what each instance runs; enable, disable, reset it.")
 _MARKS: Final = {"enabled": "yes", "disabled": "disabled", "absent": "-"}
@@ -49,7 +50,7 @@ async def listed(client: Client) -> dict[str, Any]:
 @asking(_switched)
 async def enable(client: Client, patterns: TopicsArgument, on: OnOption = None) -> dict[str, Any]:
     """Run topics again; done there, and kept, when this returns."""
-    for instance in on or [""]:
+    for instance in _where(on):
         await client.topics.enable(*patterns, on=instance)
     return _done("enabled", patterns, client, on)
 
@@ -58,7 +59,7 @@ async def enable(client: Client, patterns: TopicsArgument, on: OnOption = None) 
 @asking(_switched)
 async def disable(client: Client, patterns: TopicsArgument, on: OnOption = None) -> dict[str, Any]:
     """Run topics no more, over restarts too; what runs goes on, what waits there goes back."""
-    for instance in on or [""]:
+    for instance in _where(on):
         await client.topics.disable(*patterns, on=instance)
     return _done("disabled", patterns, client, on)
 
@@ -67,7 +68,7 @@ async def disable(client: Client, patterns: TopicsArgument, on: OnOption = None)
 @asking(_switched)
 async def only(client: Client, patterns: TopicsArgument, on: OnOption = None) -> dict[str, Any]:
     """Let an instance run these topics and no others."""
-    for instance in on or [""]:
+    for instance in _where(on):
         await client.topics.only(*patterns, on=instance)
     return _done("exclusive", patterns, client, on)
 
@@ -78,9 +79,16 @@ async def reset(
     client: Client, patterns: AnyTopicsArgument = None, on: OnOption = None
 ) -> dict[str, Any]:
     """Forget what was switched: the instance runs what its configuration allows."""
-    for instance in on or [""]:
+    for instance in _where(on):
         await client.topics.reset(*patterns or (), on=instance)
     return _done("reset", patterns or ["**"], client, on)
+
+
+def _where(on: list[str] | None) -> list[str]:
+    """Return what ``on`` names; an empty name, as of an unset variable, is not the own instance."""
+    if on and not all(on):
+        raise UsageError("--on: '' names no instance")
+    return on or [""]
 
 
 def _done(done: str, patterns: list[str], client: Client, on: list[str] | None) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from offload.clock import Clock
 from offload.config import CapabilitiesConfig
@@ -35,6 +35,14 @@ class Links(Protocol):
     def complain(self, peer: str, reason: str) -> None:
         """Note that a frame of ``peer`` was malformed."""
         ...
+
+
+class _Asked(NamedTuple):
+    """A wish under way to the instance called ``name``, over the link to ``way``."""
+
+    way: str
+    name: str
+    answered: asyncio.Future[str]
 
 
 class Enablement:
@@ -79,7 +87,7 @@ class Enablement:
         self._consumers = consumers
         self._announce = announce
         self._switches = _kept(store.notes.get(_NOTE, ""))
-        self._asked: dict[int, tuple[str, asyncio.Future[str]]] = {}
+        self._asked: dict[int, _Asked] = {}
         self._number = 0
         self._errands = 0
         self._changing = asyncio.Lock()
@@ -204,7 +212,7 @@ class Enablement:
         self._number += 1
         number, way = self._number, self._way(instance.id, but)
         answered: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._asked[number] = way, answered
+        self._asked[number] = _Asked(way, instance.name, answered)
         late = self._tasks.start(self._give_up(number, instance))
         try:
             if instance.silent:
@@ -225,13 +233,13 @@ class Enablement:
         self._settle(number, PeerUnreachable(instance.name, why))
 
     def _link_down(self, down: LinkDown) -> None:
-        for number, (peer, _) in tuple(self._asked.items()):
-            if peer == down.peer:
+        for number, asked in tuple(self._asked.items()):
+            if asked.way == down.peer:
                 why = "the link was lost before it answered; it may have been done"
-                self._settle(number, PeerUnreachable(peer, why))
+                self._settle(number, PeerUnreachable(asked.name, why))
 
     def _settle(self, number: int, answer: str | PeerUnreachable) -> None:
-        _, answered = self._asked[number]
+        answered = self._asked[number].answered
         if answered.done():
             return
         if isinstance(answer, str):
@@ -290,7 +298,8 @@ class Enablement:
     def _on_switched(self, peer: str, batch: list[dict[str, Any]]) -> None:
         for fields in batch:
             answer = wire.read_answer(fields)
-            if self._asked.get(answer.number, ("", None))[0] == peer:
+            asked = self._asked.get(answer.number)
+            if asked is not None and asked.way == peer:
                 self._settle(answer.number, answer.reason)
 
 

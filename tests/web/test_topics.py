@@ -85,6 +85,7 @@ class TestTheCommands:
             (("disable", "mial", "--on", "peer"), 1, "peer: has no consumer for mial"),
             (("disable", "mail"), 1, "desk: has no consumer for mail"),
             (("enable", "a//b"), 2, "empty part"),
+            (("disable", "mail", "--on", ""), 2, "--on: '' names no instance"),
         ],
         ids=str,
     )
