@@ -1,5 +1,7 @@
 """What a node tells of the topology: its view, its events, its listeners (C050-C056)."""
 
+import asyncio
+
 from offload import App
 from offload.peers.topology import Kind, TopologyEvent, changes
 from offload.testing import Lan
@@ -42,6 +44,33 @@ class TestANode:
         await lan.node(name="bob")
         await lan.clock.advance(2)
         assert [(await anext(events)).kind for _ in range(2)] == [Kind.CHANGING, Kind.CHANGED]
+
+    async def test_tells_a_listener_that_takes_its_time_all_and_delays_no_other(
+        self, lan: Lan
+    ) -> None:
+        """C050: one that is ``async`` has its own turn; that it fails ends nothing."""
+        ada, slow, quick = await lan.node(name="ada"), list[Kind](), list[TopologyEvent]()
+        free = asyncio.Event()
+
+        async def listener(event: TopologyEvent) -> None:
+            await free.wait()
+            slow.append(event.kind)
+            raise ValueError(event.kind)
+
+        stop = ada.on_topology(listener)
+        assert ada.on_topology(listener) is not None  # once is enough
+        ada.on_topology(quick.append)
+        await lan.node(name="bob")
+        await lan.clock.advance(2)
+        assert slow == []
+        free.set()
+        await lan.settle()
+        assert slow == [event.kind for event in quick]
+        stop()
+        stop()
+        await lan.node(name="cid")
+        await lan.clock.advance(2)
+        assert slow == [event.kind for event in quick[: len(slow)]] != [e.kind for e in quick]
 
     async def test_alone_leads_and_runs_its_own_jobs(self, lan: Lan) -> None:
         """C055."""

@@ -1,6 +1,6 @@
 """What can be asked of an open instance, about itself and those around it."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from offload.affairs import GroupAffairs
@@ -28,12 +28,15 @@ class Questions:
         """Return the topology events from now on, INIT first (C050)."""
         return self._house.membership.events()
 
-    def on_topology(self, listener: Callable[[TopologyEvent], None]) -> Callable[[], None]:
+    def on_topology(
+        self, listener: Callable[[TopologyEvent], Awaitable[None] | None]
+    ) -> Callable[[], None]:
         """
         Call ``listener`` with each topology event, INIT first (C050); return what ends that.
 
-        It must not block: ``topology_events`` is for those who take their time. What is different
-        between the two views of an event, ``offload.peers.topology.changes`` tells.
+        It must not block, unless it is ``async``: then it has the events one after the other, and
+        may take its time. What is different between the two views of an event,
+        ``offload.peers.topology.changes`` tells.
         """
         return self._house.membership.listen(listener)
 

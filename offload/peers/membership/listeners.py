@@ -2,18 +2,21 @@
 Who is told the topology events, and in which order: the same for all listeners (C050, C051).
 
 A listener that changes something while it is told of an event makes another event. That one waits
-until all have had the first.
+until all have had the first. One that is ``async`` may take its time: it is told one after the
+other what has happened meanwhile.
 """
 
 import asyncio
+import inspect
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from offload.peers.topology import Kind, TopologyEvent, TopologyView, ViewEvents
+from offload.tasks import Tasks
 
 log = logging.getLogger(__name__)
-Listener = Callable[[TopologyEvent], None]
+Listener = Callable[[TopologyEvent], Awaitable[None] | None]
 
 
 class Listeners:
@@ -32,6 +35,8 @@ class Listeners:
         self._initiated: dict[Listener, bool] = {}  # -> whether it has had its INIT, or is about to
         self._waiting: deque[tuple[TopologyEvent, tuple[Listener, ...]]] = deque()
         self._telling = False
+        self._attended: dict[Listener, Callable[[], None]] = {}  # async ones -> what ends that
+        self._tasks = Tasks()
 
     @property
     def changing(self) -> bool:
@@ -40,6 +45,40 @@ class Listeners:
 
     def add(self, listener: Listener) -> Callable[[], None]:
         """Tell ``listener`` what happens from now on, INIT first; return what ends that."""
+        if not inspect.iscoroutinefunction(listener):
+            return self._add(listener)
+        if listener not in self._attended:
+            self._attended[listener] = self._attend(listener)
+
+        def stop() -> None:
+            self._attended.pop(listener, _nothing)()
+
+        return stop
+
+    async def close(self) -> None:
+        """End what still listens in its own time."""
+        await self._tasks.close()
+
+    def _attend(self, listener: Callable[[TopologyEvent], Awaitable[None]]) -> Callable[[], None]:
+        waiting: asyncio.Queue[TopologyEvent] = asyncio.Queue()
+
+        async def attend() -> None:
+            while True:
+                event = await waiting.get()
+                try:
+                    await listener(event)
+                except Exception:
+                    log.exception("a listener of topology events failed")
+
+        unplug, task = self._add(waiting.put_nowait), self._tasks.start(attend())
+
+        def stop() -> None:
+            unplug()
+            task.cancel()
+
+        return stop
+
+    def _add(self, listener: Listener) -> Callable[[], None]:
         if listener not in self._initiated:
             first = self._events.first()
             self._initiated[listener] = first is not None
@@ -55,7 +94,7 @@ class Listeners:
     async def stream(self) -> AsyncIterator[TopologyEvent]:
         """Yield the events from the first ``anext`` on, INIT first."""
         waiting: asyncio.Queue[TopologyEvent] = asyncio.Queue()
-        stop = self.add(waiting.put_nowait)
+        stop = self._add(waiting.put_nowait)
         try:
             while True:
                 yield await waiting.get()
@@ -108,3 +147,7 @@ def _call(listener: Listener, event: TopologyEvent) -> None:
         listener(event)
     except Exception:
         log.exception("a listener of topology events failed")
+
+
+def _nothing() -> None:
+    """End nothing: that has been done."""

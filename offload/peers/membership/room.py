@@ -192,7 +192,7 @@ class Membership:
         Call ``listener`` with each topology event, INIT first; return what ends that.
 
         INIT comes at once, or, while a change is under way, at its end. Listening twice changes
-        nothing. A listener must not block; ``events`` is for those who take their time.
+        nothing. A listener must not block, unless it is ``async``: that delays no other.
         """
         return self._listeners.add(listener)
 
@@ -215,9 +215,12 @@ class Membership:
 
     async def run(self) -> NoReturn:
         """Beat and watch until cancelled."""
-        while True:
-            self.tick()
-            await self._clock.sleep(self._heartbeat_s / TICKS_PER_BEAT)
+        try:
+            while True:
+                self.tick()
+                await self._clock.sleep(self._heartbeat_s / TICKS_PER_BEAT)
+        finally:
+            await self._listeners.close()
 
     def tick(self) -> None:
         """Do what it is time for."""
