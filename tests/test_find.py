@@ -137,7 +137,13 @@ class TestJobsOfManyKinds:
                 ("queue", 5),
                 ("where", "a=\ud800"),
             ),
-            *(("worker", "no-id"), ("worker", 5), ("limit", -1), ("limit", 1.5), ("before_seq", "x")),
+            *(
+                ("worker", "no-id"),
+                ("worker", 5),
+                ("limit", -1),
+                ("limit", 1.5),
+                ("before_seq", "x"),
+            ),
         ]
         for word, value in wrong:
             with pytest.raises(UsageError):
