@@ -31,7 +31,7 @@ from tests.lab.scenes import are_linked
 NAMES = ("one", "two", "three", "four", "five")
 PATIENCE_S = 60.0
 IMPORTS = (
-    "aiohttp, zeroconf, msgpack, tenacity, pydantic, pydantic_settings, croniter, psutil,"
+    "aiohttp, zeroconf, msgpack, tenacity, pydantic, croniter, psutil,"
     " cryptography.x509, spake2, platformdirs, prometheus_client, typer, rich"
 )
 MEBIBYTE = 2**20

@@ -116,6 +116,14 @@ class TestWhatWins:
         monkeypatch.setenv("OFFLOAD_DISCOVERY__PEERS", text)
         assert Config.load(None).discovery.peers == ("a:1", "b")
 
+    def test_text_that_looks_like_a_number_or_a_list_stays_text(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("OFFLOAD_NODE__NAME", "7")
+        monkeypatch.setenv("offload_node__labels__Room", "[attic")
+        node = Config.load(None).node
+        assert (node.name, node.labels) == ("7", {"room": "[attic"})
+
     def test_other_variables_of_ours_are_no_keys(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("OFFLOAD_DATA_DIR", "somewhere")
         assert Config.load(None).node.data_dir is None
@@ -125,6 +133,12 @@ class TestAVariableForAWholeTable:
     def test_may_be_json(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("OFFLOAD_NODE", '{"port": 5003}')
         assert Config.load(None, flags={"node.name": "attic"}).node.port == 5003
+
+    def test_gives_way_to_those_for_what_is_in_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("OFFLOAD_NODE__PORT", "5004")
+        monkeypatch.setenv("OFFLOAD_NODE", '{"port": 5003, "realm": "attic"}')
+        node = Config.load(None).node
+        assert (node.port, node.realm) == (5004, "attic")
 
     @pytest.mark.parametrize("text", ["5", "[1]", "attic"])
     def test_must_be_a_table(self, text: str, monkeypatch: pytest.MonkeyPatch) -> None:

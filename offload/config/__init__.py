@@ -12,17 +12,11 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Self
 
 from pydantic import BaseModel, ValidationError, ValidationInfo, field_validator
-from pydantic.fields import FieldInfo
-from pydantic_settings import (
-    BaseSettings,
-    EnvSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
 
 from offload.config.sections import (
     CapabilitiesConfig,
@@ -35,6 +29,7 @@ from offload.config.sections import (
     PolicyConfig,
     QueueConfig,
     ScheduleConfig,
+    Section,
     TimingConfig,
     TopicConfig,
     WhenConfig,
@@ -85,16 +80,10 @@ ENVIRONMENT_PREFIX: Final = "OFFLOAD_"
 _QUEUE_NAME: Final = re.compile(r"(?!.{201})(?=.)[A-Za-z0-9._/-]*(\{0\}[A-Za-z0-9._/-]*)?")
 
 
-class Config(BaseSettings):
+class Config(BaseModel):
     """All that can be set, checked; see the classes of the sections."""
 
-    model_config = SettingsConfigDict(
-        frozen=True,
-        extra="forbid",
-        validate_default=True,
-        env_prefix=ENVIRONMENT_PREFIX,
-        env_nested_delimiter="__",
-    )
+    model_config = Section.model_config
 
     node: NodeConfig = NodeConfig()
     discovery: DiscoveryConfig = DiscoveryConfig()
@@ -122,7 +111,7 @@ class Config(BaseSettings):
         Raises:
             ConfigError: For the first thing that is wrong.
         """
-        layers = [_read(path), _environment(cls), _nested(flags or {})]
+        layers = [_read(path), _environment(os.environ), _nested(flags or {})]
         if path is not None:
             folder = path.absolute().parent
             layers.insert(0, {"node": {"data_dir": str(folder / DATA_DIR_NAME)}})
@@ -143,17 +132,6 @@ class Config(BaseSettings):
             first = error.errors()[0]
             loc = tuple(str(part) for part in first["loc"] if part != "[key]")
             raise ConfigError(".".join(loc), _reason(cls, loc, dict(first))) from None
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003 - the signature is the library's
-        init_settings: PydanticBaseSettingsSource,
-        *_others: PydanticBaseSettingsSource,
-        **_named: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Take the arguments alone; the environment is read by ``load``."""
-        return (init_settings,)
 
     @field_validator("topics")
     @classmethod
@@ -229,18 +207,25 @@ def topic_config(config: Config, topic: str) -> TopicConfig:
 # --- layers ------------------------------------------------------------------------------------
 
 
-class _Environment(EnvSettingsSource):
-    """The environment's variables as nested tables; lists may be JSON or text with commas."""
+def _environment(variables: Mapping[str, str]) -> dict[str, Any]:
+    """Return ``OFFLOAD_NODE__PORT`` and the like as nested tables; the rest means no section."""
+    tables: dict[str, Any] = {}
+    for name, text in sorted(variables.items()):  # a whole table before what is in it
+        section, *keys = name.lower().removeprefix(ENVIRONMENT_PREFIX.lower()).split("__")
+        if name.upper().startswith(ENVIRONMENT_PREFIX) and section in Config.model_fields:
+            layer = _said(text)
+            for key in reversed(keys):
+                layer = {key: layer}
+            tables = _merged(tables, {section: layer})
+    return tables
 
-    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
-        try:
-            return super().decode_complex_value(field_name, field, value)
-        except json.JSONDecodeError:
-            return value
 
-
-def _environment(kind: type[Config]) -> dict[str, Any]:
-    return _Environment(kind)()
+def _said(text: str) -> Any:
+    """Return what a variable says: a list or a table may be JSON, all else is text."""
+    if text.lstrip().startswith(("[", "{")):
+        with suppress(json.JSONDecodeError):
+            return json.loads(text)
+    return text
 
 
 def _read(path: Path | None) -> dict[str, Any]:
