@@ -5,8 +5,9 @@ Names are resolved when they are used (PEP 562), so that importing ``App`` in a 
 costs little: nothing else is imported, and nothing happens at import.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from offload.faces import lazily
 
 if TYPE_CHECKING:
     from offload.app import App, Cancel, Context, Later, Retry
@@ -35,30 +36,26 @@ __all__ = [
     "Retry",
     "connect",
 ]
-_HOMES = {
-    "App": "app",
-    "Cancel": "app",
-    "Client": "client",
-    "Config": "config",
-    "Context": "app",
-    "Directory": "payload",
-    "Failed": "mapping",
-    "File": "payload",
-    "Job": "job",
-    "JobFailed": "errors",
-    "Later": "app",
-    "Node": "node",
-    "OffloadError": "errors",
-    "Retry": "app",
-    "connect": "client",
-}
-
-
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module 'offload' has no attribute {name!r}")
-    return getattr(import_module(f"offload.{home}"), name)
+__getattr__ = lazily(
+    __name__,
+    {
+        "App": ".app",
+        "Cancel": ".app",
+        "Client": ".client",
+        "Config": ".config",
+        "Context": ".app",
+        "Directory": ".payload",
+        "Failed": ".mapping",
+        "File": ".payload",
+        "Job": ".job",
+        "JobFailed": ".errors",
+        "Later": ".app",
+        "Node": ".node",
+        "OffloadError": ".errors",
+        "Retry": ".app",
+        "connect": ".client",
+    },
+)
 
 
 def __dir__() -> list[str]:

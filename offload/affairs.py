@@ -2,7 +2,8 @@
 What a person may do about the group: make it, invite, join, remove, and so on.
 
 The same for an instance that runs and for one that does not: with a fellowship all linked peers
-learn of it at once, without one when the instance starts.
+learn of it at once, without one when the instance starts. Of pairing, only what is used is
+imported: to make a group costs neither a server nor a search.
 """
 
 import asyncio
@@ -11,13 +12,11 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from offload.config import Config
 from offload.errors import Refused, UsageError
-from offload.events import Bus
-from offload.peers.discovery import EVERYWHERE, make_plan
-from offload.peers.fellowship import Fellowship, Links
+from offload.peers import discovery, pairing
 from offload.peers.identity import (
     Credentials,
     Group,
@@ -28,10 +27,11 @@ from offload.peers.identity import (
     leave,
     move_in,
 )
-from offload.peers.identity.pairing import VALID_S, Invitation, Request, Secret, Welcome
-from offload.peers.pairing import Inviting, Tried, Where, join
-from offload.standing import Standing, addresses, folder_of
+from offload.standing import addresses, folder_of
 from offload.tasks import Tasks
+
+if TYPE_CHECKING:
+    from offload.peers.fellowship import Fellowship
 
 log = logging.getLogger(__name__)
 NAME_LIMIT: Final = 64
@@ -42,7 +42,7 @@ class Running:
     """What an instance that runs adds to its files."""
 
     credentials: Credentials
-    fellowship: Fellowship
+    fellowship: "Fellowship"
 
 
 class GroupAffairs:
@@ -61,7 +61,7 @@ class GroupAffairs:
         self._running = running
         self._folder = folder_of(config)
         self._tasks = Tasks()
-        self._open: Inviting | None = None
+        self._open: pairing.Inviting | None = None
 
     async def close(self) -> None:
         """Withdraw what is open."""
@@ -135,19 +135,19 @@ class GroupAffairs:
             Refused: If the user is in another group.
         """
         self._check()
-        secret = Secret.read(code)
+        secret = pairing.Secret.read(code)
         group = await asyncio.to_thread(self._folder.load)
         check_free(
             group, group.roster.group if group and not group.roster.has(self._identity.id) else ""
         )
         node = self._config.node
-        where = Where(
+        where = pairing.Where(
             host,
-            node.listen or EVERYWHERE,
+            node.listen or discovery.EVERYWHERE,
             node.realm,
             self._config.discovery.interfaces,
         )
-        welcome = await join(self._identity, node.name, secret, where, warn)
+        welcome = await pairing.join(self._identity, node.name, secret, where, warn)
         joined = await asyncio.to_thread(
             move_in, self._identity, self._folder, welcome.group, welcome.certificate
         )
@@ -170,19 +170,19 @@ class GroupAffairs:
         if group is None or group.roster.silent:
             raise Refused("there is no group to invite to; make one with: offload init")
         group.ca_key()
-        events: asyncio.Queue[Tried] = asyncio.Queue()
-        secret = Secret.token(group.ca) if token else Secret.code()
+        events: asyncio.Queue[pairing.Tried] = asyncio.Queue()
+        secret = pairing.Secret.token(group.ca) if token else pairing.Secret.code()
         listen = addresses(self._config, group.roster)
         inviting = await self._serve(secret, listen, events.put_nowait)
         work = self._tasks.start(inviting.wait(linger=self._running is not None))
         try:
-            plan = await asyncio.to_thread(make_plan, listen, port=inviting.port)
+            plan = await asyncio.to_thread(discovery.make_plan, listen, port=inviting.port)
             yield {
                 "kind": "open",
                 "code": secret.text,
                 "hosts": list(plan.hosts),
                 "port": inviting.port,
-                "valid_s": VALID_S,
+                "valid_s": pairing.VALID_S,
             }
             while True:
                 event = await events.get()
@@ -200,14 +200,17 @@ class GroupAffairs:
     # --- inside ----------------------------------------------------------------------------------
 
     async def _serve(
-        self, secret: Secret, listen: tuple[str, ...], tell: Callable[[Tried], None]
-    ) -> Inviting:
+        self,
+        secret: "pairing.Secret",
+        listen: tuple[str, ...],
+        tell: "Callable[[pairing.Tried], None]",
+    ) -> "pairing.Inviting":
         """Open the invitation in place of a former one."""
         if self._open is not None:
             self._open.withdraw()
             await self._open.close()
-        invitation = Invitation(secret, self._identity.id, time.monotonic())
-        inviting = Inviting(
+        invitation = pairing.Invitation(secret, self._identity.id, time.monotonic())
+        inviting = pairing.Inviting(
             invitation,
             own_id=self._identity.id,
             admit=self._admit,
@@ -225,13 +228,13 @@ class GroupAffairs:
         self._open = inviting
         return inviting
 
-    async def _admit(self, request: Request) -> Welcome:
+    async def _admit(self, request: "pairing.Request") -> "pairing.Welcome":
         """Make whoever has proven itself a member."""
-        made: list[Welcome] = []
+        made: list[pairing.Welcome] = []
 
         def taken_in(group: Group) -> Group:
             after, certificate = group.certify(request.public, request.name)
-            made[:] = [Welcome(after, certificate)]
+            made[:] = [pairing.Welcome(after, certificate)]
             return after
 
         await self._alter(taken_in)
@@ -251,14 +254,3 @@ class GroupAffairs:
     def _check(self) -> None:
         if self._config.node.insecure:
             raise Refused("this instance is insecure, and belongs to no group")
-
-
-def affairs_of(
-    config: Config, standing: Standing, links: Links, bus: Bus
-) -> tuple[GroupAffairs, Fellowship | None]:
-    """Return the affairs of an instance that runs, and its part in the group, if it has one."""
-    credentials = standing.credentials
-    if credentials is None:
-        return GroupAffairs(config, standing.identity, None), None
-    fellowship = Fellowship(credentials, links, bus)
-    return GroupAffairs(config, standing.identity, Running(credentials, fellowship)), fellowship

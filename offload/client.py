@@ -62,8 +62,7 @@ class Client(Maps):
         self._waiting: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        run = self.data_dir.read_run() or {}
-        path = str(run.get("socket") or self.data_dir.socket)
+        path = self.data_dir.asked_at()
         self._asking = _session(path, _ASKING)
         self._waiting = _session(path, _WAITING)
         try:

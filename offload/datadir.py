@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import secrets
+import socket
 import tempfile
 import tomllib
 from collections.abc import Mapping
@@ -23,6 +24,7 @@ from offload.errors import ConfigError, DataDirInUse
 
 _SOCKET_LIMIT_BYTES: Final = 100  # the system's limit is 104 to 108
 _TOKEN_LENGTH: Final = 32
+_PROBE_S: Final = 1.0
 _CONFIG_NAME: Final = "offload.toml"
 _KEY: Final = "node.data_dir"
 
@@ -182,6 +184,22 @@ class DataDir:
         new.write_text(json.dumps(dict(run)), "utf-8")
         new.chmod(0o600)
         new.replace(self.run_file)
+
+    def asked_at(self) -> str:
+        """Return the path of the control socket of the instance that runs here, if one does."""
+        return str((self.read_run() or {}).get("socket") or self.socket)
+
+    def answers(self) -> bool:
+        """Say whether somebody listens at the control socket."""
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(_PROBE_S)
+            try:
+                probe.connect(self.asked_at())
+            except TimeoutError:
+                return True  # it is busy
+            except OSError:
+                return False
+        return True
 
     def read_run(self) -> dict[str, Any] | None:
         """Return what the running (or crashed) instance wrote, or None."""

@@ -3,15 +3,17 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from offload.config import Config, is_loopback
 from offload.datadir import DataDir, group_folder
 from offload.errors import ConfigError
-from offload.peers.discovery import EVERYWHERE
+from offload.peers import discovery
 from offload.peers.identity import Credentials, GroupFolder, Identity, Roster
-from offload.peers.topology import TopologyView
 from offload.permissions import Who
+
+if TYPE_CHECKING:
+    from offload.peers.topology import TopologyView
 
 log = logging.getLogger(__name__)
 HERE: Final = ("127.0.0.1",)
@@ -69,7 +71,7 @@ class Standing:
             return "insecure"
         return "member" if self.credentials.roster.has(instance_id) else "stranger"
 
-    def who(self, peer: str, view: TopologyView) -> Who:
+    def who(self, peer: str, view: "TopologyView") -> Who:
         """Return ``peer`` as rules see it: in a group by the name that the roster has signed."""
         seen = view.get(peer)
         entry = None if self.credentials is None else self.credentials.roster.entries.get(peer)
@@ -125,7 +127,7 @@ def addresses(config: Config, roster: Roster | None) -> tuple[str, ...]:
         ConfigError: If others could reach the instance, and no person has made a group of them.
     """
     made = roster is not None and not roster.silent
-    listen = config.node.listen or (EVERYWHERE if made else HERE)
+    listen = config.node.listen or (discovery.EVERYWHERE if made else HERE)
     strange = [host for host in listen if not is_loopback(host)]
     if strange and not made and not config.node.insecure:
         raise ConfigError(

@@ -11,13 +11,13 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 import typer
 
-from offload.cli import shell
+from offload.cli import contents, shell
 from offload.datadir import DataDir
 
 APP = """
@@ -84,6 +84,20 @@ class Instance:
             for line in output:
                 self._lines.put(line.rstrip("\n"))
         self._lines.put("")
+
+
+def spelled(
+    listed: Mapping[str, contents.Entry | contents.Group],
+) -> dict[tuple[str, ...], contents.Entry]:
+    """Return the entries of a table by all words that lead to them."""
+    found: dict[tuple[str, ...], contents.Entry] = {}
+    for name, entry in listed.items():
+        if isinstance(entry, contents.Group):
+            below = spelled(entry.commands).items()
+            found |= {(name, *words): command for words, command in below}
+        else:
+            found[name,] = entry
+    return found
 
 
 def environment() -> dict[str, str]:
@@ -313,7 +327,7 @@ class TestTheCommandLine:
     def test_lists_its_commands(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert shell.run(["--help"]) == 0
         listed = capsys.readouterr().out
-        assert all(f"  {name} " in listed for name in shell.COMMANDS)
+        assert all(f"  {name} " in listed for name in contents.COMMANDS)
 
     @pytest.mark.parametrize("args", [["nonsense"], ["jobs", "--nonsense"], ["submit"]])
     def test_refuses_what_it_does_not_know(
@@ -334,10 +348,41 @@ class TestTheCommandLine:
                 yield from commands(below.typer_instance)
 
         long_lived = {"run", "demo"}
-        for command in commands(shell._command_line(list(shell.COMMANDS))):
-            assert command.callback is not None
-            if command.name not in long_lived:
-                assert "as_json" in inspect.signature(command.callback).parameters, command
+        for words in spelled(contents.COMMANDS):
+            for command in commands(shell.command_line(words)):
+                assert command.callback is not None
+                if command.callback is not shell._only_listed and command.name not in long_lived:
+                    assert "as_json" in inspect.signature(command.callback).parameters, command
+
+    def test_says_of_each_command_what_that_says_of_itself(self) -> None:
+        for words, entry in spelled(contents.COMMANDS).items():
+            command = shell.load(entry)
+            if isinstance(command, typer.Typer):
+                assert command.info.help == entry.summary, words
+            else:
+                assert (command.__doc__ or "").split("\n\n")[0].strip() == entry.summary, words
+
+    def test_imports_of_its_commands_the_one_that_is_wanted(self) -> None:
+        code = (
+            "import sys; from offload.cli import shell;"
+            "code = shell.run(sys.argv[1:]);"
+            "print(*sys.modules, file=sys.stderr); sys.exit(code)"
+        )
+
+        def imported(*words: str) -> set[str]:
+            done = subprocess.run(
+                [sys.executable, "-c", code, *words],
+                env=environment(),
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            return set(done.stderr.split())
+
+        listed, joining = imported("--help"), imported("join", "--help")
+        assert not {"aiohttp", "pydantic", "offload.cli.jobs"} & listed
+        assert "offload.affairs" in joining
+        assert not {"aiohttp", "zeroconf", "rich", "offload.peers.transport.link"} & joining
 
     def test_costs_an_importer_nothing(self) -> None:
         code = "import sys, offload.cli; print(*sys.modules)"

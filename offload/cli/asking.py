@@ -5,21 +5,33 @@ A command that asks the running instance.
 commands have are a dataclass, written down once: ``gathered`` makes its fields options.
 """
 
+import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, fields, is_dataclass
 from functools import partial, wraps
+from pathlib import Path
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar, get_type_hints
 
 import typer
 
-from offload.cli.terminal import ConfigOption, DataDirOption, JsonOption, ask, say, say_json
-from offload.client import Client
+from offload.cli.terminal import ConfigOption, DataDirOption, JsonOption, say, say_json
+from offload.client import Client, connect
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 _Command = Callable[..., None]
 _OPTION: Final = inspect.Parameter.KEYWORD_ONLY
+
+
+def ask(data_dir: Path | None, config: Path | None, work: Callable[[Client], Awaitable[_T]]) -> _T:
+    """Return what ``work`` makes of the running instance; raise ``NotRunning``."""
+
+    async def session() -> _T:
+        async with connect(data_dir, config=config) as client:
+            return await work(client)
+
+    return asyncio.run(session())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,19 +2,20 @@
 ``offload group``: who belongs to it, and how others come and go.
 
 Each command works through the instance, if it runs, so that all peers learn of it at once, and
-else on its files.
+else on its files; what only the other way needs is not imported.
 """
 
 import asyncio
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 
+import offload
 from offload.affairs import GroupAffairs
 from offload.cli.terminal import (
     SHORT_INSTANCE,
@@ -24,25 +25,19 @@ from offload.cli.terminal import (
     printable,
     say,
     say_json,
-    table,
 )
-from offload.client import Client, connect
 from offload.config import Config, is_loopback
 from offload.datadir import locate
 from offload.errors import NotRunning, Refused, UsageError
+from offload.peers import pairing
 from offload.peers.identity import Identity
-from offload.peers.identity.pairing import PREFIX
 
-group: Final = typer.Typer(
-    help="The group: make it, invite, join, remove, leave.", no_args_is_help=True
-)
 _T = TypeVar("_T")
 MemberArgument = Annotated[
     str, typer.Argument(metavar="INSTANCE", help="A member, by its name or id.")
 ]
 
 
-@group.command()
 def init(
     name: Annotated[str, typer.Argument(help="What people call the group.")] = "home",
     as_json: JsonOption = False,
@@ -50,7 +45,7 @@ def init(
     data_dir: DataDirOption = None,
 ) -> None:
     """Make a group, whose CA is kept on this machine; others join it by: offload invite."""
-    told = _do(
+    told = do(
         data_dir,
         config,
         lambda client: client.change_group("init", name=name),
@@ -63,7 +58,6 @@ def init(
     _say_where(data_dir, config)
 
 
-@group.command()
 def invite(
     token: Annotated[
         bool, typer.Option("--token", help="Print one line for scripts instead of a code.")
@@ -82,7 +76,6 @@ def invite(
         raise Refused("nobody has joined")
 
 
-@group.command()
 def join(
     code: Annotated[
         str, typer.Argument(help="The code; -: it, or a token, is read from the standard input.")
@@ -95,7 +88,7 @@ def join(
     data_dir: DataDirOption = None,
 ) -> None:
     """Join the group of whoever has run: offload invite."""
-    if code.strip().lower().startswith(PREFIX):
+    if code.strip().lower().startswith(pairing.PREFIX):
         raise UsageError(
             "a token on the command line can be seen by all users of this machine;"
             " let it be read from the standard input: offload join -"
@@ -104,13 +97,13 @@ def join(
         code = sys.stdin.readline()
     code = code or typer.prompt("code")
 
-    async def through(client: Client) -> dict[str, Any]:
+    async def through(client: "offload.Client") -> dict[str, Any]:
         told = await client.change_group("join", code=code, host=host)
         for warning in told["warnings"]:
             _warn(warning)
         return told
 
-    told = _do(data_dir, config, through, lambda affairs: affairs.join(code, host, _warn))
+    told = do(data_dir, config, through, lambda affairs: affairs.join(code, host, _warn))
     if as_json:
         say_json(told)
         return
@@ -118,20 +111,6 @@ def join(
     _say_where(data_dir, config)
 
 
-@group.command()
-def members(
-    as_json: JsonOption = False, config: ConfigOption = None, data_dir: DataDirOption = None
-) -> None:
-    """Show who belongs to the group."""
-    told = _do(data_dir, config, Client.group, GroupAffairs.describe)
-    if as_json:
-        say_json(told)
-        return
-    say(f"group {told['name']}" if told["name"] else "no group was made: instances of this user")
-    table(("NAME", "ID", ""), [_row(member) for member in told["members"]])
-
-
-@group.command()
 def remove(
     instance: MemberArgument,
     as_json: JsonOption = False,
@@ -139,7 +118,7 @@ def remove(
     data_dir: DataDirOption = None,
 ) -> None:
     """Remove a member: all others cut their links to it, and refuse it from then on."""
-    told = _do(
+    told = do(
         data_dir,
         config,
         lambda client: client.change_group("remove", instance=instance),
@@ -148,7 +127,6 @@ def remove(
     say_json(told) if as_json else say("removed")
 
 
-@group.command()
 def promote(
     instance: MemberArgument,
     as_json: JsonOption = False,
@@ -156,7 +134,7 @@ def promote(
     data_dir: DataDirOption = None,
 ) -> None:
     """Let a member keep the CA's key too, so that it may invite, remove and sign."""
-    told = _do(
+    told = do(
         data_dir,
         config,
         lambda client: client.change_group("promote", instance=instance),
@@ -167,45 +145,43 @@ def promote(
     )
 
 
-@group.command()
 def rekey(
     as_json: JsonOption = False, config: ConfigOption = None, data_dir: DataDirOption = None
 ) -> None:
     """Give the group a new CA; its members move over while their jobs run."""
-    told = _do(data_dir, config, lambda client: client.change_group("rekey"), GroupAffairs.rekey)
+    told = do(data_dir, config, lambda client: client.change_group("rekey"), GroupAffairs.rekey)
     words = "the group has a new CA; members move when they are linked"
     say_json(told) if as_json else say(words)
 
 
-@group.command()
 def leave(
     as_json: JsonOption = False, config: ConfigOption = None, data_dir: DataDirOption = None
 ) -> None:
     """Leave the group, and forget it; jobs and files of the instance stay."""
-    told = _do(data_dir, config, lambda client: client.change_group("leave"), GroupAffairs.leave)
+    told = do(data_dir, config, lambda client: client.change_group("leave"), GroupAffairs.leave)
     unnoted = "left; no keeper was reached: have one run offload group remove"
     say_json(told) if as_json else say("left" if told["noted"] else unnoted)
 
 
-# --- inside --------------------------------------------------------------------------------------
-
-
-def _do(
+def do(
     data_dir: Path | None,
     config: Path | None,
-    running: Callable[[Client], Awaitable[_T]],
+    running: "Callable[[offload.Client], Awaitable[_T]]",
     resting: Callable[[GroupAffairs], Awaitable[_T]],
 ) -> _T:
     """Return what ``running`` makes of the instance, or, if none runs, ``resting`` of its files."""
 
     async def done() -> _T:
-        try:
-            async with connect(data_dir, config=config) as client:
-                return await running(client)
-        except NotRunning:
-            return await resting(_affairs(data_dir, config))
+        if _runs(data_dir, config):
+            with suppress(NotRunning):
+                async with offload.connect(data_dir, config=config) as client:
+                    return await running(client)
+        return await resting(_affairs(data_dir, config))
 
     return asyncio.run(done())
+
+
+# --- inside --------------------------------------------------------------------------------------
 
 
 def _affairs(data_dir: Path | None, config: Path | None) -> GroupAffairs:
@@ -223,15 +199,15 @@ async def _invite(
     data_dir: Path | None, config: Path | None, *, token: bool, as_json: bool
 ) -> bool:
     show = _Shown(token=token, as_json=as_json)
+    if _runs(data_dir, config):
+        with suppress(NotRunning):
+            async with offload.connect(data_dir, config=config) as client:
+                return await _follow(client.invite(token=token), show, stays=token)
+    affairs = _affairs(data_dir, config)
     try:
-        async with connect(data_dir, config=config) as client:
-            return await _follow(client.invite(token=token), show, stays=token)
-    except NotRunning:
-        affairs = _affairs(data_dir, config)
-        try:
-            return await _follow(affairs.invite(token=token), show, stays=False)
-        finally:
-            await affairs.close()
+        return await _follow(affairs.invite(token=token), show, stays=False)
+    finally:
+        await affairs.close()
 
 
 async def _follow(
@@ -291,17 +267,16 @@ def _say_where(data_dir: Path | None, config: Path | None) -> None:
 
 
 async def _runs_here_only(data_dir: Path | None, config: Path | None) -> bool:
-    try:
-        async with connect(data_dir, config=config) as client:
-            return all(map(is_loopback, (await client.status())["listen"]))
-    except NotRunning:
-        return False
+    if _runs(data_dir, config):
+        with suppress(NotRunning):
+            async with offload.connect(data_dir, config=config) as client:
+                return all(map(is_loopback, (await client.status())["listen"]))
+    return False
+
+
+def _runs(data_dir: Path | None, config: Path | None) -> bool:
+    return locate(data_dir, config)[0].answers()
 
 
 def _warn(text: str) -> None:
     typer.secho(printable(text), err=True, fg=typer.colors.YELLOW)
-
-
-def _row(member: dict[str, Any]) -> tuple[str, ...]:
-    marks = [word for word in ("own", "keeper", "linked") if member.get(word)]
-    return member["name"], member["id"][:SHORT_INSTANCE], " ".join(marks)

@@ -8,22 +8,20 @@ from typing import Annotated, Any, Final
 import typer
 
 from offload.cli import drawing
-from offload.cli.asking import asking
+from offload.cli.asking import ask, asking
+from offload.cli.tables import clear, table
 from offload.cli.terminal import (
     SHORT_INSTANCE,
     SHORT_JOB,
     ConfigOption,
     DataDirOption,
     JsonOption,
-    ask,
-    clear,
     facts,
     local_time,
     printable,
     say,
     say_json,
     size,
-    table,
 )
 from offload.client import Client
 from offload.errors import UsageError

@@ -6,16 +6,8 @@ from typing import Annotated, Any, Final
 import typer
 
 from offload.cli.asking import asking, saying
-from offload.cli.terminal import (
-    SHORT_INSTANCE,
-    SHORT_JOB,
-    age,
-    facts,
-    local_time,
-    printable,
-    say,
-    table,
-)
+from offload.cli.tables import table
+from offload.cli.terminal import SHORT_INSTANCE, SHORT_JOB, age, facts, local_time, printable, say
 from offload.client import Client
 from offload.errors import Refused
 from offload.work.jobs import condition

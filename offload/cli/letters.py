@@ -6,7 +6,8 @@ from typing import Annotated, Any, Final
 import typer
 
 from offload.cli.asking import Common, asking, by_default, gathered
-from offload.cli.terminal import SHORT_JOB, age, facts, local_time, say, say_json, size, table
+from offload.cli.tables import table
+from offload.cli.terminal import SHORT_JOB, age, facts, local_time, say, say_json, size
 from offload.client import Client
 from offload.errors import UsageError
 

@@ -5,18 +5,17 @@ from typing import Annotated, Any
 
 import typer
 
-from offload.cli.asking import asking
+from offload.cli.asking import ask, asking
+from offload.cli.tables import table
 from offload.cli.terminal import (
     SHORT_JOB,
     ConfigOption,
     DataDirOption,
     JsonOption,
     age,
-    ask,
     clock_time,
     printable,
     say,
-    table,
 )
 from offload.client import Client
 

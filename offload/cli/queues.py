@@ -5,11 +5,8 @@ from typing import Annotated, Any, Final, Literal
 import typer
 
 from offload.cli.asking import asking, by_default, saying
-from offload.cli.terminal import (
-    SHORT_JOB,
-    age,
-    table,
-)
+from offload.cli.tables import table
+from offload.cli.terminal import SHORT_JOB, age
 from offload.client import Client
 
 queues: Final = typer.Typer(help="Look at the queues; suspend, resume or clear one.")

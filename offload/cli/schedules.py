@@ -8,7 +8,8 @@ from typing import Annotated, Any, Final, Literal
 import typer
 
 from offload.cli.asking import Common, asking, by_default, gathered, saying
-from offload.cli.terminal import SHORT_INSTANCE, facts, say, say_json, table
+from offload.cli.tables import table
+from offload.cli.terminal import SHORT_INSTANCE, facts, say, say_json
 from offload.cli.wishes import FilesArgument, Wishes
 from offload.client import Client
 

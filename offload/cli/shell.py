@@ -5,49 +5,23 @@ Exit codes: 0 done, 1 failed job or refused, 2 usage or configuration, 3 store f
 instance; 130 interrupted.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
-from typing import Annotated, Final
+from itertools import dropwhile
+from typing import Annotated, Any
 
 import typer
 
+from offload.cli.contents import COMMANDS, Entry, Group
 from offload.cli.terminal import printable
 from offload.errors import OffloadError
-
-# name -> module and function (or group) in it; only what is wanted is imported
-COMMANDS: Final = {
-    "run": ("serving", "run"),
-    "submit": ("submitting", "submit"),
-    "jobs": ("jobs", "jobs"),
-    "job": ("jobs", "job"),
-    "explain": ("jobs", "explain"),
-    "adopt": ("adopting", "adopt"),
-    "dead-letters": ("letters", "letters"),
-    "topics": ("topics", "topics"),
-    "queues": ("queues", "queues"),
-    "processing": ("queues", "processing"),
-    "schedules": ("schedules", "schedules"),
-    "events": ("measures", "events"),
-    "statistics": ("measures", "statistics"),
-    "topology": ("instance", "topology"),
-    "status": ("instance", "status"),
-    "doctor": ("doctor", "doctor"),
-    "snooze": ("owner", "snooze"),
-    "config": ("settings", "config"),
-    "group": ("group", "group"),
-    "init": ("group", "init"),
-    "invite": ("group", "invite"),
-    "join": ("group", "join"),
-    "demo": ("showing", "demo"),
-}
+from offload.version import VERSION
 
 
 def run(args: Sequence[str]) -> int:
     """Run the command of ``args`` and return the exit code; errors of users are one line."""
-    wanted = [args[0]] if args and args[0] in COMMANDS else list(COMMANDS)
     try:
-        _command_line(wanted)(args=list(args), prog_name="offload")
+        command_line(args)(args=list(args), prog_name="offload")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except OffloadError as error:
@@ -67,31 +41,57 @@ def refuse(error: OffloadError) -> int:
     return error.exit_code
 
 
-def _command_line(names: Sequence[str]) -> typer.Typer:
+def command_line(args: Sequence[str]) -> typer.Typer:
+    """Return all commands; of them only the one that ``args`` name is imported."""
+    app = _listed(COMMANDS, args, "Independent machines on a LAN share their heavy work.")
+    app.callback()(_general)
+    return app
+
+
+def load(entry: Entry) -> Any:
+    """Import a command."""
+    return getattr(import_module(f"offload.cli.{entry.module}"), entry.attribute)
+
+
+# --- inside --------------------------------------------------------------------------------------
+
+
+def _listed(
+    commands: Mapping[str, Entry | Group], args: Sequence[str], summary: str
+) -> typer.Typer:
     app = typer.Typer(
-        help="Independent machines on a LAN share their heavy work.",
+        help=summary,
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )
-    app.callback()(_general)
-    for name in names:
-        module, attribute = COMMANDS[name]
-        command = getattr(import_module(f"offload.cli.{module}"), attribute)
-        if isinstance(command, typer.Typer):
+    args = list(dropwhile(_is_option, args))
+    for name, entry in commands.items():
+        wanted = args[:1] == [name]
+        if isinstance(entry, Group):
+            below = _listed(entry.commands, args[1:] if wanted else [], entry.summary)
+            app.add_typer(below, name=name)
+        elif not wanted:
+            app.command(name, help=entry.summary)(_only_listed)
+        elif isinstance(command := load(entry), typer.Typer):
             app.add_typer(command, name=name)
         else:
             app.command(name)(command)
     return app
 
 
+def _is_option(word: str) -> bool:
+    return word.startswith("-")
+
+
+def _only_listed() -> None:
+    """Stand in the list for a command that is not wanted."""
+
+
 def _show_version(wanted: bool) -> None:
     if wanted:
-        try:
-            typer.echo(f"offload {version('offload')}")
-        except PackageNotFoundError:
-            typer.echo("offload, not installed as a package")
+        typer.echo(f"offload {VERSION}")
         raise typer.Exit
 
 

@@ -1,22 +1,14 @@
-"""What all commands share: options, the running instance, and how things look in a terminal."""
+"""What all commands share: options, and how things look in a terminal."""
 
-import asyncio
 import json
 import math
-import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from offload.client import Client, connect
-
-_T = TypeVar("_T")
 SHORT_INSTANCE: Final = 8
 SHORT_JOB: Final = 14  # 10 characters of time, 4 of chance
 
@@ -29,16 +21,6 @@ ConfigOption = Annotated[
     typer.Option("--config", metavar="FILE", help="Its offload.toml (default: ./offload.toml)."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
-
-def ask(data_dir: Path | None, config: Path | None, work: Callable[[Client], Awaitable[_T]]) -> _T:
-    """Return what ``work`` makes of the running instance; raise ``NotRunning``."""
-
-    async def session() -> _T:
-        async with connect(data_dir, config=config) as client:
-            return await work(client)
-
-    return asyncio.run(session())
 
 
 def say(text: str = "", *, err: bool = False) -> None:
@@ -54,28 +36,6 @@ def say_json(value: Any) -> None:
     """
     text = json.dumps(_finite(value), indent=2, ensure_ascii=False, default=str)
     typer.echo(_mended(text, lambda char: json.dumps(char)[1:-1]))
-
-
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows in columns: coloured in a terminal, plain and uncut elsewhere."""
-    cells = [[printable(cell) for cell in row] for row in rows]
-    if sys.stdout.isatty():
-        drawn = Table(box=None, header_style="bold", pad_edge=False)
-        for column in columns:
-            drawn.add_column(column, overflow="fold")
-        for row in cells:
-            drawn.add_row(*map(Text, row))
-        Console().print(drawn)
-        return
-    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
-    for row in (list(columns), *cells):
-        say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-
-
-def clear() -> None:
-    """Make the terminal empty; elsewhere, do nothing."""
-    if sys.stdout.isatty():
-        Console().clear()
 
 
 def facts(pairs: Sequence[tuple[str, str]]) -> None:

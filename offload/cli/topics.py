@@ -5,7 +5,8 @@ from typing import Annotated, Any, Final
 import typer
 
 from offload.cli.asking import asking, by_default
-from offload.cli.terminal import say, table
+from offload.cli.tables import table
+from offload.cli.terminal import say
 from offload.client import Client
 from offload.errors import UsageError
 

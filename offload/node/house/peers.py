@@ -3,10 +3,11 @@
 from contextlib import suppress
 from typing import Any
 
-from offload.affairs import affairs_of
+from offload.affairs import GroupAffairs, Running
 from offload.config import DEFAULT_PORT
 from offload.enablement import Enablement
 from offload.node.house.work import WorkWing
+from offload.peers.fellowship import Fellowship
 from offload.peers.membership import Membership
 from offload.peers.names import Names
 from offload.peers.topology import Announcement, Topology
@@ -90,14 +91,15 @@ class PeersWing(WorkWing):
 
     def _build_fellowship(self) -> None:
         """The part in the group, and what a person may do about it."""
-        self.affairs, fellowship = affairs_of(
-            self._rules.config, self.standing, self.transport, self._bus
-        )
-        self._exit.push_async_callback(self.affairs.close)
-        if fellowship is not None:
+        credentials, running = self.standing.credentials, None
+        if credentials is not None:
+            fellowship = Fellowship(credentials, self.transport, self._bus)
+            running = Running(credentials, fellowship)
             self._handlers.update(fellowship.handlers())
             self._rooms.append(fellowship)
             self.standing.on_other_group(self.discovery.show_again)
+        self.affairs = GroupAffairs(self._rules.config, self.standing.identity, running)
+        self._exit.push_async_callback(self.affairs.close)
 
     def _hello(self) -> Hello:
         return Hello(

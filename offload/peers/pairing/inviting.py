@@ -22,17 +22,17 @@ from aiohttp import web
 from offload import codec
 from offload.buckets import Buckets
 from offload.errors import JoinRefused, Malformed, OffloadError
-from offload.peers.discovery import EVERYWHERE, invitations
-from offload.peers.discovery.addresses import make_plan
+from offload.peers import discovery
+from offload.peers.discovery import EVERYWHERE, make_plan
 from offload.peers.identity import instance_id
 from offload.peers.identity.pairing import Invitation, Request, Welcome
-from offload.peers.transport import Entrance, HttpLog, guard
+from offload.peers.pairing.wire import JOIN_PATH, JOIN_PORT
+from offload.peers.transport import Entrance, HttpLog
+from offload.peers.transport.guard import guard
 from offload.tasks import Tasks
 
 log = logging.getLogger(__name__)
-JOIN_PORT: Final = 4712
 _ABSENT: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
-JOIN_PATH: Final = "/offload/join"
 BODY_LIMIT_BYTES: Final = 8192
 CALL_S: Final = 10.0  # a whole exchange with one joiner takes less
 CALLS: Final = 8  # at once
@@ -159,7 +159,7 @@ class Inviting:
         plan = await asyncio.to_thread(
             make_plan, self._listen, port=self.port, interfaces=self._interfaces
         )
-        async with invitations.shown(plan, self._own_id, self.port, self._realm):
+        async with discovery.shown(plan, self._own_id, self.port, self._realm):
             await self._over.wait()
 
     def _end(self, reason: str) -> None:

@@ -10,11 +10,11 @@ import aiohttp
 
 from offload import codec
 from offload.errors import Distrusted, JoinRefused, Malformed
-from offload.peers.discovery import EVERYWHERE, invitations
-from offload.peers.discovery.addresses import make_plan, parse_address
+from offload.peers import discovery
+from offload.peers.discovery.addresses import EVERYWHERE, make_plan, parse_address
 from offload.peers.identity import Identity
 from offload.peers.identity.pairing import TRIES, Joiner, Secret, Welcome
-from offload.peers.pairing.inviting import JOIN_PATH, JOIN_PORT
+from offload.peers.pairing.wire import JOIN_PATH, JOIN_PORT
 from offload.peers.topology import Address, check_id
 from offload.peers.transport.link import url_of
 
@@ -92,7 +92,7 @@ async def _inviters(where: Where) -> AsyncIterator[list[Address]]:
     plan = await asyncio.to_thread(
         make_plan, where.listen, port=JOIN_PORT, interfaces=where.interfaces
     )
-    search = invitations.found(plan, where.realm, SEARCH_S)
+    search = discovery.found(plan, where.realm, SEARCH_S)
     try:
         async for addresses in search:
             yield addresses

@@ -1,11 +1,20 @@
-"""One link per pair of instances, frames both ways, and blobs beside it: the face of this room."""
+"""
+One link per pair of instances, frames both ways, and blobs beside it: the face of this room.
 
-from offload.peers.transport.entrance import Entrance
-from offload.peers.transport.frames import VERSIONS, Hello
-from offload.peers.transport.guard import HttpLog, guard
-from offload.peers.transport.link import LinkDown, LinkInfo, LinkRefused, LinkUp, TwinFound
-from offload.peers.transport.switchboard import Handler, Transport
-from offload.peers.transport.timing import Timing
+Names are resolved when they are used: who only needs the entrance does not import the links.
+"""
+
+from typing import TYPE_CHECKING
+
+from offload.faces import lazily
+
+if TYPE_CHECKING:
+    from offload.peers.transport.entrance import Entrance
+    from offload.peers.transport.frames import VERSIONS, Hello
+    from offload.peers.transport.guard import HttpLog
+    from offload.peers.transport.link import LinkDown, LinkInfo, LinkRefused, LinkUp, TwinFound
+    from offload.peers.transport.switchboard import Handler, Transport
+    from offload.peers.transport.timing import Timing
 
 __all__ = [
     "VERSIONS",
@@ -20,5 +29,21 @@ __all__ = [
     "Timing",
     "Transport",
     "TwinFound",
-    "guard",
 ]
+__getattr__ = lazily(
+    __name__,
+    {
+        "VERSIONS": ".frames",
+        "Entrance": ".entrance",
+        "Handler": ".switchboard",
+        "Hello": ".frames",
+        "HttpLog": ".guard",
+        "LinkDown": ".link",
+        "LinkInfo": ".link",
+        "LinkRefused": ".link",
+        "LinkUp": ".link",
+        "Timing": ".timing",
+        "Transport": ".switchboard",
+        "TwinFound": ".link",
+    },
+)

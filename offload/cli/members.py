@@ -1,0 +1,32 @@
+"""``offload group members``."""
+
+from typing import Any
+
+from offload.affairs import GroupAffairs
+from offload.cli.group import do
+from offload.cli.tables import table
+from offload.cli.terminal import (
+    SHORT_INSTANCE,
+    ConfigOption,
+    DataDirOption,
+    JsonOption,
+    say,
+    say_json,
+)
+
+
+def members(
+    as_json: JsonOption = False, config: ConfigOption = None, data_dir: DataDirOption = None
+) -> None:
+    """Show who belongs to the group."""
+    told = do(data_dir, config, lambda client: client.group(), GroupAffairs.describe)
+    if as_json:
+        say_json(told)
+        return
+    say(f"group {told['name']}" if told["name"] else "no group was made: instances of this user")
+    table(("NAME", "ID", ""), [_row(member) for member in told["members"]])
+
+
+def _row(member: dict[str, Any]) -> tuple[str, ...]:
+    marks = [word for word in ("own", "keeper", "linked") if member.get(word)]
+    return member["name"], member["id"][:SHORT_INSTANCE], " ".join(marks)
