@@ -6,8 +6,6 @@ days on which clocks are moved, a time that comes twice counts the first time on
 left out counts as if clocks had not been moved yet (RFC 5545: 02:30 is 03:30 then): so a daily
 02:30 runs once on both days. What comes every hour (``hourly``, or a cron expression for every
 hour) goes by the hours that pass, 23 or 25 of them on such days.
-
-The only room that knows croniter.
 """
 
 import re
@@ -21,8 +19,7 @@ from itertools import count
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from croniter import CroniterBadDateError, CroniterError, croniter
-
+from offload import cron
 from offload.durations import seconds
 
 TEXT_LIMIT: Final = 200
@@ -259,9 +256,9 @@ def _read_cron(text: str) -> str:
     if _CRON_CHANCE.search(lower):
         raise ValueError(f"{text!r} leaves it to chance; name the times")
     try:
-        croniter.expand(lower)
+        cron.check(lower)
         following = _next_cron(lower, UTC, _SOME_MOMENT)
-    except (CroniterError, ValueError, KeyError) as error:
+    except (ValueError, KeyError) as error:
         raise ValueError(f"{text!r} is no cron expression: {error}") from None
     if following is None:
         raise ValueError(f"{text!r} never comes")
@@ -314,7 +311,7 @@ def _next_at(value: str, zone: tzinfo, moment: float) -> float | None:
 
 
 def _next_cron(value: str, zone: tzinfo, moment: float) -> float | None:
-    hours = croniter.expand(value)[0][1]
+    hours = cron.hours(value)
     every_hour = hours == ["*"] or len(hours) == 24
     return (_next_passing if every_hour else _next_named)(value, zone, moment)
 
@@ -338,7 +335,7 @@ def _next_named(expression: str, zone: tzinfo, moment: float) -> float | None:
     """Go by what clocks show: each time of day counts once."""
     skipped_s = max(0.0, _offset_s(zone, moment) - _offset_s(zone, moment - 86_400))
     shown: datetime | None = _shown(moment - skipped_s, _offset_s(zone, moment))
-    while (shown := _next_shown(expression, shown)) is not None:
+    while (shown := cron.following(expression, shown)) is not None:
         found = shown.replace(tzinfo=zone).timestamp()
         if found > moment:
             return found
@@ -350,7 +347,7 @@ def _next_passing(expression: str, zone: tzinfo, moment: float) -> float | None:
     after, settled = moment, moment
     offset_s = _offset_s(zone, moment)
     while True:
-        shown = _next_shown(expression, _shown(after, offset_s))
+        shown = cron.following(expression, _shown(after, offset_s))
         if shown is None:
             return None
         found = shown.replace(tzinfo=UTC).timestamp() - offset_s
@@ -376,14 +373,6 @@ def _moved(zone: tzinfo, before: float, after: float) -> float:
 def _shown(moment: float, offset_s: float) -> datetime:
     """Return what clocks show, to the second."""
     return datetime.fromtimestamp(int(moment // 1) + offset_s, UTC).replace(tzinfo=None)
-
-
-def _next_shown(expression: str, shown: datetime | None) -> datetime | None:
-    try:
-        found: datetime = croniter(expression, shown, ret_type=datetime).get_next()
-    except CroniterBadDateError:
-        return None
-    return found
 
 
 def _offset_s(zone: tzinfo, moment: float) -> float:

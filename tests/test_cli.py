@@ -382,7 +382,10 @@ class TestTheCommandLine:
         listed, joining = imported("--help"), imported("join", "--help")
         assert not {"aiohttp", "pydantic", "offload.cli.jobs"} & listed
         assert "offload.affairs" in joining
-        assert not {"aiohttp", "zeroconf", "rich", "offload.peers.transport.link"} & joining
+        assert (
+            not {"aiohttp", "croniter", "zeroconf", "rich", "offload.peers.transport.link"}
+            & joining
+        )
 
     def test_costs_an_importer_nothing(self) -> None:
         code = "import sys, offload.cli; print(*sys.modules)"
