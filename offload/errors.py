@@ -472,6 +472,10 @@ class PeerStranger(PeerUnreachable):
     """Who answers there is another instance than was wanted, or is not of our group."""
 
 
+class PeerShut(PeerUnreachable):
+    """Who answers there ends the connection without a word, after it has proven who it is."""
+
+
 class Malformed(OffloadError):
     """Bytes from outside that do not have the form they must have."""
 

@@ -208,6 +208,19 @@ class TestAMemberThatIsRemoved:
         credentials = again._house.standing.credentials
         await until(lambda: [e.name for e in credentials.roster.members()] == ["ada", "bob"])
 
+    async def test_sees_that_nobody_lets_it_in_if_it_was_away(self, machines: Machines) -> None:
+        """C112: nobody tells it more than that it has no link."""
+        ada, bob, cleo = await trio(machines)
+        assert not (await cleo.group.describe())["shut_out"]
+        await cleo.__aexit__(None, None, None)
+        await ada.group.remove("cleo")
+        again = await machines.start("cleo", ada, bob)
+        async with asyncio.timeout(DEADLINE_S):
+            while not (await again.group.describe())["shut_out"]:
+                await asyncio.sleep(0.05)
+        assert sees(again)
+        assert not (await ada.group.describe())["shut_out"]
+
     async def test_may_join_again(self, machines: Machines) -> None:
         ada, bob, cleo = await trio(machines)
         await ada.group.remove("cleo")

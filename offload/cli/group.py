@@ -100,10 +100,10 @@ def join(
     async def through(client: "offload.Client") -> dict[str, Any]:
         told = await client.change_group("join", code=code, host=host)
         for warning in told["warnings"]:
-            _warn(warning)
+            warn(warning)
         return told
 
-    told = do(data_dir, config, through, lambda affairs: affairs.join(code, host, _warn))
+    told = do(data_dir, config, through, lambda affairs: affairs.join(code, host, warn))
     if as_json:
         say_json(told)
         return
@@ -181,6 +181,11 @@ def do(
     return asyncio.run(done())
 
 
+def warn(text: str) -> None:
+    """Show a sentence that a person should see, on stderr."""
+    typer.secho(printable(text), err=True, fg=typer.colors.YELLOW)
+
+
 # --- inside --------------------------------------------------------------------------------------
 
 
@@ -241,12 +246,12 @@ class _Shown:
             case "open":
                 _say_code(event)
             case "wrong":
-                _warn(f"a wrong code from {event['host']}; {event['tries_left']} tries left")
+                warn(f"a wrong code from {event['host']}; {event['tries_left']} tries left")
             case "joined":
                 who = f"{event['name']} ({event['id'][:SHORT_INSTANCE]})"
                 say(f"{who} has joined", err=self.token)
             case "closed" if event["reason"] != "it was used":
-                _warn(f"the invitation is closed: {event['reason']}")
+                warn(f"the invitation is closed: {event['reason']}")
 
 
 def _say_code(event: dict[str, Any]) -> None:
@@ -276,7 +281,3 @@ async def _runs_here_only(data_dir: Path | None, config: Path | None) -> bool:
 
 def _runs(data_dir: Path | None, config: Path | None) -> bool:
     return locate(data_dir, config)[0].answers()
-
-
-def _warn(text: str) -> None:
-    typer.secho(printable(text), err=True, fg=typer.colors.YELLOW)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from offload.affairs import GroupAffairs
-from offload.cli.group import do
+from offload.cli.group import do, warn
 from offload.cli.tables import table
 from offload.cli.terminal import (
     SHORT_INSTANCE,
@@ -24,6 +24,11 @@ def members(
         say_json(told)
         return
     say(f"group {told['name']}" if told["name"] else "no group was made: instances of this user")
+    if told.get("shut_out"):
+        warn(
+            "the others end every connection of this instance: it may have been removed while it"
+            " was away; ask where it is kept: offload group members"
+        )
     table(("NAME", "ID", ""), [_row(member) for member in told["members"]])
 
 

@@ -9,6 +9,7 @@ all who are linked, and so reaches everybody. Whoever was removed is cut off by 
 import asyncio
 import hashlib
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final, NoReturn, Protocol
@@ -19,12 +20,13 @@ from offload.peers.identity import Credentials, Group, Move
 from offload.peers.identity import credentials as standing
 from offload.peers.identity.certificates import digest_of, key_as_der
 from offload.peers.identity.roster import covers
-from offload.peers.transport import LinkDown, LinkUp
+from offload.peers.transport import LinkDown, LinkUp, ShutOut
 
 log = logging.getLogger(__name__)
 Handler = Callable[[str, list[dict[str, Any]]], Awaitable[None] | None]
 WATCH_S: Final = 1.0  # how soon we notice what other programs of the user do
 LEAVE_S: Final = 2.0
+SHUT: Final = 2  # times in a row, since a member may also have been about to end
 
 
 class Links(Protocol):
@@ -42,11 +44,13 @@ class Fellowship:
         self._credentials = credentials
         self._links = links
         self._linked: set[str] = set()
+        self._shut: Counter[str] = Counter()  # where members have ended our connections
         self._parted = asyncio.Event()
         self._lock = asyncio.Lock()
         self._told: Group = credentials.group
         bus.listen(LinkUp, self._link_up)
         bus.listen(LinkDown, self._link_down)
+        bus.listen(ShutOut, self._shut_out)
         credentials.listen(self._changed)
 
     def handlers(self) -> Mapping[str, Handler]:
@@ -67,10 +71,11 @@ class Fellowship:
     # --- what people want ----------------------------------------------------------------------
 
     def as_json(self) -> dict[str, Any]:
-        """Return the group as plain values, with who is linked."""
+        """Return the group as plain values, with who is linked, and whether nobody lets us in."""
         told = self._credentials.group.to_json(self._credentials.id)
         for member in told["members"]:
             member["linked"] = member["id"] in self._linked
+        told["shut_out"] = self._is_shut_out()
         return told
 
     async def alter(self, change: Callable[[Group], Group]) -> None:
@@ -103,8 +108,23 @@ class Fellowship:
 
     # --- telling -------------------------------------------------------------------------------
 
+    def _shut_out(self, event: ShutOut) -> None:
+        was = self._is_shut_out()
+        self._shut[event.address] += 1
+        if self._is_shut_out() and not was:
+            log.warning(
+                "the member at %s ends every connection without a word: this instance may have been"
+                " removed from the group while it was away",
+                event.address,
+            )
+
+    def _is_shut_out(self) -> bool:
+        """Say whether we were probably removed: who was, is told nothing of the group any more."""
+        return not self._linked and any(times >= SHUT for times in self._shut.values())
+
     def _link_up(self, event: LinkUp) -> None:
         self._linked.add(event.peer)
+        self._shut.clear()
         self._tell(event.peer, whole=False)
 
     def _link_down(self, event: LinkDown) -> None:

@@ -12,7 +12,14 @@ if TYPE_CHECKING:
     from offload.peers.transport.entrance import Entrance
     from offload.peers.transport.frames import VERSIONS, Hello
     from offload.peers.transport.guard import HttpLog
-    from offload.peers.transport.link import LinkDown, LinkInfo, LinkRefused, LinkUp, TwinFound
+    from offload.peers.transport.link import (
+        LinkDown,
+        LinkInfo,
+        LinkRefused,
+        LinkUp,
+        ShutOut,
+        TwinFound,
+    )
     from offload.peers.transport.switchboard import Handler, Transport
     from offload.peers.transport.timing import Timing
 
@@ -26,6 +33,7 @@ __all__ = [
     "LinkInfo",
     "LinkRefused",
     "LinkUp",
+    "ShutOut",
     "Timing",
     "Transport",
     "TwinFound",
@@ -42,6 +50,7 @@ __getattr__ = lazily(
         "LinkInfo": ".link",
         "LinkRefused": ".link",
         "LinkUp": ".link",
+        "ShutOut": ".link",
         "Timing": ".timing",
         "Transport": ".switchboard",
         "TwinFound": ".link",

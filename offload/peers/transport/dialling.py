@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import aiohttp
 
-from offload.errors import PeerRefused, PeerStranger, PeerUnreachable
+from offload.errors import PeerRefused, PeerShut, PeerStranger, PeerUnreachable
 from offload.peers.identity import Credentials, server_name
 from offload.peers.transport import frames
 from offload.peers.transport.link import CLOSE_S, Channel, address_of, set_patience, url_of
@@ -57,6 +57,7 @@ class Dialling:
         Raises:
             PeerRefused: If the host says that nothing listens there.
             PeerStranger: If who answers proves to be another, or not of our group.
+            PeerShut: If it proves to be of our group, and ends the connection.
             PeerUnreachable: If that fails in another way.
         """
         where = address_of(host, port)
@@ -94,7 +95,9 @@ class Dialling:
         if isinstance(error, aiohttp.ServerDisconnectedError) or isinstance(
             cause, ConnectionResetError
         ):
-            return PeerUnreachable(where, self._hung_up())
+            # our side of TLS was done, unless the connection failed while it was made
+            proven = self._credentials and not isinstance(error, aiohttp.ClientConnectorError)
+            return (PeerShut if proven else PeerUnreachable)(where, self._hung_up())
         return PeerUnreachable(where, str(cause) or type(cause).__name__)
 
     def _hung_up(self) -> str:

@@ -79,6 +79,13 @@ class LinkRefused:
 
 
 @dataclass(frozen=True, slots=True)
+class ShutOut:
+    """A member that we have dialled has ended the connection without a word; event."""
+
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
 class LinkInfo:
     """A link as people see it: where, by whom, since when (wall time)."""
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final, NoReturn
 
-from offload.errors import Malformed, PeerClosed, PeerStranger, PeerUnreachable
+from offload.errors import Malformed, PeerClosed, PeerShut, PeerStranger, PeerUnreachable
 from offload.events import Bus
 from offload.peers.identity import Credentials
 from offload.peers.transport import frames
@@ -23,6 +23,7 @@ from offload.peers.transport.link import (
     LinkInfo,
     LinkRefused,
     LinkUp,
+    ShutOut,
     Terms,
     abort,
     address_of,
@@ -250,6 +251,8 @@ class Transport:
                     abort(channel)
                     raise
         except PeerUnreachable as error:
+            if isinstance(error, PeerShut):
+                self._bus.publish(ShutOut(where))
             return error
         except Malformed as error:
             return PeerUnreachable(where, str(error))
