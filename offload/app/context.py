@@ -23,7 +23,7 @@ _T = TypeVar("_T")
 
 class Retry(Exception):
     """
-    Raised by a consumer: this attempt failed, another may succeed.
+    Raised, or returned, by a consumer: this attempt failed, another may succeed.
 
     Args:
         reason: One sentence for a person.
@@ -40,7 +40,7 @@ class Retry(Exception):
 
 
 class Cancel(Exception):
-    """Raised by a consumer: this job can never succeed; it is not tried again."""
+    """Raised, or returned, by a consumer: this job can never succeed; it is not tried again."""
 
 
 class Later:

@@ -190,12 +190,16 @@ def returned(
     """
     Return what comes of a consumer that returned ``value``; raise ``PayloadError``.
 
+    A ``Retry`` or ``Cancel`` that was returned is raised: it says the same.
+
     Args:
         value: May hold files.
         run_s: How long it took.
         outputs: Files that travel too, if ``value`` does not hold them.
         folder: Whether it was told of its private folder.
     """
+    if isinstance(value, (Retry, Cancel)) or value is Retry or value is Cancel:
+        raise value
     encoded = payload.encode(value, "result")
     files = _output_files(encoded.files, outputs) if encoded.files or outputs else ()
     return Ran(Outcome(Result.SUCCEEDED, value=encoded.data, run_s=run_s), files, folder)

@@ -60,6 +60,10 @@ def raising(kind: str, text: str = "no"):
              "value": ValueError(text), "exit": SystemExit(text), "long": ValueError("x" * 10**6)}
     raise kinds[kind]
 
+@every("return")
+def returning(kind: str, text: str = "no"):
+    return {"retry": Retry(text, after="7s"), "cancel": Cancel(text), "class": Retry}[kind]
+
 @every("chain")
 def chain():
     try:
@@ -211,6 +215,10 @@ async def stubborn():
         except asyncio.CancelledError:
             pass
 
+@app.consumer("loop/return")
+async def loop_return(kind: str, text: str = "no"):
+    return returning(kind, text)
+
 @app.consumer("loop/raise")
 async def loop_raise(kind: str):
     raising(kind)
@@ -277,6 +285,15 @@ class TestAConsumer:
         outcome = (await desk.run(f"{where}/raise", kind="retry", text="busy")).outcome
         assert (outcome.result, outcome.final) == (Result.FAILED, False)
         assert (outcome.reason, outcome.retry_after_s) == ("busy", 7)
+
+    async def test_may_return_what_it_could_raise(self, desk: Desk, where: str) -> None:
+        """A ``Retry`` or ``Cancel`` means the same both ways."""
+        retry = (await desk.run(f"{where}/return", kind="retry", text="busy")).outcome
+        assert (retry.result, retry.final) == (Result.FAILED, False)
+        assert (retry.reason, retry.retry_after_s) == ("busy", 7)
+        assert not (await desk.run(f"{where}/return", kind="class")).outcome.final
+        cancel = (await desk.run(f"{where}/return", kind="cancel", text="never")).outcome
+        assert (cancel.result, cancel.reason, cancel.final) == (Result.FAILED, "never", True)
 
     @pytest.mark.parametrize("kind", ["cancel", "key"])
     async def test_may_say_never_again(self, desk: Desk, where: str, kind: str) -> None:
@@ -543,6 +560,10 @@ class TestAConsumerOnTheLoop:
 
     async def test_cannot_end_the_daemon(self, desk: Desk) -> None:
         assert (await desk.run("loop/raise", kind="exit")).outcome.result is Result.FAILED
+
+    async def test_may_return_a_retry(self, desk: Desk) -> None:
+        outcome = (await desk.run("loop/return", kind="retry", text="busy")).outcome
+        assert (outcome.result, outcome.reason, outcome.final) == (Result.FAILED, "busy", False)
 
     async def test_is_cancelled_when_the_instance_closes(self, desk: Desk) -> None:
         _, running = desk.begin("loop/wait")
