@@ -1,16 +1,20 @@
 """Jobs that must start or end by a time, and jobs that wait for one (DESIGN §2)."""
 
 import asyncio
+import threading
+from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partialmethod
 from typing import Any
 
 import pytest
 
-from offload import App, Node
+from offload import App, Context, Node
 from offload.errors import UsageError
 from offload.job import Options
 from offload.payload import encode
 from offload.testing import Lan
+from offload.work.executors import Executors
 from offload.work.jobs import Delivery
 
 
@@ -32,6 +36,26 @@ class Worker:
                 self.cancelled.set()
                 raise
             return self.runs
+
+
+class Deaf:
+    """Consumers that could ask whether to stop, and do not, until the test has enough of them."""
+
+    def __init__(self) -> None:
+        self.app = App()
+        self.begun, self.enough = threading.Event(), threading.Event()
+
+        @self.app.consumer("deaf/coroutine")
+        async def coroutine(context: Context) -> None:
+            self.begun.set()
+            while not self.enough.is_set():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.sleep(0.01)
+
+        @self.app.consumer("deaf/thread", isolate="thread")
+        def thread(context: Context) -> None:
+            self.begun.set()
+            self.enough.wait(60)
 
 
 @pytest.fixture
@@ -123,6 +147,28 @@ class TestAJobWithADeadline:
         worker.go.set()
         await lan.clock.advance(60)
         assert await state(job) == "expired"
+
+    @pytest.mark.parametrize("at_a_peer", [False, True])
+    @pytest.mark.parametrize("isolate", ["coroutine", "thread"])
+    async def test_is_over_though_its_consumer_takes_no_notice(
+        self, lan: Lan, monkeypatch: pytest.MonkeyPatch, isolate: str, at_a_peer: bool
+    ) -> None:
+        """The grace of one that is stopped does not come on top of its deadline."""
+        patient = partialmethod(Executors.__init__, grace_s=3600.0)
+        monkeypatch.setattr(Executors, "__init__", patient)
+        deaf = Deaf()
+        patience = {"lease": "1h"}
+        node = await lan.node(None if at_a_peer else deaf.app, timing=patience)
+        if at_a_peer:
+            await lan.node(deaf.app, timing=patience)
+        job = await node.options(deadline_in="10s").submit(f"deaf/{isolate}")
+        try:
+            await lan.until(asyncio.to_thread(deaf.begun.wait))
+            await lan.clock.advance(11)
+            end = await lan.until(job.wait(), within_s=600)
+        finally:
+            deaf.enough.set()
+        assert (end["state"], end["reason"]) == ("expired", "not finished by its deadline")
 
     async def test_expires_while_it_waits_for_a_retry(self, lan: Lan) -> None:
         app = App()

@@ -27,6 +27,7 @@ class Flight:
     again_at: float = 0.0  # when to say it once more: OFFER, or CANCEL
     pause_s: float = OFFER_AGAIN_S
     stopping: bool = False
+    hurried: bool = False  # because its time is over: it may take no more of it
     silent_since: float | None = None
     needs: Mapping[str, float] = field(default_factory=dict)
     heard: int = 0  # the number of the last of its news

@@ -145,9 +145,10 @@ class Outgoing:
         """Tell its worker, whoever has asked for its end."""
         job = fact.job
         if job.worker == self._own_id:
-            self._manager.runs.stop(job.id, job.attempt)
+            self._manager.runs.stop(job.id, job.attempt, hurried=job.overdue)
         elif (flight := self._flights.get(job.id)) is not None:
-            flight.stopping, flight.pause_s = True, OFFER_AGAIN_S
+            flight.stopping, flight.hurried = True, job.overdue
+            flight.pause_s = OFFER_AGAIN_S
             self._say_cancel(job.id, flight, self._clock.now())
 
     async def tick(self, now: float) -> None:
@@ -317,7 +318,8 @@ class Outgoing:
     def _say_cancel(self, job_id: str, flight: Flight, now: float) -> None:
         flight.again_at = now + flight.pause_s
         key = (self._store.store_id, job_id)
-        self._network.send(flight.worker, "cancel", wire.about(key, flight.attempt))
+        hurry = {"hurried": True} if flight.hurried else {}
+        self._network.send(flight.worker, "cancel", wire.about(key, flight.attempt, **hurry))
 
     def _acknowledge(self, arrived: Iterable[Arrived]) -> None:
         for each in arrived:

@@ -117,6 +117,11 @@ def read_about(value: dict[str, Any]) -> tuple[Key, int]:
     return job_key(value), attempt_of(value)
 
 
+def read_cancel(value: dict[str, Any]) -> tuple[Key, int, bool]:
+    """Read a CANCEL: of which attempt, and whether that is to take next to no time."""
+    return *read_about(value), value.get("hurried") is True
+
+
 def read_refused(value: dict[str, Any]) -> tuple[Key, int, str]:
     """Read a REFUSED."""
     reason: str = Fields(value, "refused").take("reason", str)

@@ -14,6 +14,7 @@ import pytest
 
 from offload import codec
 from offload.calendar import Kind, Times
+from offload.distributor.wire import read_cancel
 from offload.doctor import wire as doctor
 from offload.enablement import wire
 from offload.errors import Malformed
@@ -198,6 +199,16 @@ class TestAnOffer:
         sent = SENT["offer"] | {"spec": SHARING.envelope()}
         assert frames.frame("offer", sent) == golden("offer.shared")
         assert Spec.from_envelope(codec.unpack(golden("offer.shared"))[1]["spec"], None) == SHARING
+
+
+class TestACancel:
+    def test_may_be_hurried(self) -> None:
+        sent = SENT["cancel"] | {"hurried": True}
+        assert frames.frame("cancel", sent) == golden("cancel.hurried")
+        read = read_cancel(codec.unpack(golden("cancel.hurried"))[1])
+        assert read == ((STORE, JOB), 1, True)
+        assert read_cancel(SENT["cancel"]) == ((STORE, JOB), 1, False)
+        assert "`hurried`" in PROTOCOL.read_text("utf-8").split("### `cancel`")[1].split("\n#")[0]
 
 
 class TestABeat:

@@ -366,6 +366,15 @@ class TestAConsumer:
         outcome = (await running).outcome
         assert (outcome.result, outcome.reason) == (Result.STOPPED, "was stopped")
 
+    async def test_that_is_in_a_hurry_has_no_time_to_stop(
+        self, desk: Desk, where: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(desk.executors, "_grace_s", 3600.0)
+        task, running = desk.begin(f"{where}/deaf")
+        await until(lambda: "waiting" in desk.lines)
+        desk.executors.stop(task.job_id, task.attempt, hurried=True)
+        assert (await asyncio.wait_for(running, 30)).outcome.result is Result.STOPPED
+
     async def test_is_put_back_when_the_instance_closes(self, desk: Desk, where: str) -> None:
         _, running = desk.begin(f"{where}/deaf")
         await until(lambda: "waiting" in desk.lines)

@@ -258,13 +258,13 @@ class Incoming:
             kept, reply = worker.cancel(held, request, now)
             return HeldStep(reply, keep=kept)
 
-        messages = wire.sound(self._network, peer, batch, wire.read_about)
-        changes = [(key, partial(rule, key, attempt)) for key, attempt in messages]
-        for (key, attempt), reply in zip(
+        messages = wire.sound(self._network, peer, batch, wire.read_cancel)
+        changes = [(key, partial(rule, key, attempt)) for key, attempt, _ in messages]
+        for (key, attempt, hurried), reply in zip(
             messages, await self._store.change_held(changes), strict=True
         ):
             if reply is Reply.CANCELLED:
-                self._cancelled(peer, key, attempt)
+                self._cancelled(peer, key, attempt, hurried=hurried)
 
     # --- inside ----------------------------------------------------------------------------
 
@@ -345,9 +345,9 @@ class Incoming:
             elif tomb is not None:
                 self._course.let_go(key)
 
-    def _cancelled(self, peer: str, key: Key, attempt: int) -> None:
+    def _cancelled(self, peer: str, key: Key, attempt: int, *, hurried: bool = False) -> None:
         """Let go of the job, and say so when nothing of it runs any more."""
-        self._course.let_go(key)
+        self._course.let_go(key, hurried=hurried)
         about = wire.about(key, attempt)
         self._course.when_over(key, partial(_send, self._network, peer, "cancelled", about))
 

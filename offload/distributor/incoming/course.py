@@ -65,7 +65,7 @@ class Course:
         if seat.running and seat.held.delivery is Delivery.EXCLUSIVE:
             self._manager.runs.renew(key[1], seat.running, self._shelf.terms.until(key))
 
-    def let_go(self, key: Key, *, at_once: bool = False) -> None:
+    def let_go(self, key: Key, *, at_once: bool = False, hurried: bool = False) -> None:
         """Forget the seat; whatever still runs of it is stopped, and leads to nothing."""
         seat = self._shelf.remove(key)
         if seat is None:
@@ -74,7 +74,7 @@ class Course:
             if seat.entered and not seat.running:
                 self._leave(key, seat)
         elif seat.running:
-            self._manager.runs.stop(key[1], seat.running, at_once=at_once)
+            self._manager.runs.stop(key[1], seat.running, at_once=at_once, hurried=hurried)
 
     def when_over(self, key: Key, then: Callable[[], None]) -> None:
         """Call ``then`` when nothing of ``key`` runs here: now, or when what runs has ended."""

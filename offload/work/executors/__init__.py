@@ -113,7 +113,9 @@ class Executors:
         self._runs[run.key] = run
         run.begin()
 
-    def stop(self, job_id: str, attempt: int, *, at_once: bool = False) -> bool:
+    def stop(
+        self, job_id: str, attempt: int, *, at_once: bool = False, hurried: bool = False
+    ) -> bool:
         """
         Ask the consumer to stop, and end it if it does not; its outcome is then STOPPED.
 
@@ -123,6 +125,7 @@ class Executors:
             job_id: Of which job.
             attempt: Which attempt of it.
             at_once: Its lease is over: it is not asked, but ended; its outcome is UNREACHABLE.
+            hurried: It has next to no time for it.
 
         Returns:
             Whether it was running.
@@ -130,6 +133,8 @@ class Executors:
         run = self._runs.get((job_id, attempt))
         if run is None:
             return False
+        if hurried:
+            run.hurry(HURRIED_GRACE_S)
         if at_once:
             run.end(Result.UNREACHABLE, "its lease was over")
         else:

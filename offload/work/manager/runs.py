@@ -205,9 +205,15 @@ class Runs:
         places = self._places.setdefault(queue, 1)
         return places - self._strangers(queue) if self._is_open(queue) else 0
 
-    def stop(self, job_id: str, attempt: int, *, at_once: bool = False) -> None:
-        """Ask an attempt to stop, and make it after its grace; one that is yet to begin won't."""
-        running = self._executors.stop(job_id, attempt, at_once=at_once)
+    def stop(
+        self, job_id: str, attempt: int, *, at_once: bool = False, hurried: bool = False
+    ) -> None:
+        """
+        Ask an attempt to stop, and make it after its grace; one that is yet to begin won't.
+
+        That grace is next to no time if it is ``hurried``.
+        """
+        running = self._executors.stop(job_id, attempt, at_once=at_once, hurried=hurried)
         if not running and any(key[1] == job_id for key in self._entered):
             self._unwanted.add((job_id, attempt))
 
