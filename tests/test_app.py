@@ -274,7 +274,7 @@ class TestImportingApp:
             "offload",
             *("offload.app", "offload.app.context", "offload.app.declaring"),
             *("offload.app.loading", "offload.codec", "offload.durations", "offload.errors"),
-            *("offload.payload", "offload.sizes", "offload.topics"),
+            *("offload.faces", "offload.payload", "offload.sizes", "offload.topics"),
         }
 
 

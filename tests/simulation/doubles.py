@@ -203,7 +203,9 @@ class Consumers:
         if plan.talks:
             news(News("progress", "0.5", 0.0))
 
-    def stop(self, job_id: str, attempt: int, *, at_once: bool = False) -> bool:
+    def stop(
+        self, job_id: str, attempt: int, *, at_once: bool = False, hurried: bool = False
+    ) -> bool:
         run = self.running.get((job_id, attempt))
         if run is None:
             return False
@@ -211,6 +213,7 @@ class Consumers:
             self._end(run, Result.UNREACHABLE, "its lease was over")
         else:
             grace_s = self._life.station.dice["runs"].choice([0.0, 0.1, 1.0])
+            grace_s = min(grace_s, 0.5) if hurried else grace_s
             self._life.station.later_there(grace_s, self._life, self._asked, run)
         return True
 

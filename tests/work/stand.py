@@ -43,7 +43,9 @@ class HandRun:
         self.started.append((*key, task.retry_count))
         self.running[key] = over
 
-    def stop(self, job_id: str, attempt: int, *, at_once: bool = False) -> bool:
+    def stop(
+        self, job_id: str, attempt: int, *, at_once: bool = False, hurried: bool = False
+    ) -> bool:
         if (job_id, attempt) not in self.running:
             return False
         self.asked.append((job_id, attempt))
