@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from offload.sizes import size_text
 from offload.topics import best
 
 Names = tuple[str, ...]
@@ -40,10 +41,12 @@ class Permissions:
     Attributes:
         allow_from: Who may send jobs here; where no pattern takes a topic, all may.
         send_to: To whom own jobs may go; where no pattern takes a topic, to all.
+        max_bytes: How much may come with a job of others.
     """
 
     allow_from: Mapping[str, Names] = field(default_factory=dict)
     send_to: Mapping[str, Names] = field(default_factory=dict)
+    max_bytes: Mapping[str, int] = field(default_factory=dict)
 
     def refusal(self, topic: str, who: Who) -> str:
         """Say why ``who`` may not send jobs of ``topic`` here, and which rule says so; or ""."""
@@ -52,6 +55,14 @@ class Permissions:
             return ""
         allowed = ", ".join(self.allow_from[rule]) or NOBODY
         return f"it takes topic {topic} only from {allowed} (its topics.{rule!r}.allow_from)"
+
+    def too_large(self, topic: str, size: int) -> str:
+        """Say why ``size`` bytes may not come here with a job of ``topic``; or ""."""
+        rule = best(self.max_bytes, topic)
+        if rule is None or size <= self.max_bytes[rule]:
+            return ""
+        most = size_text(self.max_bytes[rule])
+        return f"it takes at most {most} with a job of {topic} (its topics.{rule!r}.max_bytes)"
 
     def barred(self, topic: str, who: Who) -> str:
         """Say why own jobs of ``topic`` may not go to ``who``, and which rule says so; or ""."""

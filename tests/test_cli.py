@@ -336,6 +336,10 @@ class TestTheCommandLine:
         assert shell.run(args) == 2
         assert "Error: " in capsys.readouterr().err
 
+    def test_refuses_a_name_that_can_be_no_file(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert shell.run(["submit", "a/b", "x" * 300]) == 2
+        assert capsys.readouterr().err.endswith("x: File name too long\n")
+
     def test_says_its_version(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert shell.run(["--version"]) == 0
         assert "offload" in capsys.readouterr().out

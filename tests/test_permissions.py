@@ -120,7 +120,7 @@ class Desk:
         self.app, self.reached, self.go = App(), 0, asyncio.Event()
 
         @self.app.consumer("print/page")
-        async def page(_n: int = 0) -> None:
+        async def page(_n: int = 0, _rest: str = "") -> None:
             self.reached += 1
 
         @self.app.consumer("print/hold")
@@ -171,6 +171,34 @@ class TestAnOriginThatMayNot:
         eve = await lan.node(name="eve")
         await lan.until(asyncio.gather(*(eve.offload("print/page", n) for n in range(10))))
         assert (closed.reached, open_.reached) == (0, 10)
+
+
+class TestAJobThatIsTooLargeForAWorker:
+    @pytest.mark.parametrize("topic", ["print/page", "print/file"])
+    async def test_goes_to_another_and_the_rule_is_told(
+        self, lan: Lan, topic: str, tmp_path: Path
+    ) -> None:
+        """Issue line 5: the limit of the worker, where the origin has none."""
+        small, large = Desk(), Desk()
+        await lan.node(small.app, name="small", topics={"print/*": {"max_bytes": 1000}})
+        ada = await lan.node(name="ada")
+        source = tmp_path / "source"
+        source.write_bytes(bytes(1100))
+        if topic == "print/file":
+            job = await ada.submit(topic, File(source))
+        else:
+            job = await ada.submit(topic, 1, "x" * 1000)
+        await lan.clock.advance(1)
+        rule = f"at most 1000 B with a job of {topic} (its topics.'print/*'.max_bytes)"
+        assert rule in await told(ada, job.id)
+        await lan.node(large.app, name="large")
+        await lan.until(job.result())
+        assert (small.reached, large.reached) == (0, 1)
+
+    def test_counts_what_travels(self) -> None:
+        files = FileEntry("f", "ab" * 32, 40), FileEntry("g", "ab" * 32, 5, shared=("m", "g"))
+        assert Spec("a/b", b"12", "ab" * 32, payload_size=1, files=files).weight() == 42
+        assert Spec("a/b", None, "ab" * 32, payload_size=9).weight() == 9
 
 
 class TestAnOwnRule:

@@ -191,7 +191,10 @@ def _value(text: str) -> Any:
 
 
 def _file(path: Path) -> File:
-    kind = Directory if path.is_dir() else File
+    try:
+        kind = Directory if path.is_dir() else File
+    except OSError as error:  # the name is too long, or a folder above may not be entered
+        raise UsageError(f"{path}: {error.strerror}") from None
     return kind(path, safe_name(path.resolve().name if path.name in ("", "..") else path.name))
 
 

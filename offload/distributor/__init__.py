@@ -355,7 +355,7 @@ class Distributor:
 
     def _refusal(self, peer: str, offer: Offer, coming: int) -> str:
         """Say why an offer can't be taken now, with so many before it; "" if it can."""
-        if refusal := self._allowed.refusal(peer, offer.spec.topic):
+        if refusal := self._allowed.refusal(peer, offer.spec.topic, offer.spec.weight()):
             return refusal
         if closed := self._closed() or self._gate.shelf(coming):
             return closed

@@ -20,10 +20,11 @@ class Allowed:
         self._rules = rules
         self._who = who
 
-    def refusal(self, peer: str, topic: str) -> str:
-        """Say why ``peer`` may not send jobs of ``topic`` here; "" if it may."""
+    def refusal(self, peer: str, topic: str, size: int) -> str:
+        """Say why ``peer`` may not send a job of ``topic`` and this size here; "" if it may."""
         rules = self._rules()
-        return rules.refusal(topic, self._who(peer)) if rules.allow_from else ""
+        why = rules.refusal(topic, self._who(peer)) if rules.allow_from else ""
+        return why or rules.too_large(topic, size)
 
     def barred(self, peer: str, topic: str) -> str:
         """Say why own jobs of ``topic`` may not go to ``peer``; "" if they may."""

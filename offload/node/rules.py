@@ -193,6 +193,7 @@ def _permissions(topics: Mapping[str, TopicConfig]) -> Permissions:
     return Permissions(
         {p: t.allow_from for p, t in rules if t.allow_from is not None},
         {p: t.send_to for p, t in rules if t.send_to is not None},
+        {p: t.max_bytes for p, t in rules if t.max_bytes is not None},
     )
 
 

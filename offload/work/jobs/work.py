@@ -81,6 +81,11 @@ class Spec(NamedTuple):
             files.append((self.payload_sha256, self.payload_size))
         return files
 
+    def weight(self) -> int:
+        """Return how many bytes travel with it: arguments and input files."""
+        arguments = max(self.payload_size, len(self.payload or b""))
+        return arguments + sum(entry.size for entry in self.files if not entry.shared)
+
     def shares(self) -> list[str]:
         """Return the names of the shared folders that input files are in."""
         return sorted({entry.shared[0] for entry in self.files if entry.shared})
