@@ -24,6 +24,8 @@ def members(
         say_json(told)
         return
     say(f"group {told['name']}" if told["name"] else "no group was made: instances of this user")
+    if told["name"] and not any(member.get("own") for member in told["members"]):
+        warn("this instance is no member of it: it was removed, or has yet to join")
     if told.get("shut_out"):
         warn(
             "the others end every connection of this instance: it may have been removed while it"

@@ -120,7 +120,8 @@ class Fellowship:
 
     def _is_shut_out(self) -> bool:
         """Say whether we were probably removed: who was, is told nothing of the group any more."""
-        return not self._linked and any(times >= SHUT for times in self._shut.values())
+        belongs = self._credentials.roster.has(self._credentials.id)  # else we know that we were
+        return belongs and not self._linked and any(n >= SHUT for n in self._shut.values())
 
     def _link_up(self, event: LinkUp) -> None:
         self._linked.add(event.peer)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from offload.cli import shell
+from offload.peers.identity import GroupFolder, Identity
 
 ROOT = Path(__file__).parents[2]
 LIMIT_S = 60
@@ -75,6 +76,15 @@ def test_three_commands_make_two_machines_a_group(
     assert inviting.wait(LIMIT_S) == 0
     told = json.loads(run("bob", "group", "members", "--json")[1])
     assert [(m["name"], m["keeper"]) for m in told["members"]] == [("ada", True), ("bob", False)]
+
+
+def test_who_was_removed_is_told_so_where_the_members_are_listed(run: Run, tmp_path: Path) -> None:
+    assert run("ada", "init", "attic")[0] == 0
+    assert "no member of it" not in run("ada", "group", "members")[1]
+    own = Identity.load(tmp_path / "ada" / ".offload" / "identity").id
+    GroupFolder(tmp_path / "ada" / "group").alter(lambda group: group.without(own))
+    exit_code, said = run("ada", "group", "members")
+    assert (exit_code, "this instance is no member of it: it was removed" in said) == (0, True)
 
 
 class TestWhatCannotBe:
