@@ -135,8 +135,10 @@ class Fellowship:
     def _changed(self) -> None:
         if self._credentials.group == self._told:
             return
+        own_id = self._credentials.id
+        belonged = self._told.roster.has(own_id)
         self._told = self._credentials.group
-        if not self._credentials.roster.has(self._credentials.id):
+        if belonged and not self._told.roster.has(own_id):
             log.warning("this instance was removed from the group")
         for peer in self._linked:  # those too who were removed, so that they know
             self._tell(peer, whole=True)
