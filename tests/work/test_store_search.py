@@ -44,7 +44,9 @@ class TestACondition:
     def test_is_read_from_text(self, text: str, expected: Condition) -> None:
         assert Condition.parse(text) == expected
 
-    @pytest.mark.parametrize("text", ["", "size", "=1", "a!1", "a!=1", "a==1", "size=NaN"])
+    @pytest.mark.parametrize(
+        "text", ["", "size", "=1", "a!1", "a!=1", "a==1", "a<>1", "a=>1", "a=<1", "size=NaN"]
+    )
     def test_that_means_nothing_is_refused(self, text: str) -> None:
         with pytest.raises(UsageError, match="where"):
             Condition.parse(text)

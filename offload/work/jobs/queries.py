@@ -17,7 +17,7 @@ OPERATORS: Final = ("=", "<", "<=", ">", ">=")
 WORDS: Final = ("states", "topic", "where", "match", "since", "until", "worker", "queue")
 UNREADABLE: Final = "unreadable"  # what is said in place of a state (CONFORMANCE C012)
 LIVE, HISTORY = "live", "history"  # words for several states at once
-_CONDITION: Final = re.compile(r"\s*([^<>=!]+?)\s*(<=|>=|=|<|>)(?!=)\s*(.*?)\s*", re.DOTALL)
+_CONDITION: Final = re.compile(r"\s*([^<>=!]+?)\s*(<=|>=|=|<|>)(?![=<>])\s*(.*?)\s*", re.DOTALL)
 _GROUPS: Final = {LIVE: frozenset(State) - FINAL, HISTORY: FINAL}
 
 Scalar: TypeAlias = str | int | float | bool
