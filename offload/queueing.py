@@ -49,7 +49,11 @@ class Queueing:
         manager = self._manager
         backlog = await self._backlog()
         under_way = Counter(manager.rule(job.topic).name for job in await self._store.assigned())
-        running = {name: running for name, (running, _) in manager.runs.counts().items()}
+        running = {
+            name: running
+            for name, (running, waiting) in manager.runs.counts().items()
+            if running or waiting or queue_named(self._config(), name)
+        }
         counted = (await self._counts())["queues"]
         plain = {name for name in self._config().queues if "{0}" not in name}
         names = plain.union(backlog, under_way, running, manager.gates.suspended)

@@ -145,6 +145,18 @@ class TestATopicThatChangesItsQueue:
         await lan.clock.advance(1)
         assert sorted(worker.order) == list(range(6))
 
+    async def test_and_is_gone_with_its_last_job(self, lan: Lan, worker: Worker) -> None:
+        """A queue that was taken out is listed for as long as anything of it runs."""
+        own = {"own": {"topics": ["a"], "max_parallel": 2}}
+        node = await lan.node(worker.app, queues=own)
+        jobs = await started(lan, worker, node, 2)
+        await node.reload(changed(node, queues={}))
+        assert [queue["name"] for queue in await node.queues()] == ["main", "own"]
+        worker.let_go(2)
+        await lan.until(asyncio.gather(*(job.result() for job in jobs)))
+        await lan.clock.advance(1)
+        assert [queue["name"] for queue in await node.queues()] == ["main"]
+
     async def test_and_back_counts_each_once(self, lan: Lan, worker: Worker) -> None:
         node = await lan.node(worker.app, queues={"main": {"max_parallel": 2}})
         await started(lan, worker, node, 8)
