@@ -73,7 +73,17 @@ __all__ = [
 MAIN_QUEUE: Final = "main"
 # What can be followed without a restart.
 LIVE_SECTIONS: Final = frozenset(
-    {"capabilities", "history", "limits", "offloading", "policy", "queues", "shared", "topics"}
+    {
+        "capabilities",
+        "history",
+        "limits",
+        "offloading",
+        "policy",
+        "queues",
+        "schedules",
+        "shared",
+        "topics",
+    }
 )
 DATA_DIR_NAME: Final = ".offload"  # beside the file in use
 ENVIRONMENT_PREFIX: Final = "OFFLOAD_"

@@ -94,15 +94,10 @@ class Book:
             entry.owed = kept.owed
             entry.look()
             self._entries[schedule.id] = entry
-        for schedule in declared:
-            await self._declare(schedule)
-        names = {schedule.id for schedule in declared}
+        await self.declare(declared)
         for entry in self.all():
             outdated = entry.schedule.since < self._wall() - REMOVED_SPARED_S
-            if entry.declared and entry.schedule.id not in names:
-                entry.declared = False
-                await self.remove(entry)
-            elif entry.schedule.condition is Condition.REMOVED and outdated:
+            if entry.schedule.condition is Condition.REMOVED and outdated:
                 await self._forget(entry)
 
     # --- asking ----------------------------------------------------------------------------
@@ -152,6 +147,17 @@ class Book:
         else:
             await self.change(entry, again(entry.schedule, schedule))
         return entry
+
+    async def declare(self, declared: Sequence[Schedule]) -> tuple[list[Entry], list[Entry]]:
+        """Take these for what the configuration declares; return those that went, and these."""
+        for schedule in declared:
+            await self._declare(schedule)
+        names = {schedule.id for schedule in declared}
+        gone = [e for e in self.all() if e.declared and e.schedule.id not in names]
+        for entry in gone:
+            entry.declared = False
+            await self.remove(entry)
+        return gone, [entry for entry in self.all() if entry.declared]
 
     async def change(self, entry: Entry, schedule: Schedule) -> None:
         """Keep another version of a schedule."""

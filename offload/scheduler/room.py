@@ -164,6 +164,12 @@ class Scheduler:
         await self._book.remove(entry)
         self._changed(entry)
 
+    async def declare(self, schedules: Sequence[Schedule]) -> None:
+        """Follow a changed configuration, which declares these."""
+        gone, there = await self._book.declare(schedules)
+        for entry in (*gone, *there):
+            self._changed(entry)
+
     async def _turn(self, prefix: str, condition: Condition) -> dict[str, Any]:
         entry = self._book.find(prefix)
         if entry.schedule.condition is not condition:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import pytest
 
 from offload import File, Node
+from offload.config import Config
 from offload.errors import (
     ConfigError,
     InvalidTopic,
@@ -383,6 +384,12 @@ class TestADiskThatIsFull:
         assert count.ran == ["late"]
 
 
+def tables(node: Node, *schedules: dict[str, Any]) -> Config:
+    """Return the node's configuration with these schedules."""
+    plain = node.config.model_dump(by_alias=True, exclude_unset=True)
+    return Config.make(**{**plain, "schedules": schedules})
+
+
 class TestAConfiguredSchedule:
     TABLE: ClassVar = {"topic": "count/it", "every": "10s", "arguments": {"word": "table"}}
 
@@ -413,6 +420,28 @@ class TestAConfiguredSchedule:
         ada._rules.follow(ada.config.model_copy(update={"schedules": ()}))
         ada = await lan.restart(ada)
         assert [s["when"] for s in await ada.schedules()] == ["hourly :05"]
+
+    async def test_comes_and_goes_without_a_restart(self, lan: Lan, count: Any) -> None:
+        """A suspended one that stays is still suspended."""
+        kept = self.TABLE | {"arguments": {"word": "kept"}}
+        ada = await node_with(lan, count, schedules=[self.TABLE, kept])
+        [suspended] = [s for s in await ada.schedules() if s["arguments"] == {"word": "kept"}]
+        await ada.suspend_schedule(suspended["id"])
+        new = self.TABLE | {"arguments": {"word": "new"}}
+        assert (await ada.reload(tables(ada, kept, new)))["applied"] == ["schedules"]
+        await lan.clock.advance(20)
+        assert count.ran == ["new"] * 2
+        assert (await ada.schedule_info(suspended["id"]))["state"] == "suspended"
+        assert (await ada.reload(tables(ada, kept)))["applied"] == ["schedules"]
+        await lan.clock.advance(20)
+        assert (count.ran, len(await ada.schedules())) == (["new"] * 2, 1)
+
+    async def test_that_cannot_be_changes_nothing(self, lan: Lan, count: Any) -> None:
+        ada = await node_with(lan, count, schedules=[self.TABLE])
+        wrong = self.TABLE | {"arguments": {"word": "x" * 70_000}}
+        with pytest.raises(ConfigError, match=r"schedules\.0: "):
+            await ada.reload(tables(ada, wrong))
+        assert [s["arguments"] for s in await ada.schedules()] == [{"word": "table"}]
 
     async def test_of_a_moment_fires_once_over_restarts(self, lan: Lan, count: Any) -> None:
         table = {"topic": "count/it", "at": wall(lan) + timedelta(seconds=5)}

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from offload import App, Node
+from offload.config import Config
 from offload.errors import PeerUnreachable, Refused, UsageError
 from offload.node.house import House
 from offload.scheduler.accord import GATHER_S
@@ -378,6 +379,20 @@ class TestAConfiguredOne:
         await three.to_the_firing(1)
         assert [len(await node.jobs()) for node in three.nodes.values()] == [1, 0]
         assert [s["declared"] for s in await three.ada.schedules()] == [False]
+
+    async def test_comes_to_all_without_a_restart(self, lan: Lan, count: Any) -> None:
+        three = Three(lan, count)
+        await three.open("ada", "bob")
+        bob = three.nodes["bob"]
+        config = bob.config.model_copy(
+            update={"schedules": Config.make(schedules=[self.TABLE]).schedules}
+        )
+        await bob.reload(config)
+        await three.to_the_firing(1)
+        assert [len(await node.jobs()) for node in three.nodes.values()] == [1, 0]
+        await bob.reload(bob.config.model_copy(update={"schedules": ()}))
+        await lan.clock.advance(1)
+        assert await three.ada.schedules() == []
 
     async def test_outlives_its_removal_elsewhere(self, lan: Lan, count: Any) -> None:
         three = Three(lan, count)

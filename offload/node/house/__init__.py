@@ -17,6 +17,7 @@ from offload.config import Config
 from offload.errors import FULL, DiskFull
 from offload.node.house.faces import Faces
 from offload.node.rules import Rules
+from offload.scheduler import declared
 from offload.work.manager import GateMoved
 
 log = logging.getLogger(__name__)
@@ -49,10 +50,15 @@ class House(Faces):
 
     async def follow(self, config: Config) -> None:
         """Let every room follow ``config``; raise ``ConfigError``, and nothing has changed."""
+        planned = None
+        if config.schedules != self._rules.config.schedules:
+            planned = declared(config.schedules, self.clock.wall())
         self.executors.govern(Rules(config).topic_rules())
         self._rules.follow(config)
         self.manager.runs.look_again()  # before anything can start under the new rules
         await self.store.line_up_anew(self._rules.place_of)
+        if planned is not None:
+            await self.scheduler.declare(planned)
         self._announce()
         self._bus.publish(GateMoved())
 
