@@ -5,6 +5,7 @@ The instance that already runs on this machine, as seen from another program.
 in place of functions.
 """
 
+import asyncio
 import json
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
@@ -15,7 +16,7 @@ from typing import Any, Final, Self
 import aiohttp
 
 from offload.datadir import DataDir, locate
-from offload.errors import NotRunning, Refused, UsageError
+from offload.errors import NotAnswering, NotRunning, Refused, UsageError
 from offload.mapping import Maps
 from offload.payload import Directory, Encoded, File, decode, encode
 from offload.remote import Topics
@@ -30,6 +31,7 @@ from offload.web.wire import (
 from offload.wording import apart, as_said
 from offload.work.jobs import Options, wished
 
+_ANSWER_S: Final = 10.0  # an instance that is only busy says within that that it is there
 _ASKING: Final = 20  # connections for short questions, so that they need not queue behind waits
 _WAITING: Final = 200
 _LINE_LIMIT_BYTES: Final = 1024 * 1024
@@ -44,7 +46,7 @@ def connect(data_dir: str | Path | None = None, *, config: str | Path | None = N
         config: Its configuration file.
 
     Raises:
-        NotRunning: On entering, if no instance runs there.
+        NotRunning: On entering, if no instance runs there; ``NotAnswering`` if it says nothing.
     """
     return Client(locate(data_dir, config)[0])
 
@@ -66,7 +68,11 @@ class Client(Maps):
         self._asking = _session(path, _ASKING)
         self._waiting = _session(path, _WAITING)
         try:
-            pong = await self._ask("GET", "/api/ping")
+            async with asyncio.timeout(_ANSWER_S):
+                pong = await self._ask("GET", "/api/ping")
+        except TimeoutError:
+            await self.close()
+            raise NotAnswering(str(self.data_dir.path)) from None
         except BaseException:
             await self.close()
             raise

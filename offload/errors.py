@@ -498,3 +498,10 @@ class NotRunning(OffloadError):
 
     def __str__(self) -> str:
         return f"no instance runs on {self.data_dir}; start one with: offload run app.py"
+
+
+class NotAnswering(NotRunning):
+    """The instance of the data directory is there, and says nothing: it is frozen, or it hangs."""
+
+    def __str__(self) -> str:
+        return f"the instance of {self.data_dir} does not answer; see: offload doctor"

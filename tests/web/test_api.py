@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 import stat
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +20,7 @@ from offload.errors import (
     InvalidTopic,
     JobFailed,
     JobNotFound,
+    NotAnswering,
     NotRunning,
     PayloadError,
     Refused,
@@ -69,6 +71,18 @@ class TestWithoutAnInstance:
         with pytest.raises(NotRunning):
             async with connect(tmp_path):
                 pass
+
+    async def test_one_that_is_frozen_is_said_to_be_no_answer(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It listens, and that is all: no command waits for it for ever."""
+        monkeypatch.setattr("offload.client._ANSWER_S", 0.1)
+        with socket.socket(socket.AF_UNIX) as frozen:
+            frozen.bind(str(tmp_path / "control.sock"))
+            frozen.listen()
+            with pytest.raises(NotAnswering, match="does not answer; see: offload doctor"):
+                async with connect(tmp_path):
+                    pass
 
 
 class TestSubmitting:
