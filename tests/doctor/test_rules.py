@@ -199,6 +199,13 @@ TABLE: list[Row] = [
     ("port", own(**STOPPED), OK, "it is free", ""),
     (
         "port",
+        own(running=False, life="") | at(trouble="another program has port 4711", wanted=4711),
+        NOT_TESTED,
+        "the instance that does not answer may have it",
+        "",
+    ),
+    (
+        "port",
         {**own(**STOPPED), **at(trouble="another has it", wanted=4711)},
         FAULT,
         "another has it",

@@ -46,6 +46,9 @@ def port(facts: Facts) -> Iterator[Finding]:
     if found.trouble and running:
         yield check.fault(f"it does not answer here: {found.trouble}", "start the instance again")
         return
+    if found.trouble and facts.instance.pid is not None:
+        yield check.not_tested("the instance that does not answer may have it")
+        return
     if found.trouble and found.wanted:
         yield check.fault(found.trouble, "end what has it, or choose another: node.port")
         return
