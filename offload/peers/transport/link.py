@@ -13,10 +13,12 @@ from typing import Any, Final
 from aiohttp import ClientWebSocketResponse, WSMessage, WSMsgType, web
 from yarl import URL
 
+from offload.buckets import Buckets
 from offload.errors import Malformed, PeerClosed
 from offload.peers.identity import Checked, server_name
 from offload.peers.transport import frames
 from offload.peers.transport.frames import Close, Hello, Message
+from offload.peers.transport.meter import BESIDE_LIMIT_BYTES, LOOK_EVERY_S, Meter, bytes_read
 from offload.peers.transport.pace import Pace, Queued
 
 log = logging.getLogger(__name__)
@@ -109,11 +111,13 @@ class Terms:
         write_s: A write that is stuck for longer ends the link.
         pace: How fast peers may speak.
         queued: What waits for them.
+        cut: How often it is told whose links were cut.
     """
 
     write_s: float
     pace: Pace = field(default_factory=Pace)
     queued: Queued = field(default_factory=Queued)
+    cut: Buckets[str] = field(default_factory=lambda: Buckets(1 / TELL_EVERY_S, 1.0))
 
 
 class Link:
@@ -155,6 +159,7 @@ class Link:
         self.code: int | None = None
         self.reason = ""
         self._terms = terms
+        self._meter = Meter()
         self._told_at = -TELL_EVERY_S
         self._waiting: deque[bytes] = deque()
         self._waiting_bytes = 0
@@ -213,9 +218,11 @@ class Link:
     async def live(self, hear: Callable[[Message], Awaitable[None]]) -> None:
         """Write and read until the link ends; ``reason`` tells why it did."""
         writer = asyncio.get_running_loop().create_task(self._write())
+        metering = asyncio.get_running_loop().create_task(self._measure())
         try:
             await self._read(hear)
         finally:
+            metering.cancel()
             self.ended.set()
             self._wake.set()
             if not writer.done():
@@ -268,6 +275,7 @@ class Link:
             elif received.type not in (WSMsgType.PING, WSMsgType.PONG):
                 self._note_end(received)
                 return
+            self._meter.note(len(received.data))
             await self._rest(count, len(received.data))
 
     async def _rest(self, count: int, size: int) -> None:
@@ -281,6 +289,18 @@ class Link:
             self._told_at = now
             log.warning("%s sends more than is read of one peer; it has to wait", self.peer)
         await asyncio.sleep(pause_s)  # also for 0: who sends without end must not keep the loop
+
+    async def _measure(self) -> None:
+        """Cut the link if much comes that is no message; that is, of what we are not told."""
+        while (read := bytes_read(told_of(self._channel, "socket"))) is not None:
+            if self._meter.look(read):
+                now = asyncio.get_running_loop().time()
+                self._terms.pace.heard(self.peer, now, frames=0, size=BESIDE_LIMIT_BYTES, busy_s=1)
+                if self._terms.cut.draw(self.peer, now):
+                    log.warning("%s sends what is no message; its link is cut", self.peer)
+                self.cut("it sends what is no message")
+                return
+            await asyncio.sleep(LOOK_EVERY_S)
 
     def _note_end(self, received: WSMessage) -> None:
         if received.type is WSMsgType.CLOSE:
