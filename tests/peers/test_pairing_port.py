@@ -155,6 +155,63 @@ class TestFalseInviters:
         assert warned[-1] == "three have answered that do not; nobody else is asked"
 
 
+OK = b"HTTP/1.1 200 OK\r\n\r\n"
+NONE: dict[str, bytes] = {
+    "nothing": b"",
+    "random bytes": os.urandom(3000),
+    "no HTTP": codec.pack({"id": "a" * 26}),
+    "a refusal": b"HTTP/1.1 403 Forbidden\r\n\r\n" + codec.pack({"id": "a" * 26}),
+    "no end of the head": b"HTTP/1.1 200 OK\r\nA: b",
+    "no MessagePack": OK + b"\xc1",
+    "no map": OK + codec.pack([1]),
+    "no id": OK + codec.pack({"id": 7}),
+    "another id than one can be": OK + codec.pack({"id": "../../etc"}),
+    "many maps": OK + b"\xdc\x27\x10" + b"\x80" * 10_000,
+    "more than is read": OK + bytes(joining.ANSWER_LIMIT_BYTES + 1),
+}
+
+
+class TestWhatIsNoInviter:
+    @pytest.mark.parametrize("said", NONE.values(), ids=NONE)
+    async def test_takes_nobody_in_and_has_no_guess(self, said: bytes, tmp_path: Path) -> None:
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(said)
+            writer.close()
+
+        warned: list[str] = []
+        async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+            where = Where(f"127.0.0.1:{server.sockets[0].getsockname()[1]}")
+            with pytest.raises(JoinRefused):
+                await join(
+                    Identity.load(tmp_path / "bob"), "bob", Secret.code(), where, warned.append
+                )
+        assert warned == []
+
+    async def test_is_not_waited_for_without_end(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It sends a byte now and then."""
+        monkeypatch.setattr(joining, "ANSWER_S", 0.3)
+        ended = asyncio.Event()
+
+        async def drip(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            try:
+                while True:
+                    writer.write(b"H")
+                    await writer.drain()
+                    await asyncio.sleep(0.02)
+            except ConnectionError:
+                ended.set()
+
+        async with await asyncio.start_server(drip, "127.0.0.1", 0) as server:
+            where = Where(f"127.0.0.1:{server.sockets[0].getsockname()[1]}")
+            with pytest.raises(JoinRefused):
+                await join(Identity.load(tmp_path / "bob"), "bob", Secret.code(), where, print)
+            async with asyncio.timeout(10):
+                await ended.wait()
+
+
 class TestSilence:
     async def test_ends_the_connection(self, port: Port) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port.inviting.port)
