@@ -31,6 +31,7 @@ from offload.peers.identity.pairing import (
     read_request,
     request_of,
 )
+from offload.peers.pairing.joining import read_answer
 from offload.peers.topology import Announcement
 from offload.peers.transport import Hello, frames
 from offload.scheduler.records import Schedule
@@ -125,6 +126,11 @@ def of_bytes() -> Mapping[str, Target]:
         ),
         "prove": Target(_prove, (JoinRefused,), (bytes(100),)),
         "answered": Target(_answered, (Malformed,), (_answer(_first_message()),)),
+        "inviter": Target(
+            read_answer,
+            (Malformed,),
+            (b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n" + codec.pack({"id": "a"}),),
+        ),
         "request": Target(
             lambda data: read_request(data, identity.id),
             (Distrusted, Malformed),

@@ -84,6 +84,17 @@ async def join(
     raise JoinRefused
 
 
+def read_answer(said: bytes) -> dict[str, Any]:
+    """Return what an inviter says, of all that came of it; raise ``Malformed``."""
+    head, _, body = said.partition(b"\r\n\r\n")
+    if not _GOOD.match(head):
+        raise Malformed(f"{head[:40]!r}")
+    wire = codec.unpack(body, max_items=16)
+    if not isinstance(wire, dict):
+        raise Malformed("no map")
+    return wire
+
+
 async def _inviters(where: Where) -> AsyncIterator[list[Address]]:
     if where.host:
         yield [parse_address(where.host, JOIN_PORT, key="--host")]
@@ -123,7 +134,7 @@ class _Caller:
         try:
             async with asyncio.timeout(ANSWER_S):
                 writer.write(self._request(method, b"" if wire is None else codec.pack(wire)))
-                return _read(await _whole(reader))
+                return read_answer(await _whole(reader))
         finally:
             writer.transport.abort()
 
@@ -148,16 +159,6 @@ async def _whole(reader: asyncio.StreamReader) -> bytes:
         if len(said) > ANSWER_LIMIT_BYTES:
             raise Malformed("an answer that is too long")
     return bytes(said)
-
-
-def _read(said: bytes) -> dict[str, Any]:
-    head, _, body = said.partition(b"\r\n\r\n")
-    if not _GOOD.match(head):
-        raise Malformed(f"{head[:40]!r}")
-    wire = codec.unpack(body, max_items=16)
-    if not isinstance(wire, dict):
-        raise Malformed("no map")
-    return wire
 
 
 def _bytes(wire: dict[str, Any], name: str) -> bytes:
