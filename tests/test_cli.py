@@ -385,9 +385,9 @@ class TestTheCommandLine:
 
         listed, joining = imported("--help"), imported("join", "--help")
         assert not {"aiohttp", "pydantic", "offload.cli.jobs"} & listed
-        assert "offload.affairs" in joining
+        assert "offload.cli.group" in joining
         assert (
-            not {"aiohttp", "croniter", "zeroconf", "rich", "offload.peers.transport.link"}
+            not {"aiohttp", "croniter", "zeroconf", "rich", "offload.config", "offload.client"}
             & joining
         )
 

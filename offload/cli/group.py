@@ -11,12 +11,12 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 import offload
-from offload.affairs import GroupAffairs
+from offload.cli import ways
 from offload.cli.terminal import (
     SHORT_INSTANCE,
     ConfigOption,
@@ -26,11 +26,12 @@ from offload.cli.terminal import (
     say,
     say_json,
 )
-from offload.config import Config, is_loopback
 from offload.datadir import locate
 from offload.errors import NotRunning, Refused, UsageError
 from offload.peers import pairing
-from offload.peers.identity import Identity
+
+if TYPE_CHECKING:
+    from offload.affairs import GroupAffairs
 
 _T = TypeVar("_T")
 MemberArgument = Annotated[
@@ -149,7 +150,12 @@ def rekey(
     as_json: JsonOption = False, config: ConfigOption = None, data_dir: DataDirOption = None
 ) -> None:
     """Give the group a new CA; its members move over while their jobs run."""
-    told = do(data_dir, config, lambda client: client.change_group("rekey"), GroupAffairs.rekey)
+    told = do(
+        data_dir,
+        config,
+        lambda client: client.change_group("rekey"),
+        lambda affairs: affairs.rekey(),
+    )
     words = "the group has a new CA; members move when they are linked"
     say_json(told) if as_json else say(words)
 
@@ -158,7 +164,12 @@ def leave(
     as_json: JsonOption = False, config: ConfigOption = None, data_dir: DataDirOption = None
 ) -> None:
     """Leave the group, and forget it; jobs and files of the instance stay."""
-    told = do(data_dir, config, lambda client: client.change_group("leave"), GroupAffairs.leave)
+    told = do(
+        data_dir,
+        config,
+        lambda client: client.change_group("leave"),
+        lambda affairs: affairs.leave(),
+    )
     unnoted = "left; no keeper was reached: have one run offload group remove"
     say_json(told) if as_json else say("left" if told["noted"] else unnoted)
 
@@ -167,7 +178,7 @@ def do(
     data_dir: Path | None,
     config: Path | None,
     running: "Callable[[offload.Client], Awaitable[_T]]",
-    resting: Callable[[GroupAffairs], Awaitable[_T]],
+    resting: "Callable[[GroupAffairs], Awaitable[_T]]",
 ) -> _T:
     """Return what ``running`` makes of the instance, or, if none runs, ``resting`` of its files."""
 
@@ -176,7 +187,7 @@ def do(
             with suppress(NotRunning):
                 async with offload.connect(data_dir, config=config) as client:
                     return await running(client)
-        return await resting(_affairs(data_dir, config))
+        return await resting(ways.affairs(data_dir, config))
 
     return asyncio.run(done())
 
@@ -189,17 +200,6 @@ def warn(text: str) -> None:
 # --- inside --------------------------------------------------------------------------------------
 
 
-def _affairs(data_dir: Path | None, config: Path | None) -> GroupAffairs:
-    loaded = _load(data_dir, config)
-    place, _ = locate(data_dir, config)
-    return GroupAffairs(loaded, Identity.load(place.identity), None)
-
-
-def _load(data_dir: Path | None, config: Path | None) -> Config:
-    place, path = locate(data_dir, config)
-    return Config.load(path, flags={"node.data_dir": str(place.path)})
-
-
 async def _invite(
     data_dir: Path | None, config: Path | None, *, token: bool, as_json: bool
 ) -> bool:
@@ -208,7 +208,7 @@ async def _invite(
         with suppress(NotRunning):
             async with offload.connect(data_dir, config=config) as client:
                 return await _follow(client.invite(token=token), show, stays=token)
-    affairs = _affairs(data_dir, config)
+    affairs = ways.affairs(data_dir, config)
     try:
         return await _follow(affairs.invite(token=token), show, stays=False)
     finally:
@@ -264,8 +264,7 @@ def _say_code(event: dict[str, Any]) -> None:
 
 def _say_where(data_dir: Path | None, config: Path | None) -> None:
     """Say what is left to do where the instance can be reached from this machine only."""
-    listen = _load(data_dir, config).node.listen
-    if listen and all(map(is_loopback, listen)):
+    if ways.listens_here_only(data_dir, config):
         say("the configuration lets it listen on this machine only (node.listen)")
     elif asyncio.run(_runs_here_only(data_dir, config)):
         say("the instance that runs can be reached from other machines once it is started again")
@@ -275,7 +274,7 @@ async def _runs_here_only(data_dir: Path | None, config: Path | None) -> bool:
     if _runs(data_dir, config):
         with suppress(NotRunning):
             async with offload.connect(data_dir, config=config) as client:
-                return all(map(is_loopback, (await client.status())["listen"]))
+                return all(map(ways.is_loopback, (await client.status())["listen"]))
     return False
 
 

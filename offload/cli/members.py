@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from offload.affairs import GroupAffairs
 from offload.cli.group import do, warn
 from offload.cli.tables import table
 from offload.cli.terminal import (
@@ -19,7 +18,7 @@ def members(
     as_json: JsonOption = False, config: ConfigOption = None, data_dir: DataDirOption = None
 ) -> None:
     """Show who belongs to the group."""
-    told = do(data_dir, config, lambda client: client.group(), GroupAffairs.describe)
+    told = do(data_dir, config, lambda client: client.group(), lambda affairs: affairs.describe())
     if as_json:
         say_json(told)
         return
