@@ -254,9 +254,13 @@ class Report:
 
     async def _perhaps_job(self, text: str) -> Job | None:
         try:
-            return await self._store.job(await self._store.resolve(text))
+            job_id = await self._store.resolve(text)
         except JobNotFound:
             return None
+        broken = await self._store.unreadable_job(job_id)
+        if broken is not None:
+            raise Refused(f"job {job_id} cannot be read: {broken.reason}; it can only be removed")
+        return await self._store.job(job_id)
 
     def _sentence(self, job: Job | None, topic: str, ranked: Sequence[Ranked]) -> str:
         where = self._name(job.worker) if job else ""

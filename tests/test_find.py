@@ -304,7 +304,7 @@ class TestAJobThatCannotBeRead:
     async def test_is_counted_and_not_touched(self, node: Node) -> None:
         [broken] = await ids(node, states="unreadable")
         assert (await node.status())["unreadable"] == 1
-        for act in (node.retry, node.requeue, node.job):
+        for act in (node.retry, node.requeue, node.job, node.stop, node.explain):
             with pytest.raises(Refused, match="cannot be read"):
                 await act(broken)
 
@@ -312,4 +312,5 @@ class TestAJobThatCannotBeRead:
         [broken] = await ids(node, states="unreadable")
         assert await node.remove(broken)
         assert await node.count(states="unreadable") == 0
+        assert (await node.status())["unreadable"] == 0
         assert await node.count() == 1

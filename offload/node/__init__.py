@@ -266,7 +266,11 @@ class Node(Questions, Maps):
 
     async def stop(self, job_id: str) -> bool:
         """Stop the job wherever it is; True once no outcome of it will be applied."""
-        return await self._house.distributor.stop(await self._house.store.resolve(job_id))
+        job_id = await self._house.store.resolve(job_id)
+        stopped = await self._house.distributor.stop(job_id)
+        if not stopped:
+            await self._record(job_id)  # of one that cannot be read, nobody knows whether it ended
+        return stopped
 
     async def retry(self, job_id: str) -> Job:
         """Add a finished job anew: same topic, arguments and files (C042)."""

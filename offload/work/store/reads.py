@@ -354,8 +354,10 @@ class Reads:
         return schedules.all_schedules(self._connection)
 
     def unreadable(self) -> list[str]:
-        """Return the ids of the jobs that were found unreadable so far."""
-        return self._unreadable.ids()
+        """Return the ids of the jobs that were found unreadable so far, and are still there."""
+        there = "SELECT 1 FROM jobs WHERE id = ?"
+        found = self._unreadable.ids()
+        return [name for name in found if self._connection.execute(there, (name,)).fetchone()]
 
     def unreadable_job(self, job_id: str) -> search.Unreadable | None:
         """Return what is known of a job that cannot be read."""
