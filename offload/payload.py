@@ -202,7 +202,9 @@ class _Encoder:
         dump = getattr(type(value), "model_dump", None)  # a pydantic model, without pydantic
         if dump is not None:
             return self.plain(dump(value), at, depth + 1)
-        raise PayloadError(at, f"a {type(value).__name__} cannot travel")
+        name = type(value).__name__
+        article = "an" if name[0] in "AEIOUaeiou" else "a"
+        raise PayloadError(at, f"{article} {name} cannot travel")
 
 
 # Subclasses of the basic types come last: an ``IntEnum`` is an ``Enum`` first.

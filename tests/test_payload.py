@@ -150,7 +150,7 @@ class TestAValueThatCannotTravel:
         assert error.match(path)
 
     def test_is_named_as_the_caller_says(self) -> None:
-        with pytest.raises(PayloadError, match=r"^result: a object cannot travel"):
+        with pytest.raises(PayloadError, match=r"^result: an object cannot travel"):
             encode(object(), at="result")
 
 

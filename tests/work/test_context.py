@@ -82,7 +82,7 @@ class TestAPartialResult:
         [
             (File("x"), "files travel with the result only"),
             ("x" * 20_000, "is larger than 16384 bytes"),
-            ([object()], r"partial\[0\]: a object cannot travel"),
+            ([object()], r"partial\[0\]: an object cannot travel"),
         ],
     )
     def test_that_cannot_travel_is_refused(self, talk: Talk, value: object, words: str) -> None:

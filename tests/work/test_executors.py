@@ -328,7 +328,7 @@ class TestAConsumer:
         [
             ("missing", "result: the output file .*nowhere.txt does not exist"),
             ("folder", "result: the output file .* is a folder"),
-            ("object", "result: a object cannot travel"),
+            ("object", "result: an object cannot travel"),
         ],
     )
     async def test_cannot_return_what_cannot_travel(

@@ -115,7 +115,7 @@ class TestAConsumerThatAnswersLater:
             ("text", "no luck", False, None),
             ("cancel", "never", True, None),
             ("retry", "busy", False, 7),
-            ("object", "result: a object cannot travel", True, None),
+            ("object", "result: an object cannot travel", True, None),
         ],
     )
     async def test_fails_as_it_is_told(
