@@ -362,6 +362,23 @@ class TestNews:
         assert cut == (1_500, 1.0, "cut", "… 1500 earlier lines were cut")
         assert [text for *_, text in rest] == [str(n) for n in range(1_500, 2_500)]
 
+    async def test_keeps_of_progress_only_the_last_before_another_line(self, store: Store) -> None:
+        """However often a job says how far it is, its log is not pushed out."""
+        job = await store.insert(a_job(), a_spec())
+        await store.add_news(job.id, [NewsLine(1.0, "log", "first")])
+        for n in range(30):
+            twice = [NewsLine(2.0, "progress", str(n)), NewsLine(3.0, "progress", f"{n}.5")]
+            await store.add_news(job.id, twice, lambda _topic: 10)
+        await store.add_news(job.id, [NewsLine(4.0, "log", "last")])
+        await store.add_news(job.id, [NewsLine(5.0, "progress", "30", attempt=1, said=9)])
+        assert [line[2:] for line in await store.news(job.id)] == [
+            ("log", "first"),
+            ("progress", "29.5"),
+            ("log", "last"),
+            ("progress", "30"),
+        ]
+        assert await store.heard([job.id]) == {job.id: (1, 9)}
+
     async def test_tells_as_what_of_which_attempt_it_was_said_last(self, store: Store) -> None:
         one, two, three = [await store.insert(a_job(), a_spec()) for _ in range(3)]
         for number in (7, 8):

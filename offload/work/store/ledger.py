@@ -85,7 +85,9 @@ class _Statements:
         self.placing = bulk.upsert(
             "placing", ("seq", "attempt", "plan"), ["seq"], ("attempt", "plan")
         )
-        self.news = bulk.insert("news", rows.NEWS_FIELDS)
+        self.news = bulk.upsert(
+            "news", rows.NEWS_FIELDS, rows.NEWS_FIELDS[:2], rows.NEWS_FIELDS[2:]
+        )
         self.held = bulk.upsert("held", rows.HELD_FIELDS, _HELD_KEY, rows.HELD_FIELDS[2:])
         self.held_specs = bulk.upsert(
             "held_specs", (*_HELD_KEY, *_SPEC_FIELDS[1:]), _HELD_KEY, _SPEC_FIELDS[1:]
@@ -121,7 +123,7 @@ class Ledger:
         self._pending = _Pending()
         self._jobs: dict[str, Job] = {}
         self._held: dict[Key, Held] = {}
-        self._last_news: dict[int, int] = {}
+        self._last_news: dict[int, tuple[int, str]] = {}  # number and kind
         self._lanes: dict[str, None] = {}  # in which some job has not ended, as far as known
         self._tally: Counter[State] = Counter()
         for text, count in self.cursor.execute("SELECT state, count(*) FROM jobs GROUP BY state"):
@@ -256,21 +258,27 @@ class Ledger:
             self._pending.held_specs[key] = (*key, *spec_row)
 
     def add_news(self, seq: int, lines: Sequence[rows.NewsLine], limit: int = NEWS_LIMIT) -> None:
-        """Add lines to what the job has told; the oldest go when there are more than ``limit``."""
+        """
+        Add lines to what the job has told; the oldest go when there are more than ``limit``.
+
+        Progress takes the place of progress right before it: else it would push out all lines.
+        """
         if limit == 0:
             return
-        last = self._last_news.get(seq)
-        if last is None:
+        known = self._last_news.get(seq)
+        if known is None:
             self.flush()
-            (last,) = self.cursor.execute(
-                "SELECT coalesce(max(number), 0) FROM news WHERE seq = ?", (seq,)
+            known = self.cursor.execute(
+                "SELECT number, kind FROM news WHERE seq = ? ORDER BY number DESC LIMIT 1", (seq,)
             ).fetchone()
-        for number, line in enumerate(lines, last + 1):
-            self._pending.news.append(
-                (seq, number, *line._replace(text=line.text[:NEWS_TEXT_LIMIT]))
-            )
-        after = last + len(lines)
-        self._last_news[seq] = after
+        last, kind = known or (0, "")
+        after = last
+        for line in lines:
+            after += not line.kind == kind == "progress"
+            kind = line.kind
+            row = (seq, after, *line._replace(text=line.text[:NEWS_TEXT_LIMIT]))
+            self._pending.news.append(row)
+        self._last_news[seq] = after, kind
         slack = max(1, min(NEWS_SLACK, limit // 10))
         if after > limit and after // slack != last // slack:
             self._pending.cuts[seq] = after - limit
