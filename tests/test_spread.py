@@ -13,12 +13,17 @@ from typing import Any
 import pytest
 
 from offload import App, Node
+from offload.distributor.incoming.course import Course
 from offload.placement import Candidate, Policy, best
+from offload.tasks import Tasks
 from offload.testing import Lan
+from offload.testing.network import Switch
 
 JOBS = 120
 PLACES = 2  # of each worker
 BEAT_S = 1.5  # by then workers have told what they measured
+COMMIT_S = 0.003
+HOP_S = 0.003
 STEPS = 20  # in which the time of one job passes
 
 
@@ -122,6 +127,35 @@ class TestABatch:
         took_s = await crew.takes_s(desk, JOBS)
         assert took_s <= 1.15 * crew.ideal_s(JOBS)
         assert 43 <= crew.done[3] <= 53
+
+
+def slow_down(lan: Lan, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every message, and writing down that a job has STARTED, take a while."""
+    start, carry, tasks = Course._start, Switch.carry, Tasks()
+
+    async def started(course: Course, *about: Any) -> bool:
+        await lan.clock.sleep(COMMIT_S)
+        return await start(course, *about)
+
+    def carried(switch: Switch, frame: Any) -> None:
+        tasks.start(later(switch, frame))
+
+    async def later(switch: Switch, frame: Any) -> None:
+        await lan.clock.sleep(HOP_S)
+        carry(switch, frame)
+
+    monkeypatch.setattr(Course, "_start", started)
+    monkeypatch.setattr(Switch, "carry", carried)
+
+
+class TestABatchOverASlowNetworkAndSlowDisks:
+    async def test_leaves_no_place_empty(self, lan: Lan, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Who comes next is written down as STARTED before a place is free."""
+        crew = Crew(lan, 0.02, [1.0, 1.0, 1.0, 2.0])
+        desk = await crew.open()
+        slow_down(lan, monkeypatch)
+        took_s = await crew.takes_s(desk, 3 * JOBS)
+        assert took_s <= 1.15 * crew.ideal_s(3 * JOBS)
 
 
 class TestABatchThatWaits:

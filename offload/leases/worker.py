@@ -108,16 +108,26 @@ def handed_back(held: Held | None, reason: str, now: float, *, over: bool) -> He
 
 
 def answered(
-    held: Held | None, attempt: int, verdict: Verdict, boot: int, now: float
+    held: Held | None,
+    attempt: int,
+    verdict: Verdict,
+    boot: int,
+    now: float,
+    *,
+    waits: bool = False,
 ) -> tuple[Held | None, Reply]:
-    """The origin's answer to a line of our HOLDING; ``ok`` changes nothing that is kept."""
+    """
+    The origin's answer to a line of our HOLDING; ``ok`` changes nothing that is kept.
+
+    ``waits``: the consumer was not called yet, even if that was written down already.
+    """
     if held is None or held.attempt != attempt or held.state not in _AT_WORK:
         return None, Reply.NOTHING
     if verdict is Verdict.CANCEL:
         return _tomb(held, now), Reply.CANCELLED
     if verdict in (Verdict.DROP, Verdict.UNKNOWN):
         return _tomb(held, now), Reply.NOTHING
-    idle = held.state is HeldState.HAVE or _died(held, boot)
+    idle = waits or held.state is HeldState.HAVE or _died(held, boot)
     if verdict is Verdict.STALE and (held.delivery is Delivery.EXCLUSIVE or idle):
         return _tomb(held, now), Reply.NOTHING
     return None, Reply.NOTHING

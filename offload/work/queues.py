@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from itertools import zip_longest
+from itertools import islice, zip_longest
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from tenacity import RetryCallState, Retrying
@@ -287,6 +287,12 @@ class Line(Generic[K]):
                     return owner, index
                 wanted |= short
         return None
+
+    def coming(self, count: int) -> list[K]:
+        """Return who comes next, as far as that depends on places alone: ``count`` at most."""
+        turns = zip_longest(*self._waiting.values())
+        found = (one for turn in turns for one in turn if one is not None)
+        return [one.key for one in islice(found, count) if not one.needs]
 
     def withdraw(self, key: K) -> tuple[str, Callable[[], None], Mapping[str, float]] | None:
         """Take ``key`` out of its turn; return its owner, what begins it and its needs, or None."""

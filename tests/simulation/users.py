@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 TOPIC: Final = "work/any"
 PAYLOAD_LIMIT: Final = 64  # a longer one travels as a blob
+CROWD: Final = 20  # jobs at a time
 LASTS_S: Final = (0.01, 0.05, 1.0, 3.0, 8.0, 12.0)
 FAILS: Final = (0, 0, 0, 0, 1, 2, 4)
 FAILURES: Final = (Result.FAILED, Result.FAILED, Result.TIMED_OUT, Result.CRASHED)
@@ -35,8 +36,9 @@ class Users:
         self._chance = world.dice["users"]
         self.plans: dict[bytes, Plan] = {}
         self.asked_to_stop: set[str] = set()
-        for number in range(self._chance.randint(5, 10)):
-            at = self._chance.uniform(0.0, until_s)
+        count = self._chance.randint(5, 10)
+        times = [self._chance.uniform(0.0, until_s) for _ in range(count)]
+        for number, at in enumerate(times[:2] * CROWD if world.crowded else times):
             world.loop.call_at(at, self._submit, self._options(self._chance), self._payload(number))
 
     def _payload(self, number: int) -> bytes:
@@ -45,7 +47,11 @@ class Users:
         padding = b"x" * PAYLOAD_LIMIT if chance.random() < 0.15 else b""
         data = b"job %d %s" % (number, padding)
         self.plans[data] = Plan(
-            lasts_s=chance.choice(LASTS_S if long is None else (0.05, long, long)),
+            lasts_s=chance.choice(
+                LASTS_S[: 3 if self._world.crowded else None]
+                if long is None
+                else (0.05, long, long)
+            ),
             fails=chance.choice(FAILS),
             how=chance.choice(FAILURES),
             final=chance.random() < 0.1,
@@ -56,6 +62,8 @@ class Users:
 
     def _options(self, chance: Random) -> Options:
         delivery = chance.choice(["at-least-once", "exclusive", "at-most-once"])
+        if self._world.crowded and chance.random() < 0.7:
+            delivery = "at-least-once"
         delivery = self._world.focus.delivery or delivery
         in_order = chance.random() < 0.2 and delivery != "at-most-once"
         return Options(

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, Final
 from unittest.mock import patch
 
+from offload.distributor.slots import PREFETCH_S
 from offload.work.jobs import new_id
 from tests.simulation.faults import Faults
 from tests.simulation.network import Network
@@ -17,6 +18,7 @@ from tests.simulation.truth import Truth, Violation
 from tests.simulation.users import PAYLOAD_LIMIT, Users
 from tests.simulation.virtual import Dice, VirtualLoop
 
+CROWD_S: Final = 10.0  # what is no longer is short
 TROUBLE_S: Final = 30.0  # faults come until then
 SUBMITTING_S: Final = 20.0
 PATIENCE_S: Final = 400.0  # after the trouble: by then everything must have ended
@@ -27,6 +29,7 @@ class World:
     All of one seed.
 
     Attributes:
+        crowded: Many short jobs come at a time: they line up, and are written down early.
         trace: What happened, line by line, if that is wanted.
         failed: Fails with the first violation.
         origins: The names of those where jobs are added.
@@ -38,6 +41,7 @@ class World:
     ) -> None:
         self.loop = loop
         self.focus = focus
+        self.crowded = not focus.delivery and seed % 16 == 1
         self.dice = Dice(seed)
         self.blank = BLANK
         self.trace: list[str] | None = [] if traced else None
@@ -144,6 +148,9 @@ def seams(world: World) -> Iterator[None]:
             patch("offload.work.manager.intake.PAYLOAD_LIMIT", PAYLOAD_LIMIT),
             patch("offload.work.manager.runs.ticks_s", lambda: 0.0),
             patch("offload.distributor.incoming.letters.LOOK_EVERY_S", 2.0),
+            patch("offload.distributor.slots.PREFETCH_S", 20.0 if world.crowded else PREFETCH_S),
+            patch("offload.distributor.incoming.course.SHORT_S", CROWD_S),
+            patch("offload.distributor.incoming.course.EARLY_S", CROWD_S),
         ):
             yield
     finally:

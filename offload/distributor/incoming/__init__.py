@@ -8,6 +8,7 @@ What is kept is in the store (HAVE, STARTED, DONE, TOMB); the ``shelf`` is the m
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
@@ -25,10 +26,13 @@ from offload.events import Bus
 from offload.leases import worker
 from offload.leases.origin import Verdict
 from offload.leases.worker import Reply
+from offload.tasks import Tasks
 from offload.work.jobs import Delivery, Held, HeldState, Spec
 from offload.work.manager import Manager
 from offload.work.store import HeldStep, Store
 
+ACK_S: Final = 0.05  # for so long acknowledgements are gathered while there are …
+MANY: Final = 8  # … jobs of others to run
 HOLDINGS_PER_LEASE: Final = 5  # one may be lost, and a cable be out for half a lease
 
 
@@ -77,6 +81,8 @@ class Incoming:
         self._lease_s = lease_s
         self._holding_at = 0.0
         self._arriving = 0  # offers that are being answered
+        self._acks: defaultdict[str, list[tuple[Key, int]]] = defaultdict(list)  # by origin
+        self._tasks = Tasks()
 
     def handlers(self) -> dict[str, Any]:
         """Return what to do with the frames of origins."""
@@ -185,6 +191,7 @@ class Incoming:
 
     async def close(self) -> None:
         """End what runs in the background."""
+        await self._tasks.close()
         await self._letters.close()
         await self._course.close()
 
@@ -233,13 +240,29 @@ class Incoming:
             await self._answered(peer, ended)
 
     async def _on_ack(self, peer: str, batch: list[dict[str, Any]]) -> None:
+        messages = wire.sound(self._network, peer, batch, wire.read_about)
+        known = [(key, attempt) for key, attempt in messages if key in self._shelf.outbox]
+        if len(known) < len(messages) or len(self._shelf.seats) < MANY:
+            await self._acknowledged(peer, messages)  # of what memory does not know, the disk may
+        else:  # there is no hurry: what gets lost is told once more
+            if not self._acks:
+                self._tasks.start(self._clear_acks())
+            self._acks[peer] += known
+
+    async def _clear_acks(self) -> None:
+        await self._clock.sleep(ACK_S)
+        acks, self._acks = self._acks, defaultdict(list)
+        for peer, messages in acks.items():
+            with suppress(DiskFull):
+                await self._acknowledged(peer, messages)
+
+    async def _acknowledged(self, peer: str, messages: list[tuple[Key, int]]) -> None:
         now = self._clock.now()
 
         def rule(attempt: int, held: Held | None) -> HeldStep[None]:
             kept = worker.acknowledged(held, attempt, now) if _is_of(held, peer) else None
             return HeldStep(None, keep=kept)
 
-        messages = wire.sound(self._network, peer, batch, wire.read_about)
         await self._store.change_held([(k, partial(rule, n)) for k, n in messages])
         home = []
         for key, attempt in messages:
@@ -330,13 +353,17 @@ class Incoming:
     async def _answered(self, peer: str, ended: list[tuple[Key, Verdict]]) -> None:
         now = self._clock.now()
 
-        def rule(verdict: Verdict, held: Held | None) -> HeldStep[tuple[Held | None, Reply]]:
+        def rule(
+            verdict: Verdict, waits: bool, held: Held | None
+        ) -> HeldStep[tuple[Held | None, Reply]]:
             if held is None or not _is_of(held, peer):
                 return HeldStep((None, Reply.NOTHING))
-            kept, reply = worker.answered(held, held.attempt, verdict, self._store.boot, now)
+            kept, reply = worker.answered(
+                held, held.attempt, verdict, self._store.boot, now, waits=waits
+            )
             return HeldStep((kept, reply), keep=kept)
 
-        changes = [(key, partial(rule, verdict)) for key, verdict in ended]
+        changes = [(key, partial(rule, verdict, self._course.waits(key))) for key, verdict in ended]
         for (key, _), (tomb, reply) in zip(
             ended, await self._store.change_held(changes), strict=True
         ):

@@ -1,8 +1,10 @@
 """The way of another's job here: inputs fetched, a place found, run, its outcome written down."""
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Final, TypeVar
 
@@ -18,7 +20,7 @@ from offload.events import Bus
 from offload.leases import worker
 from offload.tasks import Tasks
 from offload.work.executors import News
-from offload.work.jobs import Delivery, Held, Outcome, Result
+from offload.work.jobs import Delivery, Held, HeldState, Outcome, Result
 from offload.work.manager import Manager, RunEnded, SlotFree, Work
 from offload.work.store import HeldStep, Store
 
@@ -26,6 +28,10 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 FETCH_AGAIN_S: Final = 1.0
 DISK_FULL_EVERY_S: Final = 5.0
+GATHER_S: Final = 0.02  # while others are in line, for so long short ones are written down together
+EARLY_S: Final = 2 * GATHER_S
+EARLY_LIMIT: Final = 64
+SHORT_S: Final = 0.2
 HANDED_BACK: Final = "handed back: the instance was shut down"
 
 
@@ -52,6 +58,7 @@ class Course:
         self._clock = clock
         self._handing_back = self._closed = False
         self._at_work: dict[Key, list[Callable[[], None]]] = {}  # and what follows when it is over
+        self._gathering: dict[str, asyncio.Task[None]] = {}  # by queue
         self._tasks = Tasks()
 
     def line_up(self, key: Key, seat: Seat) -> None:
@@ -75,6 +82,11 @@ class Course:
                 self._leave(key, seat)
         elif seat.running:
             self._manager.runs.stop(key[1], seat.running, at_once=at_once, hurried=hurried)
+
+    def waits(self, key: Key) -> bool:
+        """Say whether a job was written down early as STARTED, and waits for its turn."""
+        seat = self._shelf.seats.get(key)
+        return seat is not None and seat.early is not None and not seat.running
 
     def when_over(self, key: Key, then: Callable[[], None]) -> None:
         """Call ``then`` when nothing of ``key`` runs here: now, or when what runs has ended."""
@@ -139,9 +151,16 @@ class Course:
         if self._shelf.seats.get(key) is seat:
             begin, owner = partial(self._begin, key, seat, reason), seat.held.origin
             self._manager.runs.enter(key, seat.spec.topic, owner, begin, seat.spec.needs)
+            if not seat.running:
+                self._gather(seat)
 
     def _begin(self, key: Key, seat: Seat, reason: str) -> None:
-        self._tasks.start(self._run(key, seat, reason))
+        if seat.early is None or not seat.early.is_set() or reason:
+            self._tasks.start(self._run(key, seat, reason))
+        elif self._begun(key, seat):
+            self._call(key, seat)
+        else:
+            asyncio.get_running_loop().call_soon(self._leave, key, seat)
 
     async def _run(self, key: Key, seat: Seat, reason: str) -> None:
         started = False
@@ -150,14 +169,16 @@ class Course:
         finally:
             if not started:
                 self._leave(key, seat)
-        if not started:
-            return
-        self._at_work[key] = []
-        if reason:
+        if started and reason:
+            self._at_work[key] = []
             self._ended(key, seat, Outcome(Result.FAILED, reason=reason))
-        else:
-            news, ended = partial(self._send_news, key, seat), partial(self._ended, key, seat)
-            self._manager.runs.begin(self._work(key, seat), news, ended)
+        elif started:
+            self._call(key, seat)
+
+    def _call(self, key: Key, seat: Seat) -> None:
+        self._at_work[key] = []
+        news, ended = partial(self._send_news, key, seat), partial(self._ended, key, seat)
+        self._manager.runs.begin(self._work(key, seat), news, ended)
 
     def _leave(self, key: Key, seat: Seat) -> None:
         self._bus.publish(SlotFree(self._manager.runs.leave(key, seat.spec.topic)))
@@ -170,11 +191,17 @@ class Course:
             self._tasks.start(self._write_down(key, seat, outcome))
 
     async def _write_down(self, key: Key, seat: Seat, outcome: Outcome) -> None:
+        if seat.held.delivery is not Delivery.AT_MOST_ONCE and self._coming(seat):
+            await asyncio.shield(self._gather(seat))
         await self._conclude(key, seat, outcome)
         self._bus.publish(RunEnded(key[1]))
 
     async def _start(self, key: Key, seat: Seat) -> bool:
         """Write down that it is STARTED, before the consumer is called; False: it may not run."""
+        if seat.early is not None:
+            await seat.early.wait()
+            if seat.early is not None:
+                return self._begun(key, seat)
         if self._shelf.seats.get(key) is not seat:
             return False
         if not self._may_start(key, seat):
@@ -199,9 +226,84 @@ class Course:
         seat.held, seat.running, seat.started_at = started, attempt, self._clock.now()
         return True
 
+    # --- short ones, many at a time -----------------------------------------------------------
+
+    def _coming(self, seat: Seat) -> list[Key]:
+        """Return who comes next where ``seat`` is, if what is in line there is short."""
+        run_s = self._manager.runs.mean_s(seat.spec.topic)
+        short = run_s is not None and run_s <= SHORT_S
+        return self._manager.runs.coming(seat.queue, EARLY_LIMIT) if short else []
+
+    def _gather(self, seat: Seat) -> asyncio.Task[None]:
+        """Return what ends when it is time to write down together what has gathered."""
+        task = self._gathering.get(seat.queue)
+        if task is None or task.done():
+            task = self._gathering[seat.queue] = self._tasks.start(self._wait(seat))
+        return task
+
+    async def _wait(self, seat: Seat) -> None:
+        await self._clock.sleep(GATHER_S)
+        self._tasks.start(self._write_early(seat))
+
+    async def _write_early(self, seat: Seat) -> None:
+        """
+        Write down that those who come next are STARTED, so that no place waits for a disk.
+
+        Who is not called after all goes back, or on, as one that has not begun. After a crash it
+        counts as begun: so a job is written down early in its first attempt only.
+        """
+        early = self._next(seat)
+        if not early:
+            return
+        for _, known in early:
+            known.early = asyncio.Event()
+        kept: list[Held | None] = [None] * len(early)
+        try:
+            kept = await self._store.change_held(
+                [(key, partial(self._started, known.held.attempt)) for key, known in early]
+            )
+        except DiskFull:
+            log.debug("disk full: who comes next is not written down early")
+        finally:
+            for (_, known), started in zip(early, kept, strict=True):
+                if known.early is not None:
+                    known.early.set()
+                if started is None:
+                    known.early = None
+
+    def _next(self, seat: Seat) -> list[tuple[Key, Seat]]:
+        """Return those of others' jobs in its line that will begin soon, and may be early."""
+        runs, begins_in_s, found = self._manager.runs, 0.0, list[tuple[Key, Seat]]()
+        for key in self._coming(seat):
+            known = self._shelf.seats.get(key)
+            if begins_in_s > EARLY_S:
+                break
+            if known is not None:
+                run_s = runs.mean_s(known.spec.topic) or 0.0
+                begins_in_s += run_s / max(1, runs.places_in(seat.queue))
+                if run_s <= SHORT_S and self._may_be_early(known):
+                    found.append((key, known))
+        return found
+
+    def _may_be_early(self, seat: Seat) -> bool:
+        first = seat.held.attempt == 1 and seat.held.delivery is Delivery.AT_LEAST_ONCE
+        return first and seat.early is None and not (seat.leaving or self._handing_back)
+
+    def _begun(self, key: Key, seat: Seat) -> bool:
+        """The turn of one that was written down as STARTED has come; False: it may not run."""
+        if self._shelf.seats.get(key) is not seat:
+            return False
+        if not self._may_start(key, seat):
+            seat.entered = False
+            return False
+        now, boot = self._clock.now(), self._store.boot
+        seat.held = replace(seat.held, state=HeldState.STARTED, boot=boot)
+        seat.running, seat.started_at = seat.held.attempt, now
+        return True
+
     def _may_start(self, key: Key, seat: Seat) -> bool:
         lasting = seat.held.delivery is not Delivery.EXCLUSIVE
-        return not self._handing_back and (
+        return not (self._handing_back or seat.leaving) and (
             lasting or self._shelf.terms.holds(key, self._clock.now())
         )
 
@@ -266,13 +368,20 @@ class Course:
 
     async def give_back(self, key: Key, reason: str, *, over: bool = False) -> None:
         """Return a job that has not begun, or is ``over``, to its origin, at no cost to the job."""
-        now = self._clock.now()
+        now, seat = self._clock.now(), self._shelf.seats.get(key)
+        early = self.waits(key)
 
         def rule(held: Held | None) -> HeldStep[Held | None]:
-            kept = worker.handed_back(held, reason, now, over=over)
+            kept = worker.handed_back(held, reason, now, over=over or early)
             return HeldStep(kept, keep=kept)
 
-        [back] = await self._store.change_held([(key, rule)])
+        if seat is not None:
+            seat.leaving = early
+        try:
+            [back] = await self._store.change_held([(key, rule)])
+        finally:
+            if seat is not None:
+                seat.leaving = False
         if back is not None:  # else it began, or ended, meanwhile
             self.let_go(key)
             about = wire.about(key, back.attempt, reason=reason)

@@ -1,5 +1,6 @@
 """What is here of others' jobs, as far as memory goes, and how their origins are told of it."""
 
+import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ class Seat:
     allowed: bool  # the origin has said, in this boot, that it is ours to run
     since: float  # when this attempt was taken; an answer to a question before it is about another
     entered: bool = False
+    early: asyncio.Event | None = None  # STARTED is being written down before its turn; set: it is
+    leaving: bool = False  # it goes back, and begins no more
     running: int = 0  # the attempt number under which it was started; 0: it was not
     started_at: float = 0.0
     reported: bool = False

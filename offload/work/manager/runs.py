@@ -135,6 +135,11 @@ class Runs:
         """Return the ids of the jobs that run here, own ones and those of others."""
         return [key[1] for line in self._lines.values() for key in line.running]
 
+    def coming(self, queue: str, count: int) -> list[tuple[str, str]]:
+        """Return who comes next in ``queue``, as far as that depends on its places alone."""
+        line = self._lines.get(queue)
+        return [] if line is None else line.coming(count)
+
     def counts(self) -> dict[str, tuple[int, int]]:
         """Return ``(running, waiting)`` by queue."""
         return {name: (len(line.running), line.waiting) for name, line in self._lines.items()}
