@@ -49,7 +49,11 @@ async def chaos(lan: Lan, seconds: float, seed: int, *, at_once: int = 12) -> tu
         await monkey.trouble(seconds)
     await until(lambda: _know_all(hosts), within_s=60, what="all hosts know one another again")
     await load.insist()
-    settled_s = await until(load.settled, within_s=SETTLED_WITHIN_S, what="all is at its end")
+    try:
+        settled_s = await until(load.settled, within_s=SETTLED_WITHIN_S, what="all is at its end")
+    except AssertionError as error:
+        error.add_note(await load.left())
+        raise
     found = await audit(lan, load)
     for host in hosts:
         host.leave()

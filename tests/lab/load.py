@@ -20,6 +20,7 @@ SECONDS: Final = (0.1, 0.5, 1.5, 4.0)
 SIZES: Final = (0, 1_000, 60_000, 300_000)
 STOPPED: Final = 0.05  # of the jobs, somebody stops so many
 AGAIN_S: Final = 0.1
+SHOWN: Final = 4
 LIVE: Final = ("queued", "assigned", "active")
 
 
@@ -90,6 +91,17 @@ class Load:
             if outbox or status["held"] or any(jobs[state] for state in LIVE):
                 return False
         return True
+
+    async def left(self) -> str:
+        """Return what is not at its end, host by host, and of some of it why."""
+        told = []
+        for host in self._hosts:
+            async with host.ask() as client:
+                status = await client.status()
+                told.append(f"{host.name}: {status['jobs']}, {status['outbox']}, {status['held']}")
+                for job in await client.jobs(states="live", limit=SHOWN):
+                    told += [f"    {job}", f"        {await client.explain(job['id'])}"]
+        return "\n".join(told)
 
     def results(self, wish: Wish) -> list[Path]:
         """Return the output files of a job."""
