@@ -140,6 +140,7 @@ class Distributor:
             stranded=self._stranded,
             whereabouts=self._whereabouts,
         )
+        manager.at_once = self._matching.at_once
         self._stragglers = Stragglers(manager, store, self._matching, network, clock, bus, own_id)
         bus.listen(JobQueued, self._queued)
         bus.listen(SlotFree, self._look)

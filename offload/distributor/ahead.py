@@ -55,6 +55,7 @@ class Ahead:
         self._store = store
         self._topics: set[str] | None = None  # None: to be asked for
         self._pages: dict[str, _Page] = {}
+        self._asking = False  # for the topics
         self._next_at = 0.0  # when the next of those that wait for a time is due
         bus.listen(JobQueued, self._came)
         bus.listen(JobAltered, self._came)
@@ -76,8 +77,18 @@ class Ahead:
         topics = self._topics
         if topics is None:
             topics = self._topics = set()
+            self._asking = True
             topics.update(await self._store.queued_topics(now))
+            self._asking = False
         return sorted(topics)
+
+    def known_topics(self, now: float) -> set[str] | None:
+        """Return what ``topics`` would, if that is known without asking the store."""
+        return None if self._asking or now >= self._next_at else self._topics
+
+    def nothing_waits(self) -> None:
+        """Note that no job waits, due or not: the bus tells of what comes from now on."""
+        self._topics, self._next_at = set(), inf
 
     async def jobs(self, topic: str, now: float, limit: int) -> list[Job]:
         """Return the topic's jobs that wait for nothing but a place, in the order to run them."""

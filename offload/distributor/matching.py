@@ -3,9 +3,11 @@ Finds a place for every job that waits: round after round, as long as there are 
 
 Late binding: a job stays in the store until somebody has a place for it. In one round the jobs
 due are taken in the order of priority and adding, each is given the best place that is left, and
-all assignments are committed together.
+all assignments are committed together. A new job that takes nobody's turn needs no round: it begins
+in the commit that stores it.
 """
 
+import asyncio
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -95,6 +97,7 @@ class Matching:
         self._passed_over: dict[str, int] = {}
         self._targets: dict[str, str] = {}  # ordered queue -> who runs it
         self._last_topics: dict[str, str] = {}  # round-robin queue -> whose turn was last
+        self._in_tick: dict[str, Places] = {}  # by topic, for what begins at once
         self._paces = Paces()
         self.draining = False
 
@@ -106,6 +109,7 @@ class Matching:
         """Assign and send off what can be; say whether another round may find more."""
         if not await self.waiting():
             self._stranded.clear()
+            self._ahead.nothing_waits()
             return False
         now = self._clock.now()
         pages: dict[str, list[Job]] = {}
@@ -145,6 +149,41 @@ class Matching:
             await self._send_off(chosen, specs, places)
             return True
         return more and grown
+
+    def at_once(self, job: Job, spec: Spec, coming: int) -> Job:
+        """
+        Return a new job as it begins here at once, if none waits for that place, the best one.
+
+        As it is, if it is to wait for a round: so that it takes no place from those ``coming``
+        before it. The manager keeps its place free until it is stored.
+        """
+        rule, now = self._manager.rule(job.topic), self._clock.now()
+        limited = job.key or job.lane or job.not_before or job.deadline_at or rule.rate
+        if limited or self._suspended(job.topic) or self._others_wait(job, now):
+            return job
+        chosen = self._chosen(job, spec, self._places_in_tick(job.topic, now), {}, now)
+        if chosen is None or not chosen.own or chosen.free <= coming:
+            return job
+        self._given[chosen.id] += 1
+        self._last_topics[rule.name] = job.topic
+        return origin.begun(job, chosen.id, now, self._clock.wall())
+
+    def _others_wait(self, job: Job, now: float) -> bool:
+        """Say whether others may wait for a place in the job's queue, or for what it needs."""
+        topics, queue_name = self._ahead.known_topics(now), self._manager.runs.queue_name
+        if not topics:
+            return topics is None
+        return bool(job.demands) or any(queue_name(topic) == job.queue for topic in topics)
+
+    def _places_in_tick(self, topic: str, now: float) -> Places:
+        """Return the places that are left of those there were when this tick of the loop began."""
+        if not self._in_tick:
+            asyncio.get_running_loop().call_soon(self._in_tick.clear)
+        places = self._in_tick.get(topic)
+        if places is None:
+            taken = next((known.taken for known in self._in_tick.values()), None)
+            places = self._in_tick[topic] = self.places(topic, now, taken)
+        return places
 
     def _suspended(self, topic: str) -> bool:
         return self._manager.rule(topic).name in self._manager.gates.suspended

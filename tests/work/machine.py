@@ -311,6 +311,7 @@ class JobsMachine(RuleBasedStateMachine):
         now = self.clock.now()
         kept = self.model.add(job.id, topic, now, **wishes)
         kept.expires_at, kept.deadline_at = (now + limit if limit else 0.0 for limit in limits)
+        self._check_starts()  # it may begin at once
 
     def _do_to(self, job: Kept, act: str, number: int) -> None:
         match act:

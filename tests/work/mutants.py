@@ -317,6 +317,11 @@ def what_comes_later_is_not_seen(patch: Patch) -> None:
 
 
 @mutant
+def a_new_job_overtakes_those_that_wait(patch: Patch) -> None:
+    patch.setattr(matching.Matching, "_others_wait", lambda *_: False)
+
+
+@mutant
 def who_follows_in_a_lane_is_not_seen(patch: Patch) -> None:
     patch.setattr(Ahead, "_changed", lambda *_: None)
 

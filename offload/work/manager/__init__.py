@@ -28,6 +28,7 @@ from offload.work.jobs import (
     State,
     stopped,
 )
+from offload.work.manager.arrivals import Arrivals, New
 from offload.work.manager.control import Control
 from offload.work.manager.facts import (
     GateMoved,
@@ -75,7 +76,13 @@ LINES_KEPT: Final = 1_000
 
 
 class Manager:
-    """The own jobs of one instance, and the places in which attempts run on it."""
+    """
+    The own jobs of one instance, and the places in which attempts run on it.
+
+    Attributes:
+        at_once: Asked of a new job, before which so many are on their way that are to wait: it as
+            it begins here at once, or as it is if it is to wait too.
+    """
 
     def __init__(
         self,
@@ -121,6 +128,7 @@ class Manager:
             self._recorded,
             most_of,
         )
+        self.at_once: Callable[[Job, Spec, int], Job] = lambda job, _spec, _coming: job
         self._lined_up: dict[str, Job] = {}  # own attempts that wait for a place here
         self._live: set[str] = set()
         self._handing_back = False
@@ -130,6 +138,8 @@ class Manager:
         self.runs = Runs(
             executors, blobs, clock, queue_of, work_folder, is_open, resources, most_of, shares
         )
+        release = self._intake.release
+        self._arrivals = Arrivals(store, bus, self.runs, self._tasks, self.start, release)
         bus.listen(GateMoved, lambda _: self.runs.look_again())
 
     # --- taking in -------------------------------------------------------------------------
@@ -144,17 +154,12 @@ class Manager:
             QueueFull: If as many jobs wait as may, and it was not to wait (``Options.if_full``).
             DiskFull: If there is no room; nothing is stored.
         """
-        job, spec = await self._intake.make(topic, encoded, options)
-        try:
-            insert = partial(self._insert, job, spec, encoded, options.if_key)
-            waits = options.if_full == "wait"
-            stored = await (self._room.enter(insert) if waits else insert())
-        finally:
-            self._intake.release(spec)
-        if stored.id == job.id:
-            self._bus.publish(JobAdded(stored))
-            self._bus.publish(JobQueued(stored, spec))
-        return stored
+        made, spec = await self._intake.make(topic, encoded, options)
+        new = New(made, self.at_once(made, spec, self._arrivals.coming), spec)
+        insert = partial(self._insert, new.job, spec, encoded, options.if_key)
+        waits = options.if_full == "wait"
+        enter = partial(self._room.enter, insert) if waits else insert
+        return await self._arrivals.take_in(new, enter)
 
     async def add_again(self, job: Job) -> Job:
         """
@@ -249,8 +254,8 @@ class Manager:
 
     @property
     def busy(self) -> bool:
-        """Whether an own job runs here, or its outcome is still to be recorded."""
-        return bool(self._live)
+        """Whether an own job runs here, or is about to, or its outcome is still to be recorded."""
+        return bool(self._live) or self.runs.promised
 
     def hear(
         self,
@@ -305,7 +310,8 @@ class Manager:
         """Store a job, or find the one that has its key."""
         if job.key and if_key != "same":
             return self._insert_alone(job, spec, encoded, if_key)
-        return self._store.insert(job, spec, encoded.fields, self._most_queued())
+        most = self._most_queued() if job.state is State.QUEUED else 0
+        return self._store.insert(job, spec, encoded.fields, most)
 
     async def _insert_alone(self, job: Job, spec: Spec, encoded: Encoded, if_key: str) -> Job:
         """Store a job as the only one of its key; tell of one that it replaces."""

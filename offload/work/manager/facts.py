@@ -20,7 +20,11 @@ class JobQueued:
 
 @dataclass(frozen=True, slots=True)
 class JobAdded:
-    """A new job is on disk; what follows of it, ``JobQueued`` first, comes after this."""
+    """
+    A new job is on disk; what follows of it comes after this.
+
+    That is ``JobQueued``, or ``JobChanged`` of one that began at once: it never waited.
+    """
 
     job: Job
 

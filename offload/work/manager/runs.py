@@ -8,6 +8,7 @@ are blobs by then.
 import asyncio
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -87,6 +88,7 @@ class Runs:
         self._lines: dict[str, Line[tuple[str, str]]] = {}
         self._places: dict[str, int] = {}
         self._unwanted: set[tuple[str, int]] = set()
+        self._promised: Counter[str] = Counter()  # places, by queue
         self._mean_s: dict[str, float] = {}
         self._tasks = Tasks()
         self._closed = False
@@ -109,10 +111,19 @@ class Runs:
         return self.busy_in(self.queue_name(topic))
 
     def busy_in(self, queue: str) -> int:
-        """Return how many attempts run or wait in ``queue``."""
+        """Return how many attempts run, wait or are to begin at once in ``queue``."""
         line = self._lines.get(queue)
         own = 0 if line is None else len(line.running) + line.waiting
-        return own + self._strangers(queue)
+        return own + self._promised[queue] + self._strangers(queue)
+
+    @property
+    def promised(self) -> bool:
+        """Whether some place was promised, and is not used yet."""
+        return any(self._promised.values())
+
+    def promise(self, queue: str, places: int = 1) -> None:
+        """Count places of ``queue`` as taken, until they are used; below 0: they are, or never."""
+        self._promised[queue] += places
 
     def mean_s(self, topic: str) -> float | None:
         """Return the measured run time of ``topic`` here: a moving average of successes."""

@@ -1,0 +1,112 @@
+"""New jobs on their way to the store, and what follows when they are there."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+from offload.events import Bus
+from offload.tasks import Tasks
+from offload.work.jobs import Job, Spec, State
+from offload.work.manager.facts import JobAdded, JobChanged, JobQueued, SlotFree
+from offload.work.manager.runs import Runs
+from offload.work.store import Step, Store
+
+
+class New(NamedTuple):
+    """A new job: as it was made; as it is to be stored, begun or to wait; what it is to run."""
+
+    made: Job
+    job: Job
+    spec: Spec
+
+
+class Arrivals:
+    """
+    Tells of new jobs that are on disk, and begins those that are stored as begun.
+
+    Those of one tick of the loop together: each step is done for all of them before the next one.
+
+    Args:
+        store: Where they arrive.
+        bus: Where it is told.
+        runs: Whose places are kept free for those that begin.
+        tasks: Whose background tasks look for those whose submitter has gone.
+        start: Begins one.
+        release: Lets go of the blobs of one: its row names them, or never will.
+
+    Attributes:
+        coming: How many are on their way that are to wait.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        bus: Bus,
+        runs: Runs,
+        tasks: Tasks,
+        start: Callable[[Job, Spec], None],
+        release: Callable[[Spec], None],
+    ) -> None:
+        self.coming = 0
+        self._store = store
+        self._bus = bus
+        self._runs = runs
+        self._tasks = tasks
+        self._start = start
+        self._release = release
+        self._arrived: list[tuple[New, Job | None]] = []  # in this tick of the loop
+
+    async def take_in(self, new: New, insert: Callable[[], Awaitable[Job]]) -> Job:
+        """Return what ``insert`` returns, when it is told of and under way."""
+        self._expect(new.job, 1)
+        try:
+            stored = await insert()
+        except asyncio.CancelledError:  # what the store was asked for, it does
+            self._tasks.start(self._look_for(new))
+            raise
+        except BaseException:
+            self._came(new, None)
+            raise
+        self._came(new, stored)
+        await asyncio.sleep(0)  # by then it was seen to
+        return stored
+
+    def _expect(self, job: Job, count: int) -> None:
+        if job.state is State.QUEUED:
+            self.coming += count
+        else:
+            self._runs.promise(job.queue, count)
+
+    def _came(self, new: New, stored: Job | None) -> None:
+        """It is stored, or another in its stead, or none: see to it with the others."""
+        if not self._arrived:
+            asyncio.get_running_loop().call_soon(self._see_to_them)
+        self._arrived.append((new, stored))
+
+    async def _look_for(self, new: New) -> None:
+        """Whoever added it has gone before it was stored, if it is."""
+        [stored] = await self._store.change([(new.job.id, _as_it_is)])
+        self._came(new, stored)
+
+    def _see_to_them(self) -> None:
+        arrived, self._arrived = self._arrived, []
+        begun = []
+        for (made, job, spec), stored in arrived:
+            self._expect(job, -1)
+            self._release(spec)
+            if stored is None or stored.id != job.id:
+                if job is not made:
+                    self._bus.publish(SlotFree(job.queue))  # that nobody takes
+            elif job is made:
+                self._bus.publish(JobAdded(stored))
+                self._bus.publish(JobQueued(stored, spec))
+            else:
+                self._bus.publish(JobAdded(made.but(seq=stored.seq)))
+                self._bus.publish(JobChanged(stored, made.state, wall=stored.started_wall))
+                begun.append((stored, spec))
+        for stored, spec in begun:
+            self._start(stored, spec)
+
+
+def _as_it_is(job: Job) -> Step[Job]:
+    return Step(job)

@@ -1,0 +1,128 @@
+"""Jobs that never wait: stored in one commit as ones that have begun."""
+
+import asyncio
+from contextlib import suppress
+
+import pytest
+
+from offload import App, Node
+from offload.errors import DiskFull
+from offload.testing import Lan
+from offload.work.manager import JobAdded, JobChanged
+from offload.work.store import changes
+
+
+@pytest.fixture
+def go() -> asyncio.Event:
+    return asyncio.Event()
+
+
+@pytest.fixture
+async def node(lan: Lan, go: asyncio.Event) -> Node:
+    """Runs two of ``work/hold`` at a time, each until ``go`` is set; nothing was added yet."""
+    app = App()
+
+    @app.consumer("work/*")
+    async def hold() -> int:
+        await go.wait()
+        return 1
+
+    queues = {"work": {"topics": ["work/*"], "max_parallel": 2}, "other": {"topics": ["other/*"]}}
+    node = await lan.node(app, queues=queues)
+    await lan.clock.advance(1)
+    return node
+
+
+async def states(node: Node) -> list[str]:
+    """Return the states of all jobs, in the order of adding."""
+    return [job["state"] for job in reversed(await node.jobs())]
+
+
+class TestAJobForWhichAPlaceIsFree:
+    async def test_has_begun_when_it_is_on_disk(self, node: Node) -> None:
+        job = await node.submit("work/hold")
+        info = await job.info()
+        assert (info["state"], info["attempt"]) == ("active", 1)
+
+    async def test_is_told_of_as_one_that_was_added_then_began(
+        self, node: Node, lan: Lan, go: asyncio.Event
+    ) -> None:
+        told = node.events("work/*")
+        first = asyncio.ensure_future(anext(told))
+        await asyncio.sleep(0)
+        job = await node.submit("work/hold")
+        go.set()
+        await lan.until(job.result())
+        added, began, ended = await first, await anext(told), await anext(told)
+        assert isinstance(added, JobAdded)
+        assert isinstance(began, JobChanged)
+        assert isinstance(ended, JobChanged)
+        seen = [added.job.state, began.was, began.job.state, ended.was, ended.job.state]
+        assert seen == ["queued", "queued", "active", "active", "succeeded"]
+
+    async def test_takes_it_once(self, node: Node) -> None:
+        await asyncio.gather(*(node.submit("work/hold") for _ in range(5)))
+        assert await states(node) == ["active", "active", "queued", "queued", "queued"]
+
+    async def test_waits_if_its_queue_is_suspended(self, node: Node) -> None:
+        await node.suspend_queue("work")
+        await node.submit("work/hold")
+        assert await states(node) == ["queued"]
+
+    async def test_begins_though_others_wait_behind_a_closed_gate(self, node: Node) -> None:
+        await node.suspend_queue("other")
+        await node.submit("other/task")
+        await node.submit("work/hold")
+        assert await states(node) == ["queued", "active"]
+
+    async def test_waits_if_it_is_to_begin_later(self, node: Node) -> None:
+        await node.options(run_after_s=60.0).submit("work/hold")
+        assert await states(node) == ["queued"]
+
+    async def test_begins_though_its_submitter_has_gone(
+        self, node: Node, lan: Lan, go: asyncio.Event
+    ) -> None:
+        adding = asyncio.ensure_future(node.submit("work/hold"))
+        await asyncio.sleep(0)
+        adding.cancel()
+        with suppress(asyncio.CancelledError):
+            await adding
+        go.set()
+        await lan.until(_all_end(node, 1))
+        assert await states(node) == ["succeeded"]
+
+    async def test_leaves_it_to_others_if_it_cannot_be_stored(
+        self, node: Node, lan: Lan, go: asyncio.Event, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refused(*_: object) -> None:
+            raise DiskFull
+
+        with monkeypatch.context() as patch:
+            patch.setattr(changes, "insert", refused)
+            for _ in range(3):
+                with pytest.raises(DiskFull):
+                    await node.submit("work/hold")
+        await node.submit("work/hold")
+        await node.submit("work/hold")
+        assert await states(node) == ["active", "active"]
+
+
+class TestAJobThatWasToWait:
+    async def test_is_told_of_though_its_submitter_has_gone(
+        self, node: Node, lan: Lan, go: asyncio.Event
+    ) -> None:
+        for _ in range(2):
+            await node.submit("work/hold")
+        adding = asyncio.ensure_future(node.submit("work/hold"))
+        await asyncio.sleep(0)
+        adding.cancel()
+        with suppress(asyncio.CancelledError):
+            await adding
+        go.set()
+        await lan.until(_all_end(node, 3))
+
+
+async def _all_end(node: Node, count: int) -> None:
+    """Return when so many jobs have succeeded."""
+    while await states(node) != ["succeeded"] * count:
+        await asyncio.sleep(0)
