@@ -129,7 +129,7 @@ def of_bytes() -> Mapping[str, Target]:
         "inviter": Target(
             read_answer,
             (Malformed,),
-            (b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n" + codec.pack({"id": "a"}),),
+            (codec.pack({"id": "a"}),),
         ),
         "request": Target(
             lambda data: read_request(data, identity.id),
