@@ -1,6 +1,7 @@
 """Folders with jobs: as arguments and as results, here and at a peer."""
 
 import asyncio
+import os
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,16 @@ class TestAFolderThatCannotGo:
             await node.submit("site/count", Directory(source / "one.md"))
         with pytest.raises(PayloadError, match="cannot be read: No such file"):
             await node.submit("site/count", Directory(source / "gone"))
+
+    async def test_and_neither_is_a_pipe_or_a_device(
+        self, lan: Lan, app: App, tmp_path: Path
+    ) -> None:
+        """C103: what never ends is not begun to be read."""
+        node = await lan.node(app)
+        os.mkfifo(tmp_path / "pipe")
+        for path in (tmp_path / "pipe", Path("/dev/zero")):
+            with pytest.raises(PayloadError, match=f"^{path}: is no regular file$"):
+                await node.submit("site/count", File(path))
 
     async def test_nor_comes_back_as_a_file(self, lan: Lan, app: App) -> None:
         node = await lan.node(app, queues={"main": {"retries": 0}})

@@ -1,6 +1,7 @@
 """How a job is made of a topic, an encoded payload and a submitter's wishes."""
 
 import asyncio
+import errno
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -129,8 +130,7 @@ class Intake:
                 return file_entry(self._blobs, file)
             return FileEntry(name_of(file), *self._shares.digest(shared), shared)
         except OSError as error:
-            why = os.strerror(error.errno) if error.errno else str(error)
-            raise PayloadError(str(error.filename or file.path), f"cannot be read: {why}") from None
+            raise PayloadError(str(error.filename or file.path), _why(error)) from None
 
     def again(self, job: Job, spec: Spec) -> tuple[Job, Mapping[str, str | int | float]]:
         """
@@ -240,3 +240,10 @@ def _size_of(file: File) -> int:
 
 def _blobs(spec: Spec) -> list[str]:
     return [sha256 for sha256, _ in spec.inputs()]
+
+
+def _why(error: OSError) -> str:
+    """Say in words of the system, or of ours, why a file cannot be taken."""
+    if error.errno == errno.EINVAL:  # a pipe, a device: the system has no word for that
+        return error.strerror or str(error)
+    return f"cannot be read: {os.strerror(error.errno) if error.errno else error}"
