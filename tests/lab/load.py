@@ -84,13 +84,17 @@ class Load:
 
     async def settled(self) -> bool:
         """Say whether no host has anything left to do or to tell."""
+        return not await self.remaining()
+
+    async def remaining(self) -> int:
+        """Return how much all hosts have left to do or to tell."""
+        count = 0
         for host in self._hosts:
             async with host.ask() as client:
                 status = await client.status()
-            jobs, outbox = status["jobs"], status["outbox"]["jobs"]
-            if outbox or status["held"] or any(jobs[state] for state in LIVE):
-                return False
-        return True
+            count += sum(status["jobs"][state] for state in LIVE)
+            count += status["outbox"]["jobs"] + status["held"]
+        return count
 
     async def left(self) -> str:
         """Return what is not at its end, host by host, and of some of it why."""
