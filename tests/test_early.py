@@ -38,7 +38,7 @@ class Crew:
         self.go.set()
         self.desk = await self._lan.node()
         self.worker = await self._lan.node(
-            self.app, node={"drain_timeout": 2}, queues={"main": {"max_parallel": 1}}
+            self.app, node={"drain_timeout": 0.01}, queues={"main": {"max_parallel": 1}}
         )
         await self._lan.until(self.desk.offload("work/short", number=-1))
         await self._lan.clock.advance(2)  # by then it has told its measured time
