@@ -4,8 +4,9 @@ What offload costs, durable: one instance with a coroutine consumer ("local"), t
 
 Each figure stands beside that of a peer measured in the same run (``peer.py``), and as a ratio to
 it: absolute figures tell of the machine, ratios of us. Local jobs are submitted by many callers,
-each its next one when the last is on disk, and counted when it is recorded that they succeeded;
-their peer is a loop that commits a row when a job is added, begun and done.
+each its next one when the last is on disk, and counted when it is recorded that they succeeded.
+There are more places than callers, so that hardly any waits for one. Their peer is a loop that
+commits a row when a job is added, begun and done.
 """
 
 import argparse
@@ -37,6 +38,7 @@ from offload.work.manager import JobChanged
 HERE = Path(__file__).resolve().parent
 PAYLOAD = bytes(1024)
 CALLERS = 256  # who submit local jobs at the same time
+PLACES = 4 * CALLERS  # for local jobs
 START_LIMIT_S = 30.0
 WORKER_CONFIG = """\
 [node]
@@ -146,7 +148,7 @@ async def local(args: argparse.Namespace, folder: Path, realm: str) -> Figure:
             "group_dir": str(folder / "local-group"),
             "realm": realm,
         },
-        queues={"bench": {"topics": ["bench/*"], "max_parallel": args.parallel}},
+        queues={"bench": {"topics": ["bench/*"], "max_parallel": PLACES}},
     )
     async with Node.from_config(config, noop.app) as node:
         spare_the_collector()  # as ``offload run`` does
@@ -293,7 +295,9 @@ def main() -> None:
     parser.add_argument("--local", type=int, default=20000, help="jobs of one instance by itself")
     parser.add_argument("--single", type=int, default=300, help="jobs one at a time")
     parser.add_argument("--files", type=int, nargs="*", default=[64, 1024], help="sizes in MiB")
-    parser.add_argument("--parallel", type=int, default=64, help="jobs that run at once")
+    parser.add_argument(
+        "--parallel", type=int, default=64, help="jobs that run at once at the worker"
+    )
     parser.add_argument("--json", type=Path, default=Path("build/bench.json"))
     parser.add_argument("--insecure", action="store_true", help="plain links, to compare")
     parser.add_argument("--folder", type=Path, help="on the disk to measure; default: temporary")
