@@ -3,6 +3,7 @@
 import ctypes
 import json
 import os
+import random
 import select
 import signal
 import time
@@ -55,6 +56,17 @@ def count(context: Context, number: int, seconds: float) -> int:
     return number
 
 
+@app.consumer("lab/make")
+def make(context: Context, number: int, seconds: float, size: int) -> File:
+    """Take ``seconds``, and give back ``size`` bytes that follow from ``number``."""
+    _note("began", context)
+    _sleep(seconds)
+    path = context.folder / f"{number}.bin"
+    path.write_bytes(made(number, size))
+    _note("ended", context)
+    return File(path)
+
+
 @app.consumer("lab/poison")
 def poison(context: Context, how: str) -> None:
     """End the process, or use up its memory."""
@@ -82,6 +94,11 @@ def flaky(context: Context, number: int) -> int:
         raise Retry("not yet", after=0.1)
     _note("ended", context)
     return number
+
+
+def made(number: int, size: int) -> bytes:
+    """Return what ``lab/make`` makes."""
+    return random.Random(number).randbytes(size)
 
 
 def _sleep(seconds: float) -> None:

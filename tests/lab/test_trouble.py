@@ -122,7 +122,7 @@ class TestAWorkerThatIsKilledAgainAndAgain:
     async def test_is_known_to_be_gone_and_its_jobs_run_elsewhere(
         self, lan: Lan, trio: tuple[Host, Host, Host]
     ) -> None:
-        """G05: ten times; how soon is measured by ``make bench-topology``."""
+        """G05 in small: its load and its own bounds are in ``test_base``."""
         one, two, _ = trio
         batch = Batch(one, lan)
         for _ in range(10):
