@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import math
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -114,11 +115,13 @@ async def kill(lan: Lan, book: Book, base: Base, victim: Host, within_s: float) 
     victim.kill()
     here = book.under_way(victim)
     lost = {w.id: w for w in base.wishes if w.id in here and w.host is not victim}
+    others = [host for host in lan.hosts.values() if host is not victim]
+    while (gone_at := max([await _gone_at(h, victim, told_at) for h in others])) == math.inf:
+        assert time.monotonic() - at < within_s, "not all know that it is gone"
+        await asyncio.sleep(LOOK_S)
     while (again := book.began(lost, at)).keys() != lost.keys():
         assert time.monotonic() - at < within_s, f"did not go on: {lost.keys() - again.keys()}"
         await asyncio.sleep(LOOK_S)
-    others = [host for host in lan.hosts.values() if host is not victim]
-    gone_at = max([await _gone_at(host, victim, told_at) for host in others])
     alone = {job for job, wish in lost.items() if wish.kind == "alone"}
     return Loss(
         gone_at - told_at,
@@ -136,4 +139,4 @@ async def _gone_at(host: Host, other: Host, after: float) -> float:
         for event in events
         if (event["kind"], event["name"]) == ("gone", other.name)
     ]
-    return min((at for at in times if at >= after), default=float("inf"))
+    return min((at for at in times if at >= after), default=math.inf)
