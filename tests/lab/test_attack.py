@@ -22,9 +22,11 @@ from tests.lab.test_lan import CONSUMERS, SOON_S, know_all, takes
 pytestmark = pytest.mark.lab
 
 OUTSIDER: Final = Path(__file__).with_name("outsider.py")
-ATTACK_S: Final = 15.0
+ATTACK_S: Final = 20.0
 JOBS: Final = 32
 JOB_S: Final = 0.5
+KEPT: Final = 0.8  # of the undisturbed rate
+TURNS: Final = 3  # in which it may be shown, since others may use the machine
 GROWTH_MIB: Final = 64
 LOG_LINES: Final = 60
 DESCRIPTORS: Final = 512  # that each of them may have (G36)
@@ -45,8 +47,9 @@ async def besieged(lan: Lan) -> tuple[list[Host], dict[str, str], Path]:
 def attack(lan: Lan, ids: dict[str, str], stolen: Path, seconds: float) -> Path:
     """Let the outsider loose at host four; return where it writes what it has heard."""
     four = lan["four"]
-    four.folder.mkdir()
+    four.folder.mkdir(exist_ok=True)
     evidence = four.folder / "evidence.json"
+    evidence.unlink(missing_ok=True)
     targets = [f"{address}={name}" for address, name in ids.items()]
     words = [sys.executable, str(OUTSIDER), four.address, four.also_at(24), str(seconds)]
     words += [str(evidence), str(stolen)]
@@ -61,6 +64,23 @@ async def rate(lan: Lan, origin: Host) -> float:
     await batch.add(JOBS, JOB_S)
     await until(batch.succeeded, within_s=4 * SOON_S, what="all jobs have succeeded")
     return JOBS / (time.monotonic() - began)
+
+
+async def one_turn(
+    lan: Lan, hosts: list[Host], ids: dict[str, str], stolen: Path
+) -> tuple[float, Path]:
+    """
+    Attack once; return the share of the undisturbed rate that was kept, and the evidence.
+
+    The share is 0 if the attack was over before the jobs were: then nothing is known.
+    """
+    quiet = await rate(lan, hosts[0])
+    evidence = attack(lan, ids, stolen, ATTACK_S)
+    await asyncio.sleep(2)  # it is in full swing
+    during = await rate(lan, hosts[0])
+    share = 0.0 if evidence.exists() else during / quiet
+    await until(evidence.exists, within_s=2 * SOON_S, what="the outsider is done")
+    return share, evidence
 
 
 def rss_mib(host: Host) -> float:
@@ -86,24 +106,23 @@ class TestAGroupUnderAttack:
     async def test_goes_on_and_tells_the_outsider_nothing(self, lan: Lan, figure: Figures) -> None:
         hosts, ids, stolen = await besieged(lan)
         await rate(lan, hosts[0])  # it is warm
-        quiet = await rate(lan, hosts[0])
         before, said = [rss_mib(host) for host in hosts], [lines_of(host) for host in hosts]
         order = await hosts[0].sees()
 
-        evidence = attack(lan, ids, stolen, ATTACK_S)
-        await asyncio.sleep(2)  # it is in full swing
-        during = await rate(lan, hosts[0])
-        figure(
-            f"{JOBS} jobs under attack; {during / quiet:.0%} of the undisturbed rate", JOBS / during
-        )
-        assert await know_all(hosts)
-        assert await hosts[0].sees() == order
-        await until(evidence.exists, within_s=2 * SOON_S, what="the outsider is done")
+        shares: list[float] = []
+        while len(shares) < TURNS and max(shares, default=0.0) < KEPT:
+            share, evidence = await one_turn(lan, hosts, ids, stolen)
+            shares.append(share)
+            assert await know_all(hosts)
+            assert await hosts[0].sees() == order
+        figure(f"turns until {max(shares):.0%} of the undisturbed rate was kept", len(shares))
+        assert max(shares) >= KEPT, shares
 
         growth = [rss_mib(host) - was for host, was in zip(hosts, before, strict=True)]
         figure("MiB that the greatest of them has grown by", max(growth))
         assert max(growth) <= GROWTH_MIB
-        assert max(lines_of(h) - was for h, was in zip(hosts, said, strict=True)) <= LOG_LINES
+        lines = max(lines_of(h) - was for h, was in zip(hosts, said, strict=True))
+        assert lines <= LOG_LINES * len(shares)
         learnt = heard(evidence)
         for way, answer in learnt.items():
             assert b"HTTP" not in answer, way
