@@ -11,14 +11,14 @@ def lazily(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
 
     Args:
         package: Its ``__name__``.
-        homes: Name -> the module where it is, from the package on (``.link``); a name that is
-            also that of a module in the package would be hidden by it.
+        homes: Module, from the package on (``.link``) -> the names that are in it, with spaces
+            between. A name that is also that of a module in the package would be hidden by it.
     """
+    home_of = {name: home for home, names in homes.items() for name in names.split()}
 
     def resolved(name: str) -> Any:
-        home = homes.get(name)
-        if home is None:
+        if name not in home_of:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(import_module(home, package), name)
+        return getattr(import_module(home_of[name], package), name)
 
     return resolved

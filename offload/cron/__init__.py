@@ -12,6 +12,4 @@ if TYPE_CHECKING:
     from offload.cron.expressions import check, following, hours
 
 __all__ = ["check", "following", "hours"]
-__getattr__ = lazily(
-    __name__, {"check": ".expressions", "following": ".expressions", "hours": ".expressions"}
-)
+__getattr__ = lazily(__name__, {".expressions": "check following hours"})

@@ -14,6 +14,5 @@ if TYPE_CHECKING:
 
 __all__ = ["affairs", "is_loopback", "listens_here_only"]
 __getattr__ = lazily(
-    __name__,
-    {"affairs": ".resting", "is_loopback": "...config", "listens_here_only": ".resting"},
+    __name__, {"...config": "is_loopback", ".resting": "affairs listens_here_only"}
 )

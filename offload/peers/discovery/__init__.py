@@ -20,12 +20,8 @@ __all__ = ["EVERYWHERE", "Dialler", "Discovery", "Settings", "found", "make_plan
 __getattr__ = lazily(
     __name__,
     {
-        "EVERYWHERE": ".addresses",
-        "Dialler": ".search",
-        "Discovery": ".search",
-        "Settings": ".search",
-        "found": ".invitations",
-        "make_plan": ".addresses",
-        "shown": ".invitations",
+        ".addresses": "EVERYWHERE make_plan",
+        ".invitations": "found shown",
+        ".search": "Dialler Discovery Settings",
     },
 )

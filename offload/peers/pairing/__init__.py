@@ -29,15 +29,8 @@ __all__ = [
 __getattr__ = lazily(
     __name__,
     {
-        "PREFIX": "..identity.pairing",
-        "VALID_S": "..identity.pairing",
-        "Invitation": "..identity.pairing",
-        "Inviting": ".inviting",
-        "Request": "..identity.pairing",
-        "Secret": "..identity.pairing",
-        "Tried": ".inviting",
-        "Welcome": "..identity.pairing",
-        "Where": ".joining",
-        "join": ".joining",
+        "..identity.pairing": "Invitation PREFIX Request Secret VALID_S Welcome",
+        ".inviting": "Inviting Tried",
+        ".joining": "Where join",
     },
 )
