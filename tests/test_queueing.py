@@ -210,10 +210,29 @@ class TestASuspendedQueue:
             return await specs_of(jobs)
 
         monkeypatch.setattr(ahead, "specs", suspended_meanwhile)
-        job = await node.submit("a", number=1)
+        job = await node.options(key="a place is looked for").submit("a", number=1)
         await lan.clock.advance(5)
         assert ((await job.info())["state"], (await job.info())["attempt"]) == ("queued", 0)
         monkeypatch.undo()
+        await node.resume_queue("main")
+        assert await lan.until(job.result()) == 1
+
+    async def test_starts_nothing_that_was_just_being_stored(
+        self, lan: Lan, stage: Stage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """C018: it had its place when it was added, and was to begin once it is on disk."""
+        node = await lan.node(stage.app)
+        store = node._house.store
+        insert = store.insert
+
+        async def suspended_meanwhile(*args: Any) -> Any:
+            await node.suspend_queue("main")
+            return await insert(*args)
+
+        monkeypatch.setattr(store, "insert", suspended_meanwhile)
+        job = await node.submit("a", number=1)
+        await lan.clock.advance(5)
+        assert ((await job.info())["state"], stage.order) == ("queued", [])
         await node.resume_queue("main")
         assert await lan.until(job.result()) == 1
 
