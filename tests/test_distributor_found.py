@@ -222,3 +222,29 @@ class TestAnExclusiveJobThatHasNotBegunWhenItsLeaseIsOver:
         assert (first.runs, second.runs) == (0, 1)
         second.go.set()
         assert (await lan.until(job.wait()))["state"] == "succeeded"
+
+    @pytest.mark.usefixtures("endable")
+    async def test_does_not_begin_when_that_is_on_disk_at_last(
+        self, lan: Lan, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Rule 4: its worker, or the disk, was frozen while STARTED was written down."""
+        first, second = Worker(), Worker()
+        desk, peer = await lan.node(), await lan.node(first.app)
+        commit, thawed = peer._house.store.change_held, asyncio.Event()
+
+        async def change_held(steps: Any) -> Any:
+            if any("_started" in repr(rule) for _, rule in steps):
+                await thawed.wait()
+            return await commit(steps)
+
+        monkeypatch.setattr(peer._house.store, "change_held", change_held)
+        job = await desk.options(delivery="exclusive").submit("work/plain")
+        await lan.clock.advance(1)
+        await lan.node(second.app)
+        lan.cut(peer)
+        await lan.until(second.begun.wait())
+        thawed.set()
+        await lan.clock.advance(1)
+        assert (first.runs, second.runs) == (0, 1)
+        second.go.set()
+        assert (await lan.until(job.wait()))["state"] == "succeeded"

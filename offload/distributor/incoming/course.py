@@ -32,6 +32,7 @@ GATHER_S: Final = 0.02  # while others are in line, for so long short ones are w
 EARLY_S: Final = 2 * GATHER_S
 EARLY_LIMIT: Final = 64
 SHORT_S: Final = 0.2
+LEASE_OVER: Final = "its lease was over before it began"
 HANDED_BACK: Final = "handed back: the instance was shut down"
 
 
@@ -215,8 +216,9 @@ class Course:
             return False
         if self._shelf.seats.get(key) is not seat:
             return False
-        if started is not None and self._handing_back:  # while that was written down
-            await self._insist(key, seat, partial(self.give_back, key, HANDED_BACK, over=True))
+        if started is not None and not self._may_start(key, seat):  # while that was written down
+            why = HANDED_BACK if self._handing_back else LEASE_OVER
+            await self._insist(key, seat, partial(self.give_back, key, why, over=True))
             return False
         if started is None:
             seat.entered = False  # for the higher attempt under which it was offered meanwhile
