@@ -60,10 +60,10 @@ class TestAWorkerThatIsKilledUnderLoad:
         await until(base.settled, within_s=SETTLED_S, what="all is at its end")
         gone_s = max(loss.gone_s for loss in losses)
         moved_s = sorted(s for loss in losses for s in loss.moved_s)
-        alone_s = sorted(s for loss in losses for s in loss.alone_s)
+        alone_s = sorted(s for loss in losses for s in loss.alone_s)  # there may be none
         figure("a host killed under load is gone for all, at the most", gone_s)
         figure(f"{len(moved_s)} jobs of it have begun elsewhere, at the most", max(moved_s))
-        figure(f"{len(alone_s)} exclusive jobs of it have, at the most", max(alone_s))
+        figure(f"{len(alone_s)} exclusive jobs of it have, at the most", max(alone_s, default=0.0))
         most_mib = max(host.usage()[1] for host in hosts)
         found = await audit(five, base)
         for host in hosts:
@@ -73,4 +73,5 @@ class TestAWorkerThatIsKilledUnderLoad:
         assert found.passed
         assert found.states == {"succeeded": len(base.wishes)}
         assert most_mib <= MOST_MIB
-        assert (gone_s <= GONE_S, moved_s[-1] <= MOVED_S, alone_s[-1] <= ALONE_MOVED_S) == (1, 1, 1)
+        assert (gone_s <= GONE_S, moved_s[-1] <= MOVED_S) == (True, True)
+        assert [s for s in alone_s if s > ALONE_MOVED_S] == []

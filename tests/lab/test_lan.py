@@ -14,8 +14,8 @@ import pytest
 
 from tests.lab import avahi
 from tests.lab.batches import Batch
-from tests.lab.conftest import Figures, Lacks
-from tests.lab.hosts import Lan, until
+from tests.lab.conftest import Figures, Lacks, Lay
+from tests.lab.hosts import Host, Lan, until
 from tests.lab.scenes import (
     CONSUMERS,
     QUICK,
@@ -74,6 +74,29 @@ class TestHostsOfALan:
         lan["one"].run(None)
         browser = avahi.Browser(lan["four"])
         await until(lambda: browser.finds(lan["one"]), within_s=20, what="avahi shows one")
+
+
+class TestFiveHostsThatStartTogether:
+    async def test_are_twenty_proven_links_soon_after_they_listen(
+        self, lay: Lay, figure: Figures
+    ) -> None:
+        """G01: each is linked to each, over TLS, and knows its topics."""
+        hosts = list(lay(("one", "two", "three", "four", "five")).hosts.values())
+        for host in hosts:
+            host.run(CONSUMERS, **takes("lab/wait"))
+        await until(lambda: all(h.is_open() for h in hosts), within_s=SOON_S, what="all listen")
+        took_s = await until(lambda: are_proven(hosts), within_s=3 * SLACK, what="a mesh")
+        figure("five hosts are a mesh that knows all topics, after all ports are open", took_s)
+
+
+async def are_proven(hosts: list[Host]) -> bool:
+    """Say whether each of ``hosts`` is linked to all others, which are members and run a topic."""
+    for host in hosts:
+        others = [i for i in await host.topology() if not i["own"]]
+        proven = [i for i in others if i["linked"] and i["trust"] == "member"]
+        if [i["topics"] for i in proven] != [["lab/wait"]] * (len(hosts) - 1):
+            return False
+    return True
 
 
 class TestAHostThatIsCutOff:
