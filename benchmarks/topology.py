@@ -30,9 +30,10 @@ from tests.lab.scenes import are_linked
 
 NAMES = ("one", "two", "three", "four", "five")
 PATIENCE_S = 60.0
+# pydantic, aiohttp and rich load their parts when they are used: here are those that any use needs
 IMPORTS = (
-    "aiohttp, zeroconf, msgpack, tenacity, pydantic, croniter, psutil,"
-    " cryptography.x509, spake2, platformdirs, prometheus_client, typer, rich"
+    "aiohttp.web, zeroconf.asyncio, msgpack, tenacity, pydantic.main, croniter, psutil,"
+    " cryptography.x509, spake2, platformdirs, prometheus_client, typer, rich.console"
 )
 MEBIBYTE = 2**20
 
