@@ -13,11 +13,12 @@ from offload.history import History
 from offload.work.store import Store
 
 log = logging.getLogger(__name__)
-MARK_EVERY_S: Final = 60.0
-TIDY_EVERY_ROUNDS: Final = 5
-PRUNE_EVERY_ROUNDS: Final = 30
+LOOK_EVERY_S: Final = 10.0
+MARK_EVERY_ROUNDS: Final = 6
+TIDY_EVERY_ROUNDS: Final = 30
+PRUNE_EVERY_ROUNDS: Final = 180
 BLOB_SPARED_S: Final = 3600.0
-BLOB_SPARED_IF_TIGHT_S: Final = 600.0
+BLOB_SPARED_IF_SCARCE_S: Final = 10.0
 LONGER_S: Final = 86_400.0  # than an outcome waits, a TOMB is kept
 
 
@@ -45,9 +46,9 @@ class Housekeeping:
         clock: Clock,
         history: History,
         keeping: Callable[[], Keeping],
-        tight: Callable[[], bool] = lambda: False,
+        scarce: Callable[[float], bool] = lambda _wanted: False,
     ) -> None:
-        self._tight = tight
+        self._scarce = scarce
         self._store = store
         self._history = history
         self._blobs = blobs
@@ -58,36 +59,44 @@ class Housekeeping:
         """Go round until cancelled."""
         rounds = 0
         while True:
+            if self._store.full or self._scarce(1.0):  # first: that makes room for all the rest
+                await self._prune(BLOB_SPARED_IF_SCARCE_S, self._has_room)
             try:
-                await self._store.keep_mark(self._clock.mark())
-                if rounds % TIDY_EVERY_ROUNDS == 0:
-                    await self._tidy()
-                if tight := self._tight():
-                    await self._prune(BLOB_SPARED_IF_TIGHT_S)
-                if rounds % PRUNE_EVERY_ROUNDS == 0 and not tight:
-                    await self._prune(BLOB_SPARED_S)
+                await self._round(rounds)
             except DiskFull:
                 log.warning("disk full: housekeeping waits for room")
             rounds += 1
-            await self._clock.sleep(MARK_EVERY_S)
+            await self._clock.sleep(LOOK_EVERY_S)
+
+    async def _round(self, rounds: int) -> None:
+        if rounds % MARK_EVERY_ROUNDS == 0:
+            await self._store.keep_mark(self._clock.mark())
+        if rounds % TIDY_EVERY_ROUNDS == 0:
+            await self._tidy()
+        if rounds % PRUNE_EVERY_ROUNDS == 0:
+            await self._prune(BLOB_SPARED_S)
+
+    def _has_room(self) -> bool:
+        """Say whether there is more room than it takes: else it is scarce again in a moment."""
+        return not (self._store.full or self._scarce(2.0))
 
     async def _tidy(self) -> None:
         gone = await self._history.tidy()
         if gone:
             log.info("removed %d jobs from the history", gone)
-        most = self._keeping().letters
-        if most and (gone := await self._store.trim_letters(most)):
-            log.warning("removed %d dead letters: limits.dead_letters is %d", gone, most)
-
-    async def _prune(self, blob_spared_s: float) -> None:
-        spared_s = self._keeping().outbox_s + LONGER_S
+        keeping = self._keeping()
+        if keeping.letters and (gone := await self._store.trim_letters(keeping.letters)):
+            log.warning("removed %d dead letters: limits.dead_letters is %d", gone, keeping.letters)
+        spared_s = keeping.outbox_s + LONGER_S
         await self._store.purge(tomb_older_than=self._clock.now() - spared_s)
+
+    async def _prune(self, spared_s: float, enough: Callable[[], bool] = lambda: False) -> None:
         loop = asyncio.get_running_loop()
 
         def live() -> set[str]:  # asked when the old ones are known: none is named in between
             return asyncio.run_coroutine_threadsafe(self._live(), loop).result()
 
-        removed = await asyncio.to_thread(self._blobs.prune, live, blob_spared_s)
+        removed = await asyncio.to_thread(self._blobs.prune, live, spared_s, enough)
         if removed:
             log.info("removed %d files that no job names", removed)
 

@@ -1,11 +1,10 @@
 """How much may travel with a job, and how much all files may take (G17, G18, C105)."""
 
-from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from offload import App, Context, Directory, File, JobFailed, Node
+from offload import App, Context, Directory, File, JobFailed
 from offload.blobs import Blobs
 from offload.distributor.bounds import Bounds, Gate
 from offload.errors import NoRoom, PayloadError
@@ -125,21 +124,3 @@ class TestFilesThatMayTakeNoMore:
         gate = Gate(lambda: Bounds(disk_free_bytes=100), lambda: 150, lambda: (0, 0))
         assert (gate.room(0), gate.room(50)) == ("", "")
         assert gate.room(51) == "its disk has no room for 51 B of files"
-
-
-async def test_what_no_job_names_goes_soon_when_room_is_scarce(
-    lan: Lan, app: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Garbage is never kept for ever, and what a job needs is never removed."""
-    free: dict[str, int] = Counter({"node-1": 10**12})
-    monkeypatch.setattr("offload.node.house.ground.free_bytes", lambda folder: free[folder.name])
-    node: Node = await lan.node(app)
-    monkeypatch.setattr("offload.housekeeping.BLOB_SPARED_IF_TIGHT_S", -1.0)
-    await node.submit("other/topic", file(tmp_path, "needed", 100))
-    node._house.blobs.put_bytes(b"nobody's")
-    await lan.clock.advance(120)
-    assert node._house.blobs.count() == 2
-    free["node-1"] = 1
-    await lan.clock.advance(120)
-    await lan.settle()
-    assert node._house.blobs.count() == 1

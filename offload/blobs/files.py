@@ -15,7 +15,7 @@ import stat
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
@@ -203,20 +203,43 @@ class Blobs:
             else:
                 self._pins[sha256] -= 1
 
-    def prune(self, live: set[str] | Callable[[], set[str]], older_than_s: float) -> int:
+    def pin_all(self, digests: Sequence[str]) -> bool:
+        """Pin blobs that are all here; say whether they are: if not, none is pinned by this."""
+        for sha256 in digests:
+            self.pin(sha256)
+        here = all(map(self.has, digests))
+        if not here:
+            self.unpin_all(digests)
+        return here
+
+    def unpin_all(self, digests: Iterable[str]) -> None:
+        """Take back a ``pin`` of each."""
+        for sha256 in digests:
+            self.unpin(sha256)
+
+    def prune(
+        self,
+        live: set[str] | Callable[[], set[str]],
+        older_than_s: float,
+        enough: Callable[[], bool] = lambda: False,
+    ) -> int:
         """
         Remove blobs that are older, not pinned and not ``live``; return how many.
 
-        Unfinished ones that nobody writes to go too. ``live`` is asked after the candidates
-        were listed, so that a blob whose row was committed meanwhile is spared.
+        Unfinished ones that nobody writes to go first, then the others, the oldest first, until it
+        is ``enough``. ``live`` is asked after the candidates were listed, so that a blob whose row
+        was committed meanwhile is spared.
         """
         before = time.time() - older_than_s  # compared with the times of files: wall time
-        candidates = [path for path in self._all() if _changed_at(path) <= before]
+        for path in _older(self._partial.iterdir(), before):
+            self._remove(path, before)
+        candidates = _older(self._all(), before)
         spared = live() if callable(live) else live
-        pruned = sum(self._remove(path, before) for path in candidates if path.name not in spared)
-        for path in list(self._partial.iterdir()):
-            if _changed_at(path) <= before:
-                self._remove(path, before)
+        pruned = 0
+        for path in candidates:
+            if enough():
+                break
+            pruned += path.name not in spared and self._remove(path, before)
         return pruned
 
     def usage(self) -> int:
@@ -379,6 +402,12 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _older(paths: Iterable[Path], before: float) -> list[Path]:
+    """Return those that were last changed by then, the oldest first."""
+    changed = {path: _changed_at(path) for path in paths}
+    return sorted((path for path, at in changed.items() if at <= before), key=changed.__getitem__)
 
 
 def _changed_at(path: Path) -> float:

@@ -21,7 +21,7 @@ from offload.work.executors import Command, Runner, TopicRule
 from offload.work.jobs import Delivery, Demands, Options, RetryRule, State, demands
 from offload.work.queues import QueueRule, QueueType, delays
 
-TIGHT: Final = 0.9
+LEFT: Final = 0.1  # of the quota of blobs
 TOPICS_REMEMBERED: Final = 4096
 
 
@@ -111,11 +111,19 @@ class Rules:
         """Return how many bytes may travel with a job of ``topic``; None: any."""
         return self.topic(topic).max_bytes
 
-    def tight(self, free: int, blobs: Callable[[], int]) -> bool:
-        """Say whether room is scarce with so much ``free``, and so much taken by ``blobs``."""
+    def scarce(self, free: int, blobs: Callable[[], int], wanted: float) -> bool:
+        """
+        Say whether room is scarce with so much ``free``, and so much taken by ``blobs``.
+
+        Args:
+            free: Bytes on the disk.
+            blobs: How many bytes they take.
+            wanted: So many times what is to be left by the rules.
+        """
         limits = self.config.limits
-        full = limits.blobs_bytes is not None and blobs() > TIGHT * limits.blobs_bytes
-        return full or free < limits.disk_free_bytes
+        most = limits.blobs_bytes
+        full = most is not None and blobs() > (1 - wanted * LEFT) * most
+        return full or free < wanted * limits.disk_free_bytes
 
     def keeping(self) -> Keeping:
         """Return how long what is over and done with is kept for others."""

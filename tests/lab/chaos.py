@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.lab.audit import Audit, audit, look_at_disks
-from tests.lab.hosts import Host, Lan, obstacle, until
+from tests.lab.hosts import Host, Lan, NotRunning, obstacle, until
 from tests.lab.load import Load
 from tests.lab.monkey import Monkey
 
@@ -43,11 +43,11 @@ async def chaos(lan: Lan, seconds: float, seed: int, *, at_once: int = 12) -> tu
     for host in hosts:
         host.with_disk(DISK_MIB)
         host.run(CONSUMERS, **TABLES)
-    await until(lambda: _know_all(hosts), within_s=60, what="all hosts know one another")
+    await _met(hosts)
     load, monkey = Load(hosts, lan.folder, seed, at_once=at_once), Monkey(lan, seed)
     async with load.on():
         await monkey.trouble(seconds)
-    await until(lambda: _know_all(hosts), within_s=60, what="all hosts know one another again")
+    await _met(hosts)
     await load.insist()
     settled_s = await _settled(load)
     found = await audit(lan, load)
@@ -72,13 +72,36 @@ async def _settled(load: Load) -> float:
     return time.monotonic() - began
 
 
+async def _met(hosts: list[Host]) -> None:
+    """Return when each of ``hosts`` is linked to all others; if not, tell what each one sees."""
+    try:
+        await until(lambda: _know_all(hosts), within_s=60, what="all hosts know one another")
+    except AssertionError as error:
+        raise AssertionError(
+            "\n".join([str(error), *[await _sees(host) for host in hosts]])
+        ) from None
+
+
 async def _know_all(hosts: list[Host]) -> bool:
     """Say whether each of ``hosts`` is linked to all others."""
     for host in hosts:
-        seen = await host.topology()
-        if sum(not i["silent"] and i["topics"] != [] for i in seen) < len(hosts):
+        if sum(map(_can_work, await host.topology())) < len(hosts):
             return False
     return True
+
+
+async def _sees(host: Host) -> str:
+    try:
+        seen = await host.topology()
+    except NotRunning:
+        runs = "runs, but does not answer" if host.runs() else "does not run"
+        return f"{host.name} {runs}"
+    lacks = [i["name"] for i in seen if not _can_work(i)]
+    return f"{host.name} sees {len(seen)}, of whom silent or without topics: {lacks}"
+
+
+def _can_work(instance: dict[str, Any]) -> bool:
+    return not instance["silent"] and instance["topics"] != []
 
 
 def _table(found: Audit, monkey: Monkey, load: Load, seconds: float, settled_s: float) -> str:

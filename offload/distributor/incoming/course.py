@@ -195,6 +195,7 @@ class Course:
         if seat.held.delivery is not Delivery.AT_MOST_ONCE and self._coming(seat):
             await asyncio.shield(self._gather(seat))
         await self._conclude(key, seat, outcome)
+        self._manager.runs.recorded(key)
         self._bus.publish(RunEnded(key[1]))
 
     async def _start(self, key: Key, seat: Seat) -> bool:

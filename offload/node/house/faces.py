@@ -91,7 +91,7 @@ class Faces(Joints):
         rules, forget = self._rules, self.manager.leftovers.forget
         history = History(self.store, self.clock, forget, rules.retention, rules.keeps)
         self.housekeeping = Housekeeping(
-            self.store, self.blobs, self.clock, history, rules.keeping, self._tight
+            self.store, self.blobs, self.clock, history, rules.keeping, self._scarce
         )
 
     def _facts(self) -> dict[str, Any]:

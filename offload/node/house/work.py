@@ -61,8 +61,8 @@ class WorkWing(Ground):
         self.book = Book(self.store, self.clock.wall, local_zone())
         await self.book.open(declared(rules.config.schedules, self.clock.wall()))
 
-    def _tight(self) -> bool:
-        return self._rules.tight(self._free_bytes(), self.blobs.used)
+    def _scarce(self, wanted: float) -> bool:
+        return self._rules.scarce(self._free_bytes(), self.blobs.used, wanted)
 
     def _lease_of(self, topic: str, delivery: Delivery) -> float | None:
         return self._rules.lease_of(topic, delivery, self.executors.consumer(topic))

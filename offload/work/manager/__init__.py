@@ -368,6 +368,7 @@ class Manager:
 
     def _recorded(self, job_id: str) -> None:
         self._live.discard(job_id)
+        self.runs.recorded((self._store.store_id, job_id))
         self._bus.publish(RunEnded(job_id))
 
     def _hear_one(self, job_id: str, news: News) -> None:

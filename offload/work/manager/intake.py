@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from offload.blobs import Blobs, Shared, Shares
+from offload.blobs import Blobs, Hold, Shared, Shares
 from offload.clock import Clock
 from offload.errors import NoRoom, PayloadError, Refused, UsageError
 from offload.payload import Directory, Encoded, File, arrived, decode, encode
@@ -84,50 +84,57 @@ class Intake:
         _check_folder(options.into)
         if reason := too_much(topic, len(encoded.data), self._most_of(topic)):
             raise PayloadError("payload", reason)
-        files: tuple[FileEntry, ...] = ()
-        if encoded.files:
-            files = await asyncio.to_thread(self._take_in, topic, encoded)
-        payload: bytes | None = encoded.data
-        if len(encoded.data) > PAYLOAD_LIMIT:
-            sha256, payload = await asyncio.to_thread(self._blobs.put_bytes, encoded.data), None
-        else:
-            sha256 = digest(encoded.data)
-        size, lease_s = len(encoded.data), self._lease_of(topic, delivery)
+        lease_s = self._lease_of(topic, delivery)
         timeout_s = rule.timeout_s if options.timeout_s is None else options.timeout_s
-        spec = Spec(topic, payload, sha256, size, files, delivery, timeout_s, lease_s, wanted.needs)
-        for blob in _blobs(spec):
-            self._blobs.pin(blob)
+        size, payload, sha256 = len(encoded.data), None, ""
+        if size <= PAYLOAD_LIMIT:
+            payload, sha256 = encoded.data, digest(encoded.data)
+        spec = Spec(topic, payload, sha256, size, (), delivery, timeout_s, lease_s, wanted.needs)
+        if encoded.files or payload is None:
+            spec = await self._with_blobs(spec, encoded)
         if folders := spec.shares():
             wanted = replace(wanted, shared=tuple(folders))
         return self._job(topic, rule, delivery, options, wanted.text), spec
 
-    def _take_in(self, topic: str, encoded: Encoded) -> tuple[FileEntry, ...]:
-        """Put all input files among the blobs; what is too large is found out before, if it can."""
-        most, allowed = self._most_of(topic), self._most_blobs()
+    async def _with_blobs(self, spec: Spec, encoded: Encoded) -> Spec:
+        """Return ``spec`` with all that has no place in a row among the blobs, pinned."""
+        hold = Hold(self._blobs)
+        try:
+            return await asyncio.to_thread(self._take_in, spec, encoded, hold)
+        except BaseException:
+            hold.let_go()
+            raise
+
+    def _take_in(self, spec: Spec, encoded: Encoded, hold: Hold) -> Spec:
+        """Put arguments and input files among the blobs; too much is found before, if it can."""
+        if spec.payload is None:
+            spec = spec._replace(payload_sha256=self._blobs.put_bytes(encoded.data))
+            hold.add(spec.payload_sha256)
+        most, allowed = self._most_of(spec.topic), self._most_blobs()
         found = [(file, self._shared(file)) for file in encoded.files]
         sizes = [_size_of(file) for file, shared in found if shared is None]
-        if reason := too_much(topic, sum(sizes) + len(encoded.data), most):
+        if reason := too_much(spec.topic, sum(sizes) + len(encoded.data), most):
             raise PayloadError("files", reason)
         if allowed is not None and self._blobs.used() + sum(sizes) > allowed:
             raise NoRoom(f"files of jobs may take {size_text(allowed)} here (limits.blobs)")
         entries: list[FileEntry] = []
         for file, shared in found:
-            entries.append(self._taken_in(file, shared))
-            if reason := too_much(topic, weight(entries) + len(encoded.data), most):
+            entries.append(self._taken_in(file, shared, hold))
+            if reason := too_much(spec.topic, weight(entries) + len(encoded.data), most):
                 raise PayloadError(str(file.path), reason)
-        return tuple(entries)
+        return spec._replace(files=tuple(entries))
 
     def _shared(self, file: File) -> Shared | None:
         """Return where a file is that does not have to travel."""
         return None if isinstance(file, Directory) else self._shares.find(file.path)
 
-    def _taken_in(self, file: File, shared: Shared | None) -> FileEntry:
+    def _taken_in(self, file: File, shared: Shared | None, hold: Hold) -> FileEntry:
         if isinstance(file, Directory) != file.path.is_dir() and file.path.exists():
             kind = "is no folder; give a File" if isinstance(file, Directory) else FOLDER
             raise PayloadError(str(file.path), kind)
         try:
             if shared is None:
-                return file_entry(self._blobs, file)
+                return file_entry(self._blobs, file, hold)
             return FileEntry(name_of(file), *self._shares.digest(shared), shared)
         except OSError as error:
             raise PayloadError(str(error.filename or file.path), _why(error)) from None
@@ -157,16 +164,12 @@ class Intake:
         Raises:
             Refused: If a file of it is no longer here.
         """
-        for blob in _blobs(spec):
-            if not self._blobs.has(blob):
-                raise Refused(f"job {job_id}: its input files are no longer kept")
-        for blob in _blobs(spec):
-            self._blobs.pin(blob)
+        if not self._blobs.pin_all(_blobs(spec)):
+            raise Refused(f"job {job_id}: its input files are no longer kept")
 
     def release(self, spec: Spec) -> None:
         """Unpin the blobs of ``spec``: its row names them now, or never will."""
-        for blob in _blobs(spec):
-            self._blobs.unpin(blob)
+        self._blobs.unpin_all(_blobs(spec))
 
     def _meant(self, options: Options) -> "_Meant":
         """Return what ``options`` mean, checked; many jobs in a row are given the very same."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from offload.blobs import Blobs, Shared, Shares, check_name, safe_name
+from offload.blobs import Blobs, Hold, Shared, Shares, check_name, safe_name
 from offload.clock import Clock
 from offload.errors import BlobMissing, DiskFull, Malformed, OffloadError, UnsafeName
 from offload.payload import Directory, File, arrived
@@ -90,6 +90,7 @@ class Runs:
         self._unwanted: set[tuple[str, int]] = set()
         self._promised: Counter[str] = Counter()  # places, by queue
         self._mean_s: dict[str, float] = {}
+        self._unrecorded: dict[tuple[str, str], list[Hold]] = {}  # blobs of outcomes
         self._tasks = Tasks()
         self._closed = False
 
@@ -257,6 +258,11 @@ class Runs:
         else:
             self._call(run, work.spec.payload, ())
 
+    def recorded(self, key: tuple[str, str]) -> None:
+        """What came of ``key`` is on disk: its row names the blobs from now on, or never will."""
+        for hold in self._unrecorded.pop(key, ()):
+            hold.let_go()
+
     async def close(self) -> None:
         """Hear no more of what runs."""
         self._closed = True
@@ -301,7 +307,7 @@ class Runs:
 
     async def _collect(self, run: _Run, ran: Ran) -> None:
         try:
-            outcome = await self._collected(run.work.spec.topic, ran)
+            outcome = await self._kept(run.work, ran)
         except (OffloadError, OSError) as error:
             outcome = _failure(error)
         await _clear(run.folder)
@@ -353,7 +359,18 @@ class Runs:
             files.append(arrived(target, entry.name))
         return tuple(files)
 
-    async def _collected(self, topic: str, ran: Ran) -> Outcome:
+    async def _kept(self, work: Work, ran: Ran) -> Outcome:
+        """Return the outcome, whose blobs are pinned until it is recorded."""
+        hold = Hold(self._blobs)
+        try:
+            outcome = await self._collected(work.spec.topic, ran, hold)
+        except BaseException:
+            hold.let_go()
+            raise
+        self._unrecorded.setdefault((work.store_id, work.job_id), []).append(hold)
+        return outcome
+
+    async def _collected(self, topic: str, ran: Ran, hold: Hold) -> Outcome:
         """Return the outcome with its output files, and a large value, put among the blobs."""
         outcome = ran.outcome
         size = sum(size_of(file) for file in ran.files) + len(ran.outcome.value)
@@ -362,18 +379,20 @@ class Runs:
         if len(outcome.value) > VALUE_LIMIT:
             size = len(outcome.value)
             sha256 = await asyncio.to_thread(self._blobs.put_bytes, outcome.value)
+            hold.add(sha256)
             entry = FileEntry("value", sha256, size)
             outcome = outcome._replace(value=b"", value_blob=entry)
         if ran.files:
-            put = partial(file_entry, self._blobs)
-            entries = [await asyncio.to_thread(put, file) for file in ran.files]
+            entries = [
+                await asyncio.to_thread(file_entry, self._blobs, file, hold) for file in ran.files
+            ]
             outcome = outcome._replace(files=tuple(entries))
         return outcome
 
 
-def file_entry(blobs: Blobs, file: File) -> FileEntry:
+def file_entry(blobs: Blobs, file: File, hold: Hold) -> FileEntry:
     """
-    Put ``file`` among the blobs (blocking).
+    Put ``file`` among the blobs, held by ``hold`` (blocking).
 
     Raises:
         UnsafeName: If its name, or one in the folder, is not safe on every system.
@@ -382,10 +401,12 @@ def file_entry(blobs: Blobs, file: File) -> FileEntry:
     """
     name = name_of(file)
     if isinstance(file, Directory):
-        return FileEntry(file.travels_as, *blobs.put_tree(file.path))
-    executable = bool(file.path.stat().st_mode & 0o100)
-    sha256, size = blobs.put(file.path)
-    return FileEntry(name, sha256, size, executable)
+        entry = FileEntry(file.travels_as, *blobs.put_tree(file.path))
+    else:
+        executable = bool(file.path.stat().st_mode & 0o100)
+        entry = FileEntry(name, *blobs.put(file.path), executable)
+    hold.add(entry.sha256)
+    return entry
 
 
 def name_of(file: File) -> str:
