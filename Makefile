@@ -35,16 +35,10 @@ help:
 demo: $(VENV)/demo.stamp
 	@$(BIN)/python -m offload demo $(if $(FOLDER),"$(FOLDER)")
 
-# Two at a time. The lab mostly waits: beside it the simulator has what its hosts leave of the cores.
+# Tests two at a time; then the simulator, which takes both cores; then the lab, which mostly waits.
 test: lint
 	@$(BIN)/python -m pytest -q -m "not long and not lab" -n 2 --dist loadfile
-	@$(MAKE) -j2 simulated lab
-
-.PHONY: simulated lab
-simulated: $(VENV)/dev.stamp
-	@nice -n 19 $(BIN)/python -m tests.simulation $(SIMULATED)
-
-lab: $(VENV)/dev.stamp
+	@$(BIN)/python -m tests.simulation $(SIMULATED)
 	@$(BIN)/python -m pytest -q -m "lab and not long"
 
 # A seed is a small world of its own; one that fails is named, and alone it tells all that happens.
