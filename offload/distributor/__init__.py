@@ -15,6 +15,7 @@ from typing import Any, Final, NoReturn
 
 from offload.blobs import Blobs
 from offload.clock import Clock
+from offload.distributor.admission import Admission
 from offload.distributor.ahead import Ahead
 from offload.distributor.allowed import Allowed
 from offload.distributor.bounds import Bounds, Gate
@@ -27,14 +28,13 @@ from offload.distributor.slots import Slots, closed_of
 from offload.distributor.stragglers import Stragglers
 from offload.distributor.stranded import JobsStranded, Stranded
 from offload.distributor.whereabouts import Whereabouts
-from offload.distributor.wire import Network, Offer
+from offload.distributor.wire import Network
 from offload.errors import DiskFull
 from offload.events import Bus
 from offload.peers.topology import Appeared, Fact, Gone, LoadChanged, TopologyView, Updated
 from offload.peers.transport import LinkUp
 from offload.placement import Policy, Ranked, rank
 from offload.tasks import Tasks
-from offload.work.executors import NOT_KILLABLE
 from offload.work.jobs import Delivery, Demands, Held, Job, RetryRule, State, read_demands
 from offload.work.manager import GateMoved, JobChanged, JobQueued, Manager, RunEnded, SlotFree
 from offload.work.store import Store
@@ -81,13 +81,13 @@ class Distributor:
         self._bus = bus
         self._doors = doors
         self._demands_of = demands_of
-        self._allowed = allowed
-        self._view = view
         self._tasks = Tasks()
         self._hurry = asyncio.Event()
         self._wake = asyncio.Event()
         self._next_look = 0.0
         self._alarm = False
+        self._gate = Gate(bounds, free_bytes, self._held_and_owed, blobs.used)
+        self._admission = Admission(manager, blobs, doors, allowed, self._gate, lambda: view().own)
         shared: dict[str, Any] = {
             "manager": manager,
             "store": store,
@@ -109,19 +109,17 @@ class Distributor:
         self._incoming = Incoming(
             **shared,
             queue_name=manager.runs.queue_name,
-            refusal=self._refusal,
+            refusal=self._admission.refusal,
             closed=doors.closed_to_others,
             own_id=own_id,
             bounds=bounds,
             peer_linked=linked,
         )
         self._ahead = Ahead(store, bus)
-        self._blobs = blobs
-        self._gate = Gate(bounds, free_bytes, self._incoming.counts, self._blob_bytes)
         self._gate.tick(clock.now())
         self._whereabouts = Whereabouts()
         self._slots = Slots(
-            manager, self._incoming, lambda: view().own, self._closed, self._gate.shelf
+            manager, self._incoming, lambda: view().own, self._admission.shut, self._gate.shelf
         )
         self._stranded = Stranded(store, bus, self._policy, clock.now())
         self._matching = Matching(
@@ -199,7 +197,7 @@ class Distributor:
         An origin that is linked has a while to fetch the outcomes it is owed: what it hears of
         after our goodbye it would have given to another.
         """
-        self._matching.draining = True
+        self._matching.draining = self._admission.draining = True
         await self._within(timeout_s, self._idle())
         await self._incoming.hand_back("handed back: the instance was shut down")
         await self._manager.hand_back()
@@ -236,7 +234,7 @@ class Distributor:
 
     def closed(self) -> str:
         """Say why nothing of others starts here now, whatever its topic; "" if it may."""
-        return self._doors.reserved() or self._gate.closed()
+        return self._admission.closed()
 
     def stranded(self) -> list[JobsStranded]:
         """Return of which jobs nobody can take any, and why."""
@@ -347,35 +345,8 @@ class Distributor:
         log.info("%s refuses a job of topic %s: %s", peer, job.topic, reason)
         self._matching.refused(peer, job, reason)
 
-    def _blob_bytes(self) -> int:
-        return self._blobs.used()
-
-    def _closed(self) -> str:
-        """Say why nothing of others is taken now; "" if it is."""
-        return "is draining" if self._matching.draining else self.closed()
-
-    def _refusal(self, peer: str, offer: Offer, coming: int) -> str:
-        """Say why an offer can't be taken now, with so many before it; "" if it can."""
-        if refusal := self._allowed.refusal(peer, offer.spec.topic, offer.spec.weight()):
-            return refusal
-        if closed := self._closed() or self._gate.shelf(coming):
-            return closed
-        topic, runs = offer.spec.topic, self._manager.runs
-        closed = self._doors.closed_to_others(topic, runs.queue_name(topic))
-        if closed:
-            return closed
-        if not self._doors.takes(topic):
-            return f"has no consumer for topic {topic}"
-        if offer.spec.delivery is Delivery.EXCLUSIVE and not runs.killable(topic):
-            return NOT_KILLABLE
-        if offer.spec.inputs():
-            missing = [size for sha256, size in offer.spec.inputs() if not self._blobs.has(sha256)]
-            if no_room := self._gate.room(sum(missing)):
-                return no_room
-        for folder in offer.spec.shares():
-            if folder not in self._view().own.shared:
-                return f"does not have the shared folder '{folder}'"
-        return runs.stock.never(offer.spec.needs)
+    def _held_and_owed(self) -> tuple[int, int]:
+        return self._incoming.counts()
 
     def _topology_changed(self, fact: Fact) -> None:
         if isinstance(fact, Gone) and fact.confirmed:

@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -128,10 +128,19 @@ class Shelves:
     def size(self, sha256: str) -> int | None:
         return self.sizes.get(sha256)
 
+    def used(self) -> int:
+        return sum(self.sizes.values())
+
     def pin(self, sha256: str) -> None:
         """Nothing is pruned here."""
 
     def unpin(self, sha256: str) -> None:
+        """Nothing is pruned here."""
+
+    def pin_all(self, digests: Sequence[str]) -> bool:
+        return all(map(self.has, digests))
+
+    def unpin_all(self, digests: Iterable[str]) -> None:
         """Nothing is pruned here."""
 
     def put_bytes(self, data: bytes) -> str:
