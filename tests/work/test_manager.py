@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -26,10 +27,13 @@ from offload.work.jobs import (
     Outcome,
     Result,
     RetryRule,
+    Spec,
     State,
 )
 from offload.work.manager import Arrived, JobChanged, JobNews, JobQueued, Manager, outputs
+from offload.work.manager.intake import Intake
 from offload.work.manager.recording import DISK_FULL_EVERY_S
+from offload.work.manager.turnstile import AT_ONCE
 from offload.work.queues import QueueRule
 from offload.work.store import Step, Store
 
@@ -159,6 +163,21 @@ class TestAJobThatIsAdded:
         with pytest.raises(Conflict, match=first.id):
             await house.add("math/half", options=Options(key="k"), number=6)
         assert house.told == [JobQueued(first)]
+
+    async def test_is_told_of_while_the_last_of_many_are_still_to_be_made(
+        self, house: House, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        made, many = Counter[bool](), 10 * AT_ONCE
+        make = Intake.make
+
+        async def counted(*args: Any) -> tuple[Job, Spec]:
+            made[bool(house.told)] += 1
+            return await make(*args)
+
+        monkeypatch.setattr(Intake, "make", counted)
+        jobs = await asyncio.gather(*(house.add("math/half", number=4) for _ in range(many)))
+        assert made == {False: AT_ONCE, True: many - AT_ONCE}
+        assert [job.seq for job in jobs] == sorted(job.seq for job in jobs)
 
     async def test_for_later_waits(self, house: House) -> None:
         job = await house.add("math/half", options=Options(run_after_s=60), number=4)

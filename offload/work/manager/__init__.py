@@ -51,6 +51,7 @@ from offload.work.manager.recording import DISK_FULL_EVERY_S, Arrived, Recording
 from offload.work.manager.returns import HANDED_BACK, returned, taken_back
 from offload.work.manager.room import Room
 from offload.work.manager.runs import Runs, Work
+from offload.work.manager.turnstile import Turnstile
 from offload.work.queues import QueueRule
 from offload.work.store import Rule, Step, Store
 
@@ -113,6 +114,7 @@ class Manager:
         self._room = Room(bus)
         self._intake = Intake(blobs, clock, queue_of, lease_of, most_of, most_blobs, shares)
         self._tasks = Tasks()
+        self._turnstile = Turnstile(partial(store.change, ()), self._tasks)
         self.leftovers = Leftovers(store, self._tasks, work_folder, results_folder)
         self.control = Control(store, bus, clock, self._intake, self.leftovers, self.change)
         self._hearing = Hearing(store, bus, self._tasks, self.change, lines_of)
@@ -154,6 +156,8 @@ class Manager:
             QueueFull: If as many jobs wait as may, and it was not to wait (``Options.if_full``).
             DiskFull: If there is no room; nothing is stored.
         """
+        if not self._turnstile.passes():
+            await self._turnstile.wait()
         made, spec = await self._intake.make(topic, encoded, options)
         new = New(made, self.at_once(made, spec, self._arrivals.coming), spec)
         insert = partial(self._insert, new.job, spec, encoded, options.if_key)
@@ -299,6 +303,7 @@ class Manager:
 
     async def close(self) -> None:
         """Stop all that runs in the background; what jobs have said is kept."""
+        self._turnstile.close()
         await self.runs.close()
         await self._tasks.close()
         with suppress(StoreFault):
