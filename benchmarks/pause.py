@@ -1,4 +1,4 @@
-"""A consumer that takes a while and tells who ran it when: ``PAUSE_PACE`` times as fast."""
+"""A consumer that takes a while, ``PAUSE_PACE`` times as fast; tells who ran it, and when."""
 
 import asyncio
 import os
@@ -13,4 +13,4 @@ app = App()
 async def pause(seconds: float) -> list[str | float]:
     began = time.monotonic()
     await asyncio.sleep(seconds / float(os.environ.get("PAUSE_PACE", "1")))
-    return [os.environ.get("PAUSE_NAME", ""), began]
+    return [os.environ.get("PAUSE_NAME", ""), began, time.monotonic()]

@@ -6,19 +6,21 @@ Each figure stands beside the bound that the project sets itself, on a machine t
 else; the workers only wait, so that the processors are left to us.
 
 Short jobs on a small machine measure its processors, not how jobs are placed: so beside how long a
-batch took stands what was left of the processors, and the batch of 20 ms is repeated with jobs that
-are long enough. ``tests/test_spread.py`` holds the placing to the same bound without a machine.
+batch took stands what was left of the processors, and how much longer it took than jobs as long as
+these really were must take; and the batch of 20 ms is repeated with jobs that are long enough.
+``tests/test_spread.py`` holds the placing to the same bound without a machine.
 """
 
 import argparse
 import asyncio
 import os
 import secrets
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -148,7 +150,7 @@ async def even(folder: Path, jobs: int) -> Line:
     """Four equal workers: how far the one that does most or least is from a quarter."""
     async with Workers(folder).under([1.0] * 4, slots=2) as node:
         values = await asyncio.gather(*(_ended(node, PAUSE_S) for _ in range(jobs)))
-    done = Counter(name for name, _ in values)
+    done = Counter(name for name, *_ in values)
     off = max(abs(done[f"w{n}"] - jobs / 4) for n in range(4)) / (jobs / 4)
     return Line(f"{jobs} jobs over 4 equal workers: furthest from a quarter", 100 * off, 10, "%")
 
@@ -158,9 +160,12 @@ async def uneven(folder: Path, jobs: int, pause_s: float) -> Line:
     slots, workers = 2, Workers(folder)
     async with workers.under([1.0, 1.0, 1.0, 2.0], slots, pause_s) as node:
         processors, began = workers.processors(), time.monotonic()
-        await asyncio.gather(*(_ended(node, pause_s) for _ in range(jobs)))
+        values = await asyncio.gather(*(_ended(node, pause_s) for _ in range(jobs)))
         took_s = time.monotonic() - began
         note = processors.told(jobs)
+    first_s, could_s = min(at for _, at, _ in values) - began, _perfect_s(values, slots)
+    note += f"; the first began after {first_s:.2f} s"
+    note += f"; {took_s / could_s - 1:.1%} longer than the ideal for what the jobs really took"
     ideal_s = jobs * pause_s / (5 * slots)
     lasting = f"{jobs} jobs of {1000 * pause_s:.0f} ms"
     name = f"{lasting}, one of 4 workers twice as fast: longer than the ideal"
@@ -175,7 +180,7 @@ async def killed(folder: Path) -> Line:
         await asyncio.sleep(0.5)
         there = (await job.info())["worker_name"]
         killed_at = workers.kill(there)
-        name, began = await job.result()
+        name, began, _ = await job.result()
     assert name != there
     return Line("kill -9 of a worker until its job runs elsewhere", began - killed_at, 1.5, "s")
 
@@ -194,7 +199,7 @@ async def crowd(folder: Path, jobs: int, slots: int, seconds: float) -> list[Lin
         moved: list[float] = []
         doubled = 0
         for job in added:
-            name, began = await job.result()
+            name, began, _ = await job.result()
             lines: list[dict[str, Any]] = (await job.info())["attempts"]
             doubled += sum(line["result"] == "succeeded" for line in lines) != 1
             if any(line["worker"] == dead and line["result"] != "succeeded" for line in lines):
@@ -211,6 +216,18 @@ async def crowd(folder: Path, jobs: int, slots: int, seconds: float) -> list[Lin
 
 async def _ended(node: Node, seconds: float) -> Any:
     return await node.offload("pause/for", seconds=seconds)
+
+
+def _perfect_s(values: list[Any], slots: int) -> float:
+    """
+    Return how long it takes, with no place ever empty, if jobs last as long as they really did.
+
+    A consumer that sleeps on an event loop sleeps too long: its clock wakes it by the millisecond.
+    """
+    lasted: defaultdict[str, list[float]] = defaultdict(list)
+    for name, began, ended in values:
+        lasted[name].append(ended - began)
+    return len(values) / sum(slots / statistics.fmean(each) for each in lasted.values())
 
 
 async def _placed(node: Node, count: int) -> None:
