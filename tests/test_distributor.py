@@ -223,6 +223,23 @@ class TestAWorkerThatCrashes:
         assert first is None, "nobody knows how long it ran"
         assert second is not None
 
+    async def test_and_is_back_at_once_keeps_what_it_is_given_then(self, lan: Lan) -> None:
+        """What is said of the attempt that died meets the offer of the next one (C089)."""
+        worker = Worker()
+        desk, peer = await lan.node(), await lan.node(worker.app)
+        job = await desk.submit("work/wait")
+        await lan.until(worker.begun.wait())
+        await lan.clock.advance(1)
+        await lan.crash(peer)
+        lan.hold("answer", "offer")
+        worker.go.set()
+        await lan.restart(peer)
+        await lan.clock.advance(0.5)
+        lan._switch._stuck.sort(key=lambda frame: frame.kind == "answer")
+        lan.heal()
+        info = await lan.until(job.wait(), within_s=5)
+        assert results(info) == ["unreachable", "succeeded"], "no lease had to end"
+
     async def test_again_and_again_with_one_job_ends_it(self, lan: Lan) -> None:
         """C017: a poison job ends, wherever it runs."""
         desk, worker = await lan.node(queues={"main": {"max_crashes": 2}}), Worker()

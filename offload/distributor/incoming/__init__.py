@@ -228,15 +228,15 @@ class Incoming:
         ):
             for job_id, number in heard.items():
                 self._shelf.heard((store_id, job_id), number)
-            ended: list[tuple[Key, Verdict]] = []
+            ended: list[tuple[Key, int, Verdict]] = []
             for job_id, verdict in verdicts.items():
                 key = (store_id, job_id)
                 if sent_at < self._shelf.since(key):
                     continue
                 if verdict is Verdict.OK:
                     await self._granted(key, peer, min(sent_at, self._clock.now()))
-                elif key in self._shelf.seats or key in self._shelf.died:
-                    ended.append((key, verdict))
+                elif attempt := self._shelf.attempt(key):
+                    ended.append((key, attempt, verdict))
             await self._answered(peer, ended)
 
     async def _on_ack(self, peer: str, batch: list[dict[str, Any]]) -> None:
@@ -350,21 +350,24 @@ class Incoming:
             self._course.line_up(key, seat)
             self._course.renew(key, seat)
 
-    async def _answered(self, peer: str, ended: list[tuple[Key, Verdict]]) -> None:
+    async def _answered(self, peer: str, ended: list[tuple[Key, int, Verdict]]) -> None:
+        """Let go of these attempts, and of no higher one that is just being written down."""
         now = self._clock.now()
 
         def rule(
-            verdict: Verdict, waits: bool, held: Held | None
+            attempt: int, verdict: Verdict, waits: bool, held: Held | None
         ) -> HeldStep[tuple[Held | None, Reply]]:
             if held is None or not _is_of(held, peer):
                 return HeldStep((None, Reply.NOTHING))
-            kept, reply = worker.answered(
-                held, held.attempt, verdict, self._store.boot, now, waits=waits
-            )
+            boot = self._store.boot
+            kept, reply = worker.answered(held, attempt, verdict, boot, now, waits=waits)
             return HeldStep((kept, reply), keep=kept)
 
-        changes = [(key, partial(rule, verdict, self._course.waits(key))) for key, verdict in ended]
-        for (key, _), (tomb, reply) in zip(
+        changes = [
+            (key, partial(rule, attempt, verdict, self._course.waits(key)))
+            for key, attempt, verdict in ended
+        ]
+        for (key, _, _), (tomb, reply) in zip(
             ended, await self._store.change_held(changes), strict=True
         ):
             if reply is Reply.CANCELLED and tomb is not None:

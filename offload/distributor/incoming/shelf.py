@@ -95,6 +95,12 @@ class Shelf:
         seat = self.seats.get(key)
         return self._opened_at if seat is None else seat.since
 
+    def attempt(self, key: Key) -> int:
+        """Return the attempt that is here and not done; 0: none is."""
+        seat = self.seats.get(key)
+        held = self.died.get(key) if seat is None else seat.held
+        return 0 if held is None else held.attempt
+
     def forget_past(self, key: Key) -> None:
         """A higher attempt was decided on: its origin waits no longer for what came before."""
         self.died.pop(key, None)
