@@ -63,9 +63,9 @@ OUTCOME_FRAME = wire.about(KEY, 3, outcome=OUTCOME.to_wire())
         (
             NEWS,
             wire.read_news,
-            (KEY, 3, 0, [(1.0, "log", "hello"), (2.0, "progress", "{}")]),
+            (KEY, 3, 0, [(1.0, "log", "hello"), (2.0, "progress", "{}")], 0),
         ),
-        ({**NEWS, "first": 5, "items": []}, wire.read_news, (KEY, 3, 5, [])),
+        ({**NEWS, "first": 5, "oldest": 2, "items": []}, wire.read_news, (KEY, 3, 5, [], 2)),
     ],
 )
 def test_what_is_written_is_read(
@@ -247,6 +247,7 @@ class TestMalformed:
     @pytest.mark.parametrize("first", [-1, 2**53, "1", 1.0])
     def test_number_of_news(self, first: Any) -> None:
         check(wire.read_news, {**NEWS, "first": first})
+        check(wire.read_news, {**NEWS, "oldest": first})
 
 
 class Network:

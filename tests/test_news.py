@@ -133,6 +133,26 @@ class TestALinkThatBreaks:
         await heard.task
         assert heard.lines == list(range(1, 8))
 
+    async def test_leaves_no_gap_if_what_was_said_last_overtakes_the_rest(
+        self, lan: Lan, app: App, speaker: Speaker
+    ) -> None:
+        """C089: two links at once for a moment, or a frame that is lost without a broken link."""
+        _, _, job, heard = await self.started(lan, app)
+        await lan.until(speaker.say(3))
+        await lan.until(heard.reach(3))
+        lan.lose(1.0, "news")
+        await speaker.say(4)
+        await lan.settle()
+        lan.heal()
+        await lan.until(speaker.say(2))
+        await lan.settle()
+        assert heard.lines == [1, 2, 3]
+        await lan.until(heard.reach(9), within_s=2 * 15)
+        speaker.words.put_nowait(0)
+        await lan.until(job.result())
+        await heard.task
+        assert heard.lines == list(range(1, 10))
+
     async def test_is_over_and_the_worker_forgets_what_was_heard(
         self, lan: Lan, app: App, speaker: Speaker
     ) -> None:
@@ -253,4 +273,21 @@ class TestATale:
 def test_the_origin_leaves_out_what_it_has(heard: int, first: int, fresh: str, then: int) -> None:
     flight = Flight("bob", 1, "main", 15.0, heard=heard)
     found: list[Any] = flight.fresh(first, [item(text) for text in "abc"])
+    assert ("".join(text for _, _, text in found), flight.heard) == (fresh, then)
+
+
+@pytest.mark.parametrize(
+    ("heard", "oldest", "fresh", "then"),
+    [
+        (2, 3, "", 2),  # 3 to 6 are on another link, or lost: they come again, and then these
+        (2, 7, "abc", 9),  # … nobody has any more
+        (6, 2, "abc", 9),
+        (8, 2, "c", 9),
+    ],
+)
+def test_the_origin_waits_for_what_is_missing(
+    heard: int, oldest: int, fresh: str, then: int
+) -> None:
+    flight = Flight("bob", 1, "main", 15.0, heard=heard)
+    found: list[Any] = flight.fresh(7, [item(text) for text in "abc"], oldest)
     assert ("".join(text for _, _, text in found), flight.heard) == (fresh, then)

@@ -32,10 +32,17 @@ class Flight:
     needs: Mapping[str, float] = field(default_factory=dict)
     heard: int = 0  # the number of the last of its news
 
-    def fresh(self, first: int, items: list[Item]) -> list[Item]:
-        """Return which of these news, numbered from ``first`` (0: not at all), are new here."""
+    def fresh(self, first: int, items: list[Item], oldest: int = 0) -> list[Item]:
+        """
+        Return which of these news, numbered from ``first`` (0: not at all), are new here.
+
+        None are, if some before them did not come yet that the worker still has, from number
+        ``oldest`` on (0: it does not say): it tells all of them again, in their order.
+        """
         if not first:
             return items
+        if oldest and first > max(oldest, self.heard + 1):
+            return []
         known = max(0, self.heard + 1 - first)
         self.heard = max(self.heard, first + len(items) - 1)
         return items[known:]

@@ -246,10 +246,12 @@ class Outgoing:
         )
 
     def _on_news(self, peer: str, batch: list[dict[str, Any]]) -> None:
-        for key, attempt, first, items in wire.sound(self._network, peer, batch, wire.read_news):
+        for key, attempt, first, items, oldest in wire.sound(
+            self._network, peer, batch, wire.read_news
+        ):
             flight = self._flights.get(key[1])
             if flight and self._ours(key) and (flight.worker, flight.attempt) == (peer, attempt):
-                fresh = flight.fresh(first, items)
+                fresh = flight.fresh(first, items, oldest)
                 number = flight.heard + 1 - len(fresh) if first else 0
                 self._manager.hear(key[1], fresh, attempt, number)
 

@@ -133,11 +133,19 @@ def read_outcome(value: dict[str, Any]) -> tuple[Key, int, Outcome]:
     return *read_about(value), Outcome.from_wire(value.get("outcome"))
 
 
-def read_news(value: dict[str, Any]) -> tuple[Key, int, int, list[tuple[float, str, str]]]:
-    """Read NEWS: ``items`` are ``[wall, kind, text]``, the first has a number (0: none)."""
-    first = Fields(value, "news").take("first", (int, type(None))) or 0
-    if not 0 <= first < 2**53:
-        raise Malformed("news.first is out of range")
+def read_news(
+    value: dict[str, Any],
+) -> tuple[Key, int, int, list[tuple[float, str, str]], int]:
+    """
+    Read NEWS: ``items`` are ``[wall, kind, text]``, the first has a number (0: none).
+
+    The last is the number of the oldest that the worker still has (0: it does not say).
+    """
+    numbers = {}
+    for name in ("first", "oldest"):
+        numbers[name] = Fields(value, "news").take(name, (int, type(None))) or 0
+        if not 0 <= numbers[name] < 2**53:
+            raise Malformed(f"news.{name} is out of range")
     items = []
     for item in Fields(value, "news").take("items", list):
         match item:
@@ -145,7 +153,7 @@ def read_news(value: dict[str, Any]) -> tuple[Key, int, int, list[tuple[float, s
                 items.append((wall, kind, text))
             case _:
                 raise Malformed("news.items: an entry is not [wall, kind, text]")
-    return *read_about(value), first, items
+    return *read_about(value), numbers["first"], items, numbers["oldest"]
 
 
 def holding(store_id: str, lines: Iterable[Line], sent_at: float, *, full: bool) -> dict[str, Any]:

@@ -226,8 +226,9 @@ class Incoming:
         for store_id, verdicts, sent_at, heard in wire.sound(
             self._network, peer, batch, wire.read_answer
         ):
-            for job_id, number in heard.items():
-                self._shelf.heard((store_id, job_id), number)
+            for job_id, verdict in verdicts.items():
+                if job_id in heard or verdict is Verdict.OK:
+                    self._shelf.heard((store_id, job_id), heard.get(job_id, 0), sent_at)
             ended: list[tuple[Key, int, Verdict]] = []
             for job_id, verdict in verdicts.items():
                 key = (store_id, job_id)

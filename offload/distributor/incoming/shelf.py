@@ -129,7 +129,8 @@ class Shelf:
             return
         for first, items in teller.tale.unsent():
             said = {"items": [[*item] for item in items], "first": first}
-            about = wire.about(key, teller.held.attempt, **said)
+            oldest = teller.tale.oldest
+            about = wire.about(key, teller.held.attempt, **said, oldest=oldest)
             if not self._network.send(teller.held.origin, "news", about):
                 return
             teller.tale.sent(first + len(items) - 1)
@@ -144,11 +145,11 @@ class Shelf:
                 seat.tale.again()
                 self.tell(key, seat)
 
-    def heard(self, key: Key, number: int) -> None:
-        """The origin has heard what the job said, up to ``number``."""
+    def heard(self, key: Key, number: int, asked_at: float) -> None:
+        """The origin has heard what the job said, up to ``number``, when it was asked."""
         teller = self.seats.get(key) or self.outbox.get(key)
         if teller is not None and teller.tale is not None:
-            teller.tale.heard(number)
+            teller.tale.heard(number, asked_at)
 
     def say_holding(self, origin: str, now: float, *, always: bool = False) -> None:
         """Tell ``origin`` all that is held of it, store by store; ``always``: even if nothing."""
@@ -158,6 +159,10 @@ class Shelf:
                 by_store[key[0]].append(Line(key[1], *worker.phase(held, self._boot)))
         for seat in self.seats.values():
             seat.reported = seat.reported or (seat.held.origin == origin and seat.running > 0)
+        tellers: list[Seat | Out] = [*self.seats.values(), *self.outbox.values()]
+        for teller in tellers:
+            if teller.tale is not None and teller.held.origin == origin:
+                teller.tale.asked(now)
         for store_id, lines in by_store.items():
             for some in _chunks(lines):
                 full = len(some) == len(lines)

@@ -18,11 +18,12 @@ class Tale:
     What nobody hears for long does not fill the memory: then the oldest are forgotten.
     """
 
-    __slots__ = ("_bytes", "_items", "_last", "_sent")
+    __slots__ = ("_asked", "_bytes", "_items", "_last", "_sent")
 
     def __init__(self) -> None:
         self._items: deque[Item] = deque()
         self._last = self._sent = self._bytes = 0
+        self._asked = (0.0, 0)  # when it was asked last what was heard, and what was sent by then
 
     def say(self, item: Item) -> None:
         """Add what the job says."""
@@ -32,10 +33,21 @@ class Tale:
         while len(self._items) > MOST_ITEMS or self._bytes > MOST_BYTES:
             self._forget()
 
-    def heard(self, number: int) -> None:
-        """Forget what its origin has heard, up to ``number``."""
-        while self._items and self._last - len(self._items) < number:
+    @property
+    def oldest(self) -> int:
+        """The number of the oldest that is not forgotten, or else of the next to come."""
+        return self._last - len(self._items) + 1
+
+    def asked(self, at: float) -> None:
+        """Its origin is asked ``at`` this moment what it has heard."""
+        self._asked = at, self._sent
+
+    def heard(self, number: int, asked_at: float = 0.0) -> None:
+        """Forget what its origin has heard, up to ``number``; what it missed is told again."""
+        while self._items and self.oldest <= number:
             self._forget()
+        if asked_at == self._asked[0] and number < self._asked[1]:
+            self.again()
 
     def again(self) -> None:
         """What was sent may be lost: all that was not heard is to be sent once more."""
@@ -43,7 +55,7 @@ class Tale:
 
     def unsent(self) -> Iterator[tuple[int, list[Item]]]:
         """Yield what is to be sent, in parts that fit into a frame, each with its first number."""
-        first = max(self._sent, self._last - len(self._items)) + 1
+        first = max(self._sent + 1, self.oldest)
         part: list[Item] = []
         room = FRAME_BYTES
         for item in list(self._items)[first - self._last - 1 :] if first <= self._last else ():
