@@ -102,6 +102,18 @@ class TestAnOutcomeWhoseOriginStaysAway:
         assert (info["state"], info["value"], worker.runs) == ("succeeded", "done", 1)
         assert await letters(lan, peer, 0) == []
 
+    async def test_is_brought_home_with_its_files_before_anything_runs_again(
+        self, lan: Lan
+    ) -> None:
+        worker = Worker()
+        desk, peer, job_id = await finished_for_nobody(lan, worker, "work/file")
+        await lan.clock.advance(DAYS_S)
+        await letters(lan, peer, 1)
+        desk = await lan.restart(desk)
+        info = await lan.until((await desk.job(job_id)).wait())
+        assert (info["state"], info["attempt"]) == ("succeeded", 1)
+        assert await letters(lan, peer, 0) == []
+
     async def test_keeps_its_files(self, lan: Lan) -> None:
         _, peer, _ = await finished_for_nobody(lan, Worker(), "work/file")
         await lan.clock.advance(DAYS_S)

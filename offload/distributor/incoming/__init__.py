@@ -81,6 +81,7 @@ class Incoming:
         self._lease_s = lease_s
         self._holding_at = 0.0
         self._arriving = 0  # offers that are being answered
+        self._greeting: Counter[str] = Counter()  # links that are up, and were told nothing yet
         self._acks: defaultdict[str, list[tuple[Key, int]]] = defaultdict(list)  # by origin
         self._tasks = Tasks()
 
@@ -153,7 +154,7 @@ class Incoming:
         if now >= self._holding_at:
             self._holding_at = now + self._holding_every_s()
             for origin in {held.origin for _, held in self._shelf.all_held()}:
-                self._shelf.say_holding(origin, now)
+                self._say_holding(origin, now)
         else:
             self._shelf.say_started(now)
         for key, seat in self._shelf.seats.items():
@@ -163,8 +164,16 @@ class Incoming:
 
     def linked(self, peer: str, store_id: str) -> None:
         """A link is up: tell this origin all that is held of it, and bring it its outcomes."""
+        self._greeting[peer] += 1
+        self._tasks.start(self._greet(peer, store_id))
+
+    async def _greet(self, peer: str, store_id: str) -> None:
+        try:
+            with suppress(DiskFull):  # what cannot be buried now is so at another time
+                await self._letters.welcome(peer, store_id)
+        finally:
+            self._greeting[peer] -= 1
         now = self._clock.now()
-        self._letters.welcome(peer, store_id)
         self._shelf.say_holding(peer, now, always=True)
         self._shelf.tell_again(peer)
         for key, out in self._shelf.outbox.items():
@@ -192,7 +201,6 @@ class Incoming:
     async def close(self) -> None:
         """End what runs in the background."""
         await self._tasks.close()
-        await self._letters.close()
         await self._course.close()
 
     # --- what origins say ------------------------------------------------------------------
@@ -220,7 +228,7 @@ class Incoming:
                 self._admit(offer, held, now)
                 exclusive = exclusive or held.delivery is Delivery.EXCLUSIVE
         if exclusive:  # only the answer to HOLDING gives it time (rule 4)
-            self._shelf.say_holding(peer, now)
+            self._say_holding(peer, now)
 
     async def _on_answer(self, peer: str, batch: list[dict[str, Any]]) -> None:
         for store_id, verdicts, sent_at, heard in wire.sound(
@@ -381,6 +389,11 @@ class Incoming:
         self._course.let_go(key, hurried=hurried)
         about = wire.about(key, attempt)
         self._course.when_over(key, partial(_send, self._network, peer, "cancelled", about))
+
+    def _say_holding(self, origin: str, now: float) -> None:
+        """Tell ``origin`` what is held of it, unless that is about to be told in full."""
+        if not self._greeting[origin]:
+            self._shelf.say_holding(origin, now)
 
     def _lease_of(self, spec: Spec) -> float:
         """Return the lease of a job: its origin says it, so that both mean the same."""

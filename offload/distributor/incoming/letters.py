@@ -12,7 +12,6 @@ from offload.clock import Clock
 from offload.distributor.incoming.shelf import Out, Shelf
 from offload.distributor.wire import Key
 from offload.leases import worker
-from offload.tasks import Tasks
 from offload.work.jobs import Held, HeldState
 from offload.work.store import Store
 
@@ -47,7 +46,6 @@ class Letters:
         self._outbox_s = outbox_s
         self._linked = linked
         self._look_at = 0.0
-        self._tasks = Tasks()
 
     async def tick(self, now: float) -> None:
         """Bury what has waited too long for an origin that is not there."""
@@ -62,22 +60,18 @@ class Letters:
         ]
         await self._bury(old, f"its origin was away for {limit_s / 86_400:g} days")
 
-    def welcome(self, peer: str, store_id: str) -> None:
-        """``peer`` is back: it has what waited for it first, unless it has forgotten all."""
-        self._tasks.start(self._revive(peer, store_id))
-
     async def acknowledged(self, outs: list[Out]) -> None:
         """What has come home is no dead letter any more."""
         numbers = [out.letter for out in outs if out.letter]
         if numbers:
             await self._store.remove_letters(numbers)
 
-    async def close(self) -> None:
-        """End what runs in the background."""
-        await self._tasks.close()
+    async def welcome(self, peer: str, store_id: str) -> None:
+        """
+        ``peer`` is back: what is kept for it waits in the outbox again, unless it forgot all.
 
-    async def _revive(self, peer: str, store_id: str) -> None:
-        now = self._clock.now()
+        To be done before it is told what is held of it: it is to give none of that away.
+        """
         for letter in await self._store.letters():
             key = letter.store_id, letter.job_id
             ours = (letter.sender, letter.origin, letter.store_id) == (self._own_id, peer, store_id)
@@ -86,8 +80,7 @@ class Letters:
                 held = Held(
                     *key, peer, HeldState.DONE, letter.attempt, letter.topic, outcome=outcome
                 )
-                out = self._shelf.outbox[key] = Out(held, letter=letter.number)
-                self._shelf.push(key, out, now)
+                self._shelf.outbox[key] = Out(held, letter=letter.number)
         wiped = [
             key
             for key, out in self._shelf.outbox.items()
