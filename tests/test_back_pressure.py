@@ -100,7 +100,9 @@ class TestAWorkerWhoseDiskIsLow:
         assert "its disk is low" in (await full.status())["closed"]
         told = await desk.explain("work/do")
         reasons = {c["name"]: c["reasons"] for c in told["candidates"]}
-        assert reasons["full"] == ["its disk is low: less than 256 MiB are free"]
+        assert reasons["full"] == [
+            "its disk is low: less than 256 MiB are free (its limits.disk_free)"
+        ]
 
     async def test_is_waited_for_if_there_is_no_other(
         self, lan: Lan, app: App, disk: dict[str, int]

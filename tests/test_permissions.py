@@ -231,6 +231,15 @@ class TestALimitOfOneOrigin:
         await lan.until(ada.offload("print/page"))
         desk.go.set()
 
+    async def test_on_their_rate_is_used_up(self, lan: Lan) -> None:
+        """Who takes one job and refuses the next is not left alone for longer each time."""
+        desk = Desk()
+        await lan.node(desk.app, name="printer", limits={"origin_rate": "1/2s"})
+        eve = await lan.node(name="eve")
+        jobs = [await eve.submit("print/page") for _ in range(8)]
+        for job in jobs:
+            await lan.until(job.wait(), within_s=2 * 2 + 1)
+
     async def test_counts_its_files(self, lan: Lan, tmp_path: Path) -> None:
         desk = Desk()
         await lan.node(desk.app, name="printer", limits={"origin_disk": "1KiB"})

@@ -24,6 +24,7 @@ from offload.distributor.incoming import Incoming
 from offload.distributor.limits import Limits
 from offload.distributor.matching import Matching
 from offload.distributor.outgoing import Outgoing
+from offload.distributor.refusals import Refusals
 from offload.distributor.slots import Slots, closed_of
 from offload.distributor.stragglers import Stragglers
 from offload.distributor.stranded import JobsStranded, Stranded
@@ -97,12 +98,14 @@ class Distributor:
             "clock": clock,
             "lease_s": lease_s,
         }
+        self._refusals = Refusals()
         self._outgoing = Outgoing(
             **shared,
             lost_after_s=lambda: bounds().lost_after_s,
             own_id=own_id,
             retry_of=retry_of,
             refused=self._refused,
+            taken=self._refusals.taken,
             landed=self._wake.set,
         )
         self._limits = Limits(manager=manager, store=store, clock=clock, bus=bus)
@@ -137,6 +140,7 @@ class Distributor:
             slots=self._slots,
             stranded=self._stranded,
             whereabouts=self._whereabouts,
+            refusals=self._refusals,
         )
         manager.at_once = self._matching.at_once
         self._stragglers = Stragglers(manager, store, self._matching, network, clock, bus, own_id)
@@ -343,7 +347,8 @@ class Distributor:
 
     def _refused(self, peer: str, job: Job, reason: str) -> None:
         log.info("%s refuses a job of topic %s: %s", peer, job.topic, reason)
-        self._matching.refused(peer, job, reason)
+        kind = job.topic, job.delivery is Delivery.EXCLUSIVE
+        self._refusals.refused(peer, kind, reason, self._clock.now())
 
     def _held_and_owed(self) -> tuple[int, int]:
         return self._incoming.counts()
@@ -353,7 +358,7 @@ class Distributor:
             self._tasks.start(self._outgoing.gone(fact))
         self._stranded.doubtful = True
         if isinstance(fact, Appeared | Updated):
-            self._matching.trust_again(fact.id)
+            self._refusals.forget(fact.id)
         if isinstance(fact, Appeared | Updated | LoadChanged):
             self._wake.set()
 

@@ -72,7 +72,7 @@ class Gate:
         wanted = self._bounds().disk_free_bytes
         low = ""
         if self._free_bytes() < wanted:
-            low = f"its disk is low: less than {size_text(wanted)} are free"
+            low = f"its disk is low: less than {size_text(wanted)} are free (its limits.disk_free)"
         if low == self._low:
             return False
         if bool(low) != bool(self._low):
@@ -84,7 +84,8 @@ class Gate:
         """Return why no more can be held if ``coming`` are on their way to the shelf; or ""."""
         bounds, (held, _) = self._bounds(), self._counts()
         full = held + coming >= bounds.held
-        return f"its shelf is full: it holds {bounds.held} jobs of others" if full else ""
+        why = f"its shelf is full: it holds {bounds.held} jobs of others (its limits.held)"
+        return why if full else ""
 
     def room(self, size: int) -> str:
         """Return why files of that size together cannot come here; "" if they can."""
@@ -94,13 +95,14 @@ class Gate:
         if size > self._free_bytes() - bounds.disk_free_bytes:
             return f"its disk has no room for {size_text(size)} of files"
         if bounds.blobs_bytes is not None and self._blob_bytes() + size > bounds.blobs_bytes:
-            limit = size_text(bounds.blobs_bytes)
-            return f"it has no room for {size_text(size)} of files: all may take {limit}"
+            limit = f"all may take {size_text(bounds.blobs_bytes)} (its limits.blobs)"
+            return f"it has no room for {size_text(size)} of files: {limit}"
         return ""
 
     def closed(self) -> str:
         """Return why nothing is taken for now, "" if it is."""
         bounds, (_, outbox) = self._bounds(), self._counts()
         if outbox >= bounds.outbox:
-            return f"its outbox is full: {bounds.outbox} outcomes wait for their origins"
+            waiting = f"{bounds.outbox} outcomes wait for their origins"
+            return f"its outbox is full: {waiting} (its limits.outbox)"
         return self._low

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from offload.work.jobs import Job, read_demands
+from offload.work.jobs import Delivery, Job, read_demands
 
 OFFER_AGAIN_S: Final = 1.0
 TINY: Final = 1e-9
@@ -30,6 +30,7 @@ class Flight:
     hurried: bool = False  # because its time is over: it may take no more of it
     silent_since: float | None = None
     needs: Mapping[str, float] = field(default_factory=dict)
+    kind: tuple[str, bool] = ("", False)  # its topic; exclusive work?
     heard: int = 0  # the number of the last of its news
 
     def fresh(self, first: int, items: list[Item], oldest: int = 0) -> list[Item]:
@@ -73,7 +74,10 @@ class Flights(dict[str, Flight]):
         """Remember ``job``, which is on its way to its worker."""
         self.land(job.id)
         needs = read_demands(job.demands).needs
-        flight = Flight(job.worker, job.attempt, queue, lease_s, stopping=job.stopping, needs=needs)
+        kind = job.topic, job.delivery is Delivery.EXCLUSIVE
+        flight = Flight(
+            job.worker, job.attempt, queue, lease_s, stopping=job.stopping, needs=needs, kind=kind
+        )
         self[job.id] = flight
         self._load[job.worker, queue] += 1
         self._count_needs(flight, 1)

@@ -11,7 +11,6 @@ import asyncio
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -21,6 +20,7 @@ from offload.distributor.doors import Doors
 from offload.distributor.incoming import Incoming
 from offload.distributor.outgoing import Outgoing
 from offload.distributor.places import Places, Taken
+from offload.distributor.refusals import Refusals
 from offload.distributor.slots import (
     Slots,
     closed_of,
@@ -43,18 +43,7 @@ from offload.work.store import Step, Store
 log = logging.getLogger(__name__)
 ROUND_LIMIT: Final = 500
 DOUBTED: Final = 16  # jobs of a topic without places that are looked at
-REFUSED_S: Final = 1.0
-REFUSED_MOST_S: Final = 30.0
 Failed = Mapping[str, Collection[str]]  # job id -> the instances that have failed it
-
-
-@dataclass(slots=True)
-class Refusal:
-    """A peer has refused a topic: it is left alone for a while, longer each time."""
-
-    reason: str
-    until: float
-    pause_s: float = REFUSED_S
 
 
 class Matching:
@@ -77,6 +66,7 @@ class Matching:
         slots: Slots,
         stranded: Stranded,
         whereabouts: Whereabouts,
+        refusals: Refusals,
     ) -> None:
         self._manager = manager
         self._store = store
@@ -93,7 +83,7 @@ class Matching:
         self._stranded = stranded
         self._whereabouts = whereabouts
         self._given: Counter[str] = Counter()  # how many jobs each was given since the start
-        self._refusals: dict[tuple[str, str, bool], Refusal] = {}  # peer, topic, exclusive work?
+        self._refusals = refusals
         self._passed_over: dict[str, int] = {}
         self._targets: dict[str, str] = {}  # ordered queue -> who runs it
         self._last_topics: dict[str, str] = {}  # round-robin queue -> whose turn was last
@@ -222,21 +212,9 @@ class Matching:
             return Policy.LOCAL_FIRST
         return policy
 
-    def refused(self, peer: str, job: Job, reason: str) -> None:
-        """Leave ``peer`` alone with such jobs for a while: it may take others of the topic."""
-        now, key = self._clock.now(), (peer, job.topic, job.delivery is Delivery.EXCLUSIVE)
-        last = self._refusals.get(key)
-        pause_s = min(2 * last.pause_s, REFUSED_MOST_S) if last else REFUSED_S
-        self._refusals[key] = Refusal(reason, now + pause_s, pause_s)
-
-    def trust_again(self, peer: str) -> None:
-        """``peer`` has said something new of itself: its refusals count no more."""
-        for key in [key for key in self._refusals if key[0] == peer]:
-            del self._refusals[key]
-
     def next_chance_at(self, now: float) -> float | None:
         """Return when the next of the refusals ends, or a rate allows the next start."""
-        ends = [r.until for r in self._refusals.values() if r.until > now]
+        ends = list(self._refusals.ends(now))
         paced = self._paces.next_at(now)
         return min(ends if paced is None else [*ends, paced], default=None)
 
@@ -312,10 +290,9 @@ class Matching:
     def _note_refusals(
         self, candidates: Sequence[Candidate], topic: str, delivery: Delivery, now: float
     ) -> None:
-        exclusive = delivery is Delivery.EXCLUSIVE
+        kind = topic, delivery is Delivery.EXCLUSIVE
         for candidate in candidates:
-            refusal = self._refusals.get((candidate.id, topic, exclusive))
-            candidate.refused = refusal.reason if refusal and refusal.until > now else ""
+            candidate.refused = self._refusals.reason(candidate.id, kind, now)
 
     def _chosen(
         self, job: Job, spec: Spec, places: Places, failed: Failed, now: float

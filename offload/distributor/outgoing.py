@@ -56,6 +56,7 @@ class Outgoing:
         lease_s: float,
         retry_of: Callable[[str], RetryRule],
         refused: Callable[[str, Job, str], None],
+        taken: Callable[[str, tuple[str, bool]], None],
         landed: Callable[[], None],
         lost_after_s: Callable[[], float],
     ) -> None:
@@ -67,6 +68,7 @@ class Outgoing:
         self._own_id = own_id
         self._rulings = Rulings(own_id, retry_of, lost_after_s, clock.wall)
         self._tell_refused = refused
+        self._tell_taken = taken
         self._tell_landed = landed
         self._lease_s = lease_s
         self._watch = WatchedTerms()
@@ -194,6 +196,9 @@ class Outgoing:
     def _on_taken(self, peer: str, batch: list[dict[str, Any]]) -> None:
         now = self._clock.now()
         for (_, job_id), attempt in wire.sound(self._network, peer, batch, wire.read_about):
+            flight = self._flights.get(job_id)
+            if flight and not flight.told and (flight.worker, flight.attempt) == (peer, attempt):
+                self._tell_taken(peer, flight.kind)
             self._heard(job_id, peer, attempt, now)
 
     async def _on_refused(self, peer: str, batch: list[dict[str, Any]]) -> None:
