@@ -57,10 +57,14 @@ class Rules:
         """Return when failed jobs of ``topic`` run again."""
         return self.queue_of(topic).retry
 
-    def completed(self, topic: str, options: Options, runner: Runner | None) -> Options:
-        """Return ``options`` with what the topic says where the submitter says nothing."""
+    def completed(self, topic: str, options: Options, declared: str | None) -> Options:
+        """
+        Return ``options`` with what the topic says where the submitter says nothing.
+
+        Where neither does, the delivery is what the consumer has ``declared``.
+        """
         ruled = self.topic(topic)
-        delivery = options.delivery or ruled.delivery or (runner.delivery if runner else None)
+        delivery = options.delivery or ruled.delivery or declared
         timeout_s = ruled.timeout_s if options.timeout_s is None else options.timeout_s
         if ruled.speculate and delivery in (None, Delivery.AT_LEAST_ONCE):
             options = replace(options, idempotent=True)

@@ -321,7 +321,12 @@ class TestAnAnnouncement:
         assert read.shared == ("nas",)
 
     def test_may_say_what_is_disabled_and_of_which_version(self) -> None:
-        said = replace(ANNOUNCEMENT, disabled=("image/cut",), versions={"image/*": "2"})
+        said = replace(
+            ANNOUNCEMENT,
+            disabled=("image/cut",),
+            versions={"image/*": "2"},
+            deliveries={"image/*": "exclusive"},
+        )
         assert Announcement.from_wire(said.to_wire()) == said
 
     @pytest.mark.parametrize(
@@ -335,6 +340,8 @@ class TestAnAnnouncement:
             {"versions": {"a": "\x1b[2J"}},
             {"versions": {"a": "x" * 65}},
             {"versions": {"a" * 201: "2"}},
+            {"deliveries": {"a": 1}},
+            {"deliveries": ["exclusive"]},
             {"shared": "nas"},
             {"shared": ["a b"]},
             {"shared": [7]},

@@ -13,6 +13,9 @@ from offload.peers.names import Names
 from offload.peers.topology import Announcement, Topology
 from offload.peers.transport import VERSIONS, Hello, TwinFound
 from offload.version import VERSION
+from offload.work.jobs import Delivery
+
+STRICTER = Delivery.AT_MOST_ONCE, Delivery.EXCLUSIVE  # than what is usual; the first comes first
 
 
 class PeersWing(WorkWing):
@@ -119,15 +122,22 @@ class PeersWing(WorkWing):
             return int(self._data_dir.port_file.read_text("ascii"))
         return DEFAULT_PORT
 
+    def _declared_elsewhere(self, topic: str) -> str | None:
+        said = {instance.delivery_of(topic) for instance in self.membership.view.instances}
+        return next((kind for kind in STRICTER if kind in said), None)
+
     def _announce(self) -> None:
         self.membership.announce(**self._run_here())
 
     def _run_here(self) -> dict[str, Any]:
         """Return what is announced of the topics that can be run here."""
         offer = self.enablement.offer()
-        versions = {p: v for p in offer.enabled if (v := self.executors.version(p))}
+        runners = self.executors
+        versions = {p: v for p in offer.enabled if (v := runners.version(p))}
+        deliveries = {p: d for p in offer.enabled if (d := runners.delivery(p))}
         return {
             "capabilities": self._rules.capabilities(offer.enabled),
             "disabled": offer.disabled,
             "versions": versions,
+            "deliveries": deliveries,
         }

@@ -20,7 +20,12 @@ class WorkWing(Ground):
     def add(self, topic: str, encoded: Encoded, options: Options) -> Awaitable[Job]:
         """Store a job, with the topic's rules where the submitter says nothing."""
         runner = self.executors.consumer(topic)
-        return self.manager.add(topic, encoded, self._rules.completed(topic, options, runner))
+        declared = runner.delivery if runner else self._declared_elsewhere(topic)
+        return self.manager.add(topic, encoded, self._rules.completed(topic, options, declared))
+
+    def _declared_elsewhere(self, topic: str) -> str | None:  # noqa: ARG002 - nobody is known yet
+        """Return how often consumers of others say that a job of ``topic`` may be started."""
+        return None
 
     async def _build_work(self) -> None:
         """The work wing: a store, blobs, executors, and the manager above them."""

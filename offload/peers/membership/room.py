@@ -151,6 +151,7 @@ class Membership:
         disabled: Iterable[str] | None = None,
         versions: Mapping[str, str] | None = None,
         shared: Sequence[str] | None = None,
+        deliveries: Mapping[str, str] | None = None,
         load: Mapping[str, Any] | None = None,
     ) -> None:
         """
@@ -168,6 +169,7 @@ class Membership:
             disabled=None if disabled is None else check_disabled(disabled),
             versions=versions,
             shared=shared,
+            deliveries=deliveries,
         )
         if load is not None:
             facts += self._topology.carry(load)

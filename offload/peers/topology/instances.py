@@ -50,6 +50,7 @@ class Announcement:
     Attributes:
         disabled: Patterns of topics that it has consumers for, and does not run now.
         versions: By pattern, what its consumers say of their version.
+        deliveries: By pattern, how often its consumers say that a job may be started.
         shared: Names of the shared folders that it has.
     """
 
@@ -67,6 +68,7 @@ class Announcement:
     disabled: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     shared: tuple[str, ...] = ()
+    deliveries: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def state(self) -> Version:
@@ -94,6 +96,8 @@ class Announcement:
             wire["versions"] = dict(self.versions)
         if self.shared:
             wire["shared"] = list(self.shared)
+        if self.deliveries:
+            wire["deliveries"] = dict(self.deliveries)
         return wire
 
     @classmethod
@@ -116,8 +120,9 @@ class Announcement:
             version=_text(fields, "version"),
             draining=fields.get("draining", False) is True,
             disabled=tuple(_pattern(p) for p in _list(fields, "disabled", CAPABILITY_LIMIT)),
-            versions=_versions(fields.get("versions", {})),
+            versions=_by_pattern(fields, "versions"),
             shared=tuple(_word(name) for name in _list(fields, "shared", SHARED_LIMIT)),
+            deliveries=_by_pattern(fields, "deliveries"),
         )
 
 
@@ -149,6 +154,7 @@ class Instance:
     disabled: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     shared: tuple[str, ...] = ()
+    deliveries: Mapping[str, str] = field(default_factory=dict)
 
     def takes(self, topic: str) -> bool:
         """Say whether it has announced a capability for ``topic``, and that is enabled."""
@@ -171,14 +177,23 @@ class Instance:
             self.disabled,
             self.versions,
             self.shared,
+            self.deliveries,
         )
 
     def queue_of(self, topic: str) -> str | None:
         """Return the name of its queue for ``topic``: that of its most specific capability."""
         if self.disables(topic):
             return None
-        pattern = best((pattern for pattern, _ in self.capabilities), topic)
+        pattern = self._taker(topic)
         return None if pattern is None else dict(self.capabilities)[pattern]
+
+    def delivery_of(self, topic: str) -> str:
+        """Return how often its consumer says that a job of ``topic`` may be started, or ""."""
+        pattern = self._taker(topic) if self.deliveries else None
+        return "" if pattern is None else self.deliveries.get(pattern, "")
+
+    def _taker(self, topic: str) -> str | None:
+        return best((pattern for pattern, _ in self.capabilities), topic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,13 +341,15 @@ def _word(value: object) -> str:
     return value
 
 
-def _versions(value: object) -> dict[str, str]:
+def _by_pattern(fields: Mapping[str, Any], name: str) -> dict[str, str]:
+    """Return what is said of consumers, by their patterns."""
+    value = fields.get(name, {})
     if not isinstance(value, dict) or len(value) > CAPABILITY_LIMIT:
-        raise Malformed(f"versions: not a map of at most {CAPABILITY_LIMIT}")
-    for pattern, version in value.items():
-        texts = isinstance(pattern, str) and isinstance(version, str)
-        if not texts or not is_version(version) or len(pattern) > TOPIC_LIMIT:
-            raise Malformed("versions: not {pattern: version}")
+        raise Malformed(f"{name}: not a map of at most {CAPABILITY_LIMIT}")
+    for pattern, said in value.items():
+        texts = isinstance(pattern, str) and isinstance(said, str)
+        if not texts or not is_version(said) or len(pattern) > TOPIC_LIMIT:
+            raise Malformed(f"{name}: not {{pattern: text}}")
     return value
 
 

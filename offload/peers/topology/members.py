@@ -173,6 +173,7 @@ class Topology:
         disabled: Sequence[str] | None = None,
         versions: Mapping[str, str] | None = None,
         shared: Sequence[str] | None = None,
+        deliveries: Mapping[str, str] | None = None,
     ) -> list[Fact]:
         """Change what this instance says of itself; what is None stays."""
         own = self.own
@@ -185,6 +186,7 @@ class Topology:
             disabled=own.disabled if disabled is None else tuple(disabled),
             versions=own.versions if versions is None else dict(versions),
             shared=own.shared if shared is None else tuple(shared),
+            deliveries=own.deliveries if deliveries is None else dict(deliveries),
         )
         return [] if changed == own else self._say(changed)
 

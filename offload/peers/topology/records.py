@@ -109,4 +109,5 @@ def instance(
         disabled=said.disabled,
         versions=said.versions,
         shared=said.shared,
+        deliveries=said.deliveries,
     )

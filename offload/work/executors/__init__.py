@@ -85,6 +85,10 @@ class Executors:
         """Return what the consumer of ``pattern`` says of its version, or ""."""
         return self._runners.version(pattern)
 
+    def delivery(self, pattern: str) -> str:
+        """Return how often the consumer of ``pattern`` says that a job may be started, or ""."""
+        return self._runners.delivery(pattern)
+
     def govern(self, rules: Mapping[str, TopicRule]) -> None:
         """Follow other rules from now on; what runs goes on under the former ones."""
         self._runners = Runners(self._app, rules)

@@ -118,13 +118,21 @@ class Runners:
 
     def version(self, pattern: str) -> str:
         """Return the version of the consumer that takes all of ``pattern``, or ""."""
-        takers = [c for c in self._consumers() if covers(c.pattern, pattern)]
-        taker = max(takers, key=lambda c: (c.ranking, specificity(c.pattern)), default=None)
+        taker = self._taker(pattern)
         return taker.version if taker else ""
+
+    def delivery(self, pattern: str) -> str:
+        """Return how often that consumer says that a job may be started, or ""."""
+        taker = self._taker(pattern)
+        return (taker.delivery or "") if taker else ""
 
     def has(self, consumer: Consumer) -> bool:
         """Say whether ``consumer`` is still declared."""
         return consumer in self._consumers()
+
+    def _taker(self, pattern: str) -> Consumer | None:
+        takers = [c for c in self._consumers() if covers(c.pattern, pattern)]
+        return max(takers, key=lambda c: (c.ranking, specificity(c.pattern)), default=None)
 
     def _consumers(self) -> tuple[Consumer, ...]:
         return () if self._app is None else self._app.consumers
