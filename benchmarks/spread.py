@@ -33,6 +33,7 @@ from rich.console import Console
 from rich.table import Table
 
 from offload import Config, Node
+from offload.cli.serving import spare_the_collector
 
 HERE = Path(__file__).resolve().parent
 START_LIMIT_S = 60.0
@@ -116,6 +117,7 @@ class Workers:
                     self._start(f"w{number}", pace, slots)
                 await _met(node, len(paces))
                 await asyncio.gather(*(_ended(node, usual_s) for _ in range(20 * len(paces))))
+                spare_the_collector()  # as ``offload run`` does
                 await asyncio.sleep(TOLD_S)
                 yield node
             finally:
