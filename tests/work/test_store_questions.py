@@ -2,8 +2,10 @@
 
 import math
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +17,7 @@ from offload.work.jobs import (
     HeldState,
     Job,
     Outcome,
+    Query,
     Result,
     Spec,
     State,
@@ -36,6 +39,31 @@ async def store() -> AsyncIterator[Store]:
 
 async def added(store: Store, topic: str = "a", **more: object) -> Job:
     return await store.insert(Job(new_id(), topic, "main")._replace(**more), SPEC)
+
+
+class TestASearch:
+    async def test_sees_one_moment_however_many_states_it_looks_at(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A job that goes from one state to another meanwhile is found once (C003)."""
+        store = Store.open(tmp_path)
+        waits, runs = await added(store), await added(store, state=State.ACTIVE)
+        path = tmp_path / "store.db"
+        other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        read = search.rows.read_job
+
+        def reading(row: Sequence[Any]) -> Job:
+            """Each of the two takes the state of the other as soon as one of them is read."""
+            job = read(row)
+            moved = runs if job.id == waits.id else waits
+            other.execute("UPDATE jobs SET state = ? WHERE id = ?", (job.state.value, moved.id))
+            return job
+
+        monkeypatch.setattr(search.rows, "read_job", reading)
+        query = Query(frozenset({State.QUEUED, State.ACTIVE}))
+        assert {job.id for job in await store.search(query)} == {waits.id, runs.id}
+        other.close()
+        await store.close()
 
 
 class TestJobsThatAreDue:

@@ -5,7 +5,8 @@ A row that this version cannot read is left out, noted once in the log, and kept
 """
 
 import sqlite3
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -236,11 +237,13 @@ class Reads:
 
     def find(self, query: Query, limit: int, before_seq: int | None) -> list[search.Found]:
         """Return what the query finds, the newest first."""
-        return search.search(self._connection, self._unreadable, query, limit, before_seq)
+        with self._moment():
+            return search.search(self._connection, self._unreadable, query, limit, before_seq)
 
     def count(self, query: Query) -> int:
         """Return how many jobs the query finds."""
-        return search.count(self._connection, self._unreadable, query)
+        with self._moment():
+            return search.count(self._connection, self._unreadable, query)
 
     def live_counts(self) -> list[tuple[str, str, str, int]]:
         """Return ``(queue, topic, state, jobs)`` of all that has not ended."""
@@ -312,13 +315,14 @@ class Reads:
     def live_blobs(self) -> set[str]:
         """Return the digests that some row may still need."""
         digests: set[str] = set()
-        for envelope, payload in self._connection.execute(LIVE_SPECS):
-            spec = self._read("", rows.read_spec, envelope, payload)
-            digests.update(() if spec is None else rows.spec_blobs(spec))
-        for (packed,) in self._connection.execute(LIVE_OUTCOMES):
-            outcome = self._read("", rows.read_outcome, packed)
-            digests.update(() if outcome is None else (file.sha256 for file in outcome.blobs()))
-        digests.update(digest for (digest,) in self._connection.execute(LARGE_VALUES))
+        with self._moment():
+            for envelope, payload in self._connection.execute(LIVE_SPECS):
+                spec = self._read("", rows.read_spec, envelope, payload)
+                digests.update(() if spec is None else rows.spec_blobs(spec))
+            for (packed,) in self._connection.execute(LIVE_OUTCOMES):
+                outcome = self._read("", rows.read_outcome, packed)
+                digests.update(() if outcome is None else (f.sha256 for f in outcome.blobs()))
+            digests.update(digest for (digest,) in self._connection.execute(LARGE_VALUES))
         return digests
 
     def backlog(self) -> list[waiting.Backlog]:
@@ -372,6 +376,23 @@ class Reads:
     def _jobs(self, found: sqlite3.Cursor) -> list[Job]:
         jobs = (self._read(row[_ID], rows.read_job, row) for row in found.fetchall())
         return [job for job in jobs if job is not None]
+
+    @contextmanager
+    def _moment(self) -> Iterator[None]:
+        """
+        Let several statements see the same: what is committed at one moment.
+
+        Else a job that changes its state in between is found in both states, or in none. In memory
+        the writer asks, whose transaction is open.
+        """
+        if self._connection.in_transaction:
+            yield
+            return
+        self._connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._connection.execute("COMMIT")
 
     def _read(self, name: str, read: Callable[..., T], *values: Any) -> T | None:
         try:
