@@ -59,9 +59,9 @@ class Housekeeping:
         """Go round until cancelled."""
         rounds = 0
         while True:
-            if self._store.full or self._scarce(1.0):  # first: that makes room for all the rest
-                await self._prune(BLOB_SPARED_IF_SCARCE_S, self._has_room)
             try:
+                if self._store.full or self._scarce(1.0):  # first: it makes room for all the rest
+                    await self._prune(BLOB_SPARED_IF_SCARCE_S, self._has_room)
                 await self._round(rounds)
             except DiskFull:
                 log.warning("disk full: housekeeping waits for room")
