@@ -1,14 +1,18 @@
 """
 Statistics per queue and topic, of the jobs that were added here.
 
-They are fed from the bus, live in memory, and begin anew with the instance. What waits and runs is
-asked of the store, so a reset keeps it (CONFORMANCE C040).
+They are fed from the bus, live in memory, and begin anew with the instance. Each job is counted
+once, in the line of its queue and topic; those of a queue, of a topic and of all are summed up when
+somebody asks. What waits and runs is asked of the store, so a reset keeps it (CONFORMANCE C040).
 """
 
 from array import array
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
+from functools import partial
+from heapq import nlargest
+from operator import itemgetter
 from typing import Any, Final
 
 from offload.clock import Clock
@@ -17,7 +21,8 @@ from offload.work.jobs import FINAL, HURTS, Job, State
 from offload.work.manager import JobAdded, JobChanged
 from offload.work.store import Store
 
-LINES_LIMIT: Final = 1_000  # queues, and topics; what comes later shares one line
+Place = tuple[str, str]  # queue and topic
+LINES_LIMIT: Final = 1_000  # topics; what comes later shares one line, of its queue or of all
 OTHERS: Final = "…"
 SAMPLES: Final = 512  # of which the percentiles are
 RATE_STEP_S: Final = 5
@@ -29,21 +34,40 @@ BACK_LIMIT: Final = (
 
 
 class Spread:
-    """Durations: the average of all, percentiles of the last ``SAMPLES``."""
+    """
+    Durations: the average of all, percentiles of the last ``SAMPLES``.
 
-    __slots__ = ("_count", "_last", "_sum")
+    Each has a number, by which the last ones of several spreads are found.
+    """
+
+    __slots__ = ("_count", "_last", "_numbers", "_sum")
 
     def __init__(self) -> None:
         self._count = 0
         self._sum = 0.0
-        self._last = array("d")
+        self._last, self._numbers = array("d"), array("q")
 
-    def add(self, duration_s: float) -> None:
+    @classmethod
+    def of(cls, spreads: Iterable["Spread"]) -> "Spread":
+        """Return all of ``spreads`` in one."""
+        whole, last = cls(), list[tuple[int, float]]()
+        for each in spreads:
+            whole._count += each._count
+            whole._sum += each._sum
+            last += zip(each._numbers, each._last, strict=True)
+        for number, duration_s in nlargest(SAMPLES, last):
+            whole._numbers.append(number)
+            whole._last.append(duration_s)
+        return whole
+
+    def add(self, number: int, duration_s: float) -> None:
         """Take in one more."""
-        if len(self._last) < SAMPLES:
+        if self._count < SAMPLES:
+            self._numbers.append(number)
             self._last.append(duration_s)
         else:
-            self._last[self._count % SAMPLES] = duration_s
+            at = self._count % SAMPLES
+            self._numbers[at], self._last[at] = number, duration_s
         self._count += 1
         self._sum += duration_s
 
@@ -62,11 +86,22 @@ class Rate:
 
     __slots__ = ("_at", "_counts", "_since", "_until")
 
-    def __init__(self, now: float) -> None:
-        self._since = now
-        self._at = int(now // RATE_STEP_S)
+    def __init__(self, since: float) -> None:
+        self._since = since
+        self._at = int(since // RATE_STEP_S)
         self._until = (self._at + 1) * RATE_STEP_S  # the end of this step
         self._counts = [0] * RATE_STEPS
+
+    @classmethod
+    def of(cls, rates: Iterable["Rate"], since: float, now: float) -> "Rate":
+        """Return that of all ``rates`` together."""
+        whole = cls(since)
+        whole._advance(now)
+        for each in rates:
+            each._advance(now)
+            pairs = zip(whole._counts, each._counts, strict=True)
+            whole._counts = [ours + theirs for ours, theirs in pairs]
+        return whole
 
     def add(self, now: float) -> None:
         """Count one."""
@@ -90,33 +125,59 @@ class Rate:
 
 
 class Line:
-    """What is counted of one queue, one topic, or all."""
+    """What is counted of some jobs; wall times that never were are 0."""
 
-    __slots__ = ("added", "adding", "ended", "ending", "failed", "moments", "running", "waiting")
+    __slots__ = (
+        "activated",
+        "added",
+        "adding",
+        "ended",
+        "ending",
+        "failed",
+        "finished",
+        "running",
+        "waiting",
+    )
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, since: float) -> None:
         self.added = 0
         self.failed = 0
         self.ended: Counter[State] = Counter()
         self.waiting, self.running = Spread(), Spread()
-        self.adding, self.ending = Rate(now), Rate(now)
-        self.moments: dict[str, float] = {}  # wall times: last activated, last finished
+        self.adding, self.ending = Rate(since), Rate(since)
+        self.activated = self.finished = 0.0
 
-    def as_json(self, now: float, queued: int, active: int) -> dict[str, Any]:
-        """Return it as plain values; moments that never were are None."""
+    @classmethod
+    def of(cls, lines: Iterable["Line"], since: float, now: float) -> "Line":
+        """Return the sum of ``lines``, which were begun at ``since``."""
+        lines, whole = list(lines), cls(since)
+        for each in lines:
+            whole.added += each.added
+            whole.failed += each.failed
+            whole.ended.update(each.ended)
+            whole.activated = max(whole.activated, each.activated)
+            whole.finished = max(whole.finished, each.finished)
+        whole.waiting = Spread.of(each.waiting for each in lines)
+        whole.running = Spread.of(each.running for each in lines)
+        whole.adding = Rate.of((each.adding for each in lines), since, now)
+        whole.ending = Rate.of((each.ending for each in lines), since, now)
+        return whole
+
+    def as_json(self, now: float, live: Counter[bool]) -> dict[str, Any]:
+        """Return it as plain values; ``live``: how many jobs are active, and how many are not."""
         succeeded, ended = self.ended[State.SUCCEEDED], sum(self.ended.values())
         return {
-            "queued": queued,
-            "active": active,
-            "jobs": queued + active,
+            "queued": live[False],
+            "active": live[True],
+            "jobs": sum(live.values()),
             "added": self.added,
             "finished": succeeded,
             "failed": self.failed,
             "cancelled": ended - succeeded,
             "processed": ended + self.failed,
             "ended": {state.value: count for state, count in sorted(self.ended.items())},
-            "last_activated": _iso(self.moments.get("activated")),
-            "last_finished": _iso(self.moments.get("finished")),
+            "last_activated": _iso(self.activated),
+            "last_finished": _iso(self.finished),
             "waiting": self.waiting.as_json(),
             "processing": self.running.as_json(),
             "added_per_s": self.adding.per_s(now),
@@ -136,13 +197,11 @@ class Statistics:
 
     def reset(self) -> None:
         """Begin anew; what waits and runs is still known (C040)."""
-        now = self._clock.now()
         self._since_wall = self._clock.wall()
-        self._total = Line(now)
+        self._since = self._clock.now()
+        self._lines: dict[Place, Line] = {}
         self._back: dict[str, float] = {}  # jobs that wait once more -> from when they could start
-        self._queues: dict[str, Line] = {}
-        self._topics: dict[str, Line] = {}
-        self._known: dict[tuple[str, str], tuple[Line, Line, Line]] = {}  # looked up before
+        self._successes = 0
 
     async def as_json(self) -> dict[str, Any]:
         """
@@ -153,92 +212,85 @@ class Statistics:
         (ended otherwise; ``ended`` says how) and ``processed`` (all three). ``waiting`` and
         ``processing`` count successes only; rates are those of the last minute.
         """
-        live: dict[str, dict[str, Counter[bool]]] = {"queues": {}, "topics": {}}
-        total: Counter[bool] = Counter()
+        live = defaultdict[Place, Counter[bool]](Counter)
         for queue, topic, state, count in await self._store.live_counts():
-            active = state != State.QUEUED
-            total[active] += count
-            for kind, name in (("queues", queue), ("topics", topic)):
-                live[kind].setdefault(name, Counter())[active] += count
-        now = self._clock.now()
+            live[queue, topic][state != State.QUEUED] += count
+        sum_up, places = partial(self._sum, live, self._clock.now()), {*live, *self._lines}
         return {
             "since": _iso(self._since_wall),
-            "total": self._total.as_json(now, total[False], total[True]),
-            "queues": _lines(self._queues, live["queues"], now),
-            "topics": _lines(self._topics, live["topics"], now),
+            "total": sum_up(places),
+            "queues": {name: sum_up(some) for name, some in _by(0, places).items()},
+            "topics": {name: sum_up(some) for name, some in _by(1, places).items()},
         }
 
     # --- what happens ----------------------------------------------------------------------
 
     def _added(self, added: JobAdded) -> None:
         now = self._clock.now()
-        for line in self._of(added.job.queue, added.job.topic, now):
-            line.added += 1
-            line.adding.add(now)
+        line = self._line(added.job)
+        line.added += 1
+        line.adding.add(now)
 
     def _changed(self, changed: JobChanged) -> None:
         job, attempt = changed.job, changed.attempt
         if job.state is State.ASSIGNED:
             return
         now = self._clock.now()
-        lines = self._of(job.queue, job.topic, now)
+        line = self._line(job)
         if job.state is State.ACTIVE:
-            for line in lines:
-                line.moments["activated"] = job.started_wall
+            line.activated = job.started_wall
         elif job.state is State.QUEUED:
             self._note_return(job, now)
-            for line in lines:
-                line.failed += attempt is not None and attempt.result in HURTS
+            line.failed += attempt is not None and attempt.result in HURTS
         elif job.state in FINAL:
+            line.ended[job.state] += 1
+            line.ending.add(now)
             back_at = self._back.pop(job.id, 0.0)
-            for line in lines:
-                line.ended[job.state] += 1
-                line.ending.add(now)
             if job.state is State.SUCCEEDED:
-                _note_success(lines, job, (attempt and attempt.run_s) or 0.0, back_at)
+                self._note_success(line, job, (attempt and attempt.run_s) or 0.0, back_at)
 
     def _note_return(self, job: Job, now: float) -> None:
         self._back[job.id] = max(now, job.not_before)
         if len(self._back) > BACK_LIMIT:
             del self._back[next(iter(self._back))]
 
-    def _of(self, queue: str, topic: str, now: float) -> tuple[Line, Line, Line]:
-        lines = self._known.get((queue, topic))
-        if lines is None:
-            lines = self._total, _line(self._queues, queue, now), _line(self._topics, topic, now)
-            if len(self._known) < LINES_LIMIT:
-                self._known[queue, topic] = lines
-        return lines
+    def _note_success(self, line: Line, job: Job, run_s: float, back_at: float) -> None:
+        self._successes += 1
+        started_at = job.started_at or job.finished_at - run_s
+        waited_s = started_at - max(job.created_at, job.waits_since, back_at)
+        line.waiting.add(self._successes, max(waited_s, 0.0))
+        line.running.add(self._successes, run_s)
+        line.finished = job.finished_wall
+
+    def _line(self, job: Job) -> Line:
+        line = self._lines.get((job.queue, job.topic))
+        return self._new_line(job.queue, job.topic) if line is None else line
+
+    def _new_line(self, queue: str, topic: str) -> Line:
+        if len(self._lines) >= LINES_LIMIT:
+            topic = OTHERS
+        if len(self._lines) >= 2 * LINES_LIMIT:
+            queue = OTHERS
+        return self._lines.setdefault((queue, topic), Line(self._since))
+
+    def _sum(
+        self, live: Mapping[Place, Counter[bool]], now: float, places: Collection[Place]
+    ) -> dict[str, Any]:
+        """Return the sum of what is counted in ``places``, as plain values."""
+        counted = (self._lines[place] for place in places if place in self._lines)
+        under_way = sum((live[place] for place in places if place in live), Counter[bool]())
+        return Line.of(counted, self._since, now).as_json(now, under_way)
 
 
-def _note_success(lines: Sequence[Line], job: Job, run_s: float, back_at: float) -> None:
-    started_at = job.started_at or job.finished_at - run_s
-    waited_s = max(started_at - max(job.created_at, job.waits_since, back_at), 0.0)
-    for line in lines:
-        line.waiting.add(waited_s)
-        line.running.add(run_s)
-        line.moments["finished"] = job.finished_wall
+def _by(part: int, places: Iterable[Place]) -> dict[str, list[Place]]:
+    """Return ``places`` by queue (0) or topic (1), in the order of the names."""
+    found: dict[str, list[Place]] = {}
+    for place in sorted(places, key=itemgetter(part)):
+        found.setdefault(place[part], []).append(place)
+    return found
 
 
-def _line(lines: dict[str, Line], name: str, now: float) -> Line:
-    line = lines.get(name)
-    if line is None:
-        if len(lines) >= LINES_LIMIT:
-            name = OTHERS
-        line = lines.setdefault(name, Line(now))
-    return line
-
-
-def _lines(lines: dict[str, Line], live: dict[str, Counter[bool]], now: float) -> dict[str, Any]:
-    none: Counter[bool] = Counter()
-    return {
-        name: lines.get(name, Line(now)).as_json(now, waits[False], waits[True])
-        for name in sorted(lines.keys() | live.keys())
-        for waits in [live.get(name, none)]
-    }
-
-
-def _iso(wall: float | None) -> str | None:
+def _iso(wall: float) -> str | None:
     return (
         None if not wall else datetime.fromtimestamp(wall, UTC).isoformat(timespec="milliseconds")
     )

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -34,10 +34,10 @@ async def nothing() -> None:
 class TestADuration:
     def test_counts_in_the_average_for_ever_and_in_percentiles_for_a_while(self) -> None:
         spread = Spread()
-        for _ in range(SAMPLES):
-            spread.add(1000.0)
+        for number in range(SAMPLES):
+            spread.add(number, 1000.0)
         for number in range(1, SAMPLES + 1):
-            spread.add(float(number))
+            spread.add(SAMPLES + number, float(number))
         shown = spread.as_json()
         assert (shown["p50_s"], shown["p95_s"], shown["p99_s"]) == (256, 487, 507)
         assert shown["average_s"] == pytest.approx((1000 + (SAMPLES + 1) / 2) / 2)
@@ -145,6 +145,27 @@ class TestStatistics:
         job = await node.options(run_after="20s").submit("a")
         await lan.until(job.result(), within_s=120)
         assert (await node.statistics())["topics"]["a"]["waiting"]["average_s"] < 5.0
+
+    async def test_of_a_queue_are_the_sum_of_its_topics(self, lan: Lan) -> None:
+        node = await lan.node()
+        for number in range(1, 2 * SAMPLES + 1):  # the last ones run longer
+            topic = "often" if number % 4 else "now and then"
+            job = Job(str(number), topic, "q", State.SUCCEEDED, finished_wall=float(number))
+            node.bus.publish(JobAdded(job._replace(state=State.QUEUED)))
+            attempt = Attempt(1, "w", Result.SUCCEEDED, "", 0.0, float(number))
+            node.bus.publish(JobChanged(job, State.ACTIVE, attempt))
+        found = await node.statistics()
+        queue, rare = found["queues"]["q"], found["topics"]["now and then"]
+        assert (queue["added"], queue["finished"]) == (2 * SAMPLES, 2 * SAMPLES)
+        assert (rare["added"], rare["finished"]) == (SAMPLES / 2, SAMPLES / 2)
+        assert queue["processing"]["average_s"] == pytest.approx(SAMPLES + 0.5)
+        assert queue["processing"]["p50_s"] == 1.5 * SAMPLES  # of the last ones of both
+        assert rare["processing"]["p50_s"] == SAMPLES
+        assert queue["added_per_s"] == pytest.approx(4 * rare["added_per_s"])
+        assert queue["last_finished"] == datetime.fromtimestamp(2 * SAMPLES, UTC).isoformat(
+            timespec="milliseconds"
+        )
+        assert queue == found["total"]
 
     async def test_stay_small_however_many_topics_there_are(self, lan: Lan) -> None:
         node = await lan.node()
