@@ -543,7 +543,7 @@ class TestAnOwnJobThatWaitsForAPlaceHere:
 
     def free_all(self, house: House) -> None:
         for number in range(QUEUE.max_parallel):
-            house.manager.runs.leave(("store", f"other{number}"), "math/half")
+            house.manager.runs.leave(("store", f"other{number}"))
 
     async def test_is_queued_again_when_its_queue_is_suspended(
         self, house: House, waiting: Job

@@ -80,7 +80,7 @@ class Course:
             return
         if key not in self._at_work:
             if seat.entered and not seat.running:
-                self._leave(key, seat)
+                self._leave(key)
         elif seat.running:
             self._manager.runs.stop(key[1], seat.running, at_once=at_once, hurried=hurried)
 
@@ -161,7 +161,7 @@ class Course:
         elif self._begun(key, seat):
             self._call(key, seat)
         else:
-            asyncio.get_running_loop().call_soon(self._leave, key, seat)
+            asyncio.get_running_loop().call_soon(self._leave, key)
 
     async def _run(self, key: Key, seat: Seat, reason: str) -> None:
         started = False
@@ -169,7 +169,7 @@ class Course:
             started = await self._start(key, seat)
         finally:
             if not started:
-                self._leave(key, seat)
+                self._leave(key)
         if started and reason:
             self._at_work[key] = []
             self._ended(key, seat, Outcome(Result.FAILED, reason=reason))
@@ -181,11 +181,12 @@ class Course:
         news, ended = partial(self._send_news, key, seat), partial(self._ended, key, seat)
         self._manager.runs.begin(self._work(key, seat), news, ended)
 
-    def _leave(self, key: Key, seat: Seat) -> None:
-        self._bus.publish(SlotFree(self._manager.runs.leave(key, seat.spec.topic)))
+    def _leave(self, key: Key) -> None:
+        self._manager.runs.leave(key)
+        self._bus.publish(SlotFree())
 
     def _ended(self, key: Key, seat: Seat, outcome: Outcome) -> None:
-        self._leave(key, seat)
+        self._leave(key)
         for then in self._at_work.pop(key, ()):
             then()
         if not self._closed:
@@ -196,7 +197,7 @@ class Course:
             await asyncio.shield(self._gather(seat))
         await self._conclude(key, seat, outcome)
         self._manager.runs.recorded(key)
-        self._bus.publish(RunEnded(key[1]))
+        self._bus.publish(RunEnded())
 
     async def _start(self, key: Key, seat: Seat) -> bool:
         """Write down that it is STARTED, before the consumer is called; False: it may not run."""

@@ -5,7 +5,7 @@ The manager knows nothing of other machines. What decides about a job is a pure 
 inside the store's transaction; what has changed is published after the commit.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -345,7 +345,7 @@ class Manager:
             reason = why(job)
             if reason:
                 del self._lined_up[job.id]
-                self.runs.leave((self._store.store_id, job.id), job.topic)
+                self.runs.leave((self._store.store_id, job.id))
                 rules.append((job.id, partial(taken_back, job, reason, now)))
         try:
             await self.change(rules)
@@ -366,15 +366,17 @@ class Manager:
         self.runs.begin(work, partial(self._hear_one, job.id), partial(self._ended, key, job))
 
     def _ended(self, key: tuple[str, str], job: Job, outcome: Outcome) -> None:
-        self._bus.publish(SlotFree(self.runs.leave(key, job.topic)))
+        self.runs.leave(key)
+        self._bus.publish(SlotFree())
         taken_off = self._taken_off.pop((job.id, job.attempt), "")
         outcome = returned(outcome, job, taken_off, handing_back=self._handing_back)
         self._recording.keep(Arrived(job.id, self._own_id, job.attempt, outcome))
 
-    def _recorded(self, job_id: str) -> None:
-        self._live.discard(job_id)
-        self.runs.recorded((self._store.store_id, job_id))
-        self._bus.publish(RunEnded(job_id))
+    def _recorded(self, job_ids: Iterable[str]) -> None:
+        for job_id in job_ids:
+            self._live.discard(job_id)
+            self.runs.recorded((self._store.store_id, job_id))
+        self._bus.publish(RunEnded())
 
     def _hear_one(self, job_id: str, news: News) -> None:
         self.hear(job_id, [(news.wall, news.kind, news.text)])

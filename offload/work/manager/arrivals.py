@@ -96,7 +96,7 @@ class Arrivals:
             self._release(spec)
             if stored is None or stored.id != job.id:
                 if job is not made:
-                    self._bus.publish(SlotFree(job.queue))  # that nobody takes
+                    self._bus.publish(SlotFree())  # that nobody takes
             elif job is made:
                 self._bus.publish(JobAdded(stored))
                 self._bus.publish(JobQueued(stored, spec))

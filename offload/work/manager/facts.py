@@ -1,7 +1,11 @@
-"""What the manager tells the house: the events on the bus about own jobs."""
+"""
+What the manager tells the house: the events on the bus about own jobs.
+
+Those that every job brings are tuples, as the job itself (``Job``).
+"""
 
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from offload.work.jobs import Attempt, Job, Spec, State
 
@@ -18,8 +22,7 @@ class JobQueued:
     spec: Spec | None = field(default=None, compare=False)
 
 
-@dataclass(frozen=True, slots=True)
-class JobAdded:
+class JobAdded(NamedTuple):
     """
     A new job is on disk; what follows of it comes after this.
 
@@ -29,8 +32,7 @@ class JobAdded:
     job: Job
 
 
-@dataclass(frozen=True, slots=True)
-class JobChanged:
+class JobChanged(NamedTuple):
     """
     A job is no longer in the state ``was``; this is on disk, with the attempt that ended.
 
@@ -77,16 +79,12 @@ class JobNews:
 
 @dataclass(frozen=True, slots=True)
 class SlotFree:
-    """An attempt has left its place in ``queue``."""
-
-    queue: str
+    """An attempt has left its place."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunEnded:
-    """What came of an attempt that ran here is recorded."""
-
-    job_id: str
+    """What came of attempts that ran here is recorded."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -67,7 +67,7 @@ class Recording:
         queue_of: Callable[[str], QueueRule],
         tasks: Tasks,
         change: Change,
-        recorded: Callable[[str], None],
+        recorded: Callable[[Iterable[str]], None],
         most_of: Callable[[str], int | None] = lambda _topic: None,
     ) -> None:
         self._most_of = most_of
@@ -160,8 +160,7 @@ class Recording:
 
     async def _keep(self, ended: Sequence[Arrived]) -> None:
         await self._insist(partial(self.record, ended))
-        for arrived in ended:
-            self._tell_recorded(arrived.job_id)
+        self._tell_recorded(arrived.job_id for arrived in ended)
 
     async def _insist(self, record: Callable[[], Awaitable[None]]) -> None:
         """Record what came of jobs; with a full disk, as soon as there is room again."""

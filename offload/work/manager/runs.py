@@ -172,20 +172,19 @@ class Runs:
             line = self._lines[queue] = Line(self.stock)
         line.enter(key, owner, begin, self._open_places(queue), needs)
 
-    def leave(self, key: tuple[str, str], topic: str) -> str:
-        """Free the place of ``key``, or take it out of the line; return the queue's name."""
+    def leave(self, key: tuple[str, str]) -> None:
+        """Free the place of ``key``, or take it out of the line."""
         queue, _ = self._entered.pop(key, ("", ""))
         if self._unwanted:
             self._unwanted = {run for run in self._unwanted if run[0] != key[1]}
         if not queue:
-            return self.queue_name(topic)
+            return
         heir = self._moved.pop(key, queue)
         freed = self._lines[queue].leave(key, self._open_places(queue))
         if heir != queue and heir in self._lines:
             self._lines[heir].let_in(self._open_places(heir))
         if freed:  # others may wait for it in any line
             self._let_in()
-        return queue
 
     def look_again(self) -> None:
         """
