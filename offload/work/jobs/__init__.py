@@ -16,7 +16,7 @@ from offload.work.jobs.demands import (
     written_needs,
     written_where,
 )
-from offload.work.jobs.ids import ID_LENGTH, digest, is_id, is_sha256, new_id
+from offload.work.jobs.ids import ID_LENGTH, digest, is_id, is_sha256, new_id, new_ids
 from offload.work.jobs.properties import as_map, merged
 from offload.work.jobs.queries import UNREADABLE, WORDS, Condition, Query, conditions_as_text, query
 from offload.work.jobs.reading import Fields
@@ -107,6 +107,7 @@ __all__ = [
     "moment",
     "moved",
     "new_id",
+    "new_ids",
     "query",
     "queued_again",
     "read_demands",

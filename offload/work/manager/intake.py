@@ -25,7 +25,7 @@ from offload.work.jobs import (
     checked,
     demands,
     digest,
-    new_id,
+    new_ids,
 )
 from offload.work.manager.runs import file_entry, name_of
 from offload.work.manager.weights import size_of, too_much, weight
@@ -63,6 +63,7 @@ class Intake:
         self._blobs = blobs
         self._clock = clock
         self._queue_of = queue_of
+        self._ids = new_ids()
         self._understood = Options(), _Meant(Delivery.AT_LEAST_ONCE, NO_DEMANDS)
 
     async def make(self, topic: str, encoded: Encoded, options: Options) -> tuple[Job, Spec]:
@@ -184,7 +185,7 @@ class Intake:
     ) -> Job:
         now = self._clock.now()
         job = Job(
-            id=new_id(),
+            id=next(self._ids),
             topic=topic,
             queue=rule.name,
             priority=options.priority or rule.priority,
