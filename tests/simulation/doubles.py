@@ -12,6 +12,7 @@ from offload.errors import BlobMissing, DiskFull
 from offload.work.executors import News, Ran, Task
 from offload.work.jobs import FileEntry, Outcome, Result
 from offload.work.store import asking
+from offload.work.store.desk import Asked, resolve
 
 if TYPE_CHECKING:
     from tests.simulation.station import Life
@@ -36,7 +37,7 @@ class SteadyClock:
 
     async def sleep(self, delay_s: float) -> None:
         awake = self._life.loop.create_future()
-        self._life.later(max(delay_s, LEAST_S), _resolve, awake, None, None)
+        self._life.later(max(delay_s, LEAST_S), _wake, awake)
         await awake
 
 
@@ -51,9 +52,9 @@ class SlowDesk:
         self._life = life
         self._room = room
         self.waiting = 0
-        self._calls: list[tuple[Callable[..., Any], asyncio.Future[Any]]] = []
+        self._calls: list[Asked] = []
 
-    def ask(self, call: Callable[..., Any]) -> asyncio.Future[Any]:
+    def ask(self, call: Callable[..., Any], told: Any = None) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = self._life.loop.create_future()
         if not self._life.alive:
             future.cancel()
@@ -61,7 +62,7 @@ class SlowDesk:
         if not self._calls:
             station = self._life.station
             self._life.later(station.dice["disk"].uniform(0.2, 1.8) * station.commit_s, self._serve)
-        self._calls.append((call, future))
+        self._calls.append(Asked(call, future, told))
         return future
 
     def call_soon(self, function: Callable[[], None]) -> bool:
@@ -82,19 +83,15 @@ class SlowDesk:
         if aimed == "after":
             self._life.end_soon()
             return
-        self._life.later(station.answer_s, self._answer, calls, answers)
+        self._life.later(station.answer_s, resolve, calls, answers)
 
-    def _answer(self, calls: Sequence[tuple[Any, asyncio.Future[Any]]], answers: list[Any]) -> None:
-        for (_, future), (value, error) in zip(calls, answers, strict=True):
-            _resolve(future, value, error)
-
-    def _commit(self, calls: Sequence[tuple[Callable[..., Any], Any]]) -> list[Any]:
+    def _commit(self, calls: Sequence[Asked]) -> list[Any]:
         if self._life.station.disk != "full":
-            answers = self._room.serve([call for call, _ in calls])
+            answers = self._room.serve([asked.call for asked in calls])
             self._life.watch.committed()
             return answers
         answers = []
-        for call, _ in calls:
+        for call, _, _ in calls:
             if _only_reads(call):
                 answers += self._room.serve([call])
             else:
@@ -106,13 +103,9 @@ def _only_reads(call: Callable[..., Any]) -> bool:
     return isinstance(call, partial) and call.func is asking._answered_in_writer
 
 
-def _resolve(future: "asyncio.Future[Any]", value: Any, error: Exception | None) -> None:
-    if future.done():
-        return
-    if error is None:
-        future.set_result(value)
-    else:
-        future.set_exception(error)
+def _wake(sleeper: "asyncio.Future[None]") -> None:
+    if not sleeper.done():
+        sleeper.set_result(None)
 
 
 class Shelves:

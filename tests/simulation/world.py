@@ -78,10 +78,11 @@ class World:
             self.failed.set_exception(violation)
         return violation
 
-    def next_id(self) -> str:
-        """Return a job id that is the same whenever this seed is run."""
-        self._ids += 1
-        return new_id(self._ids, bytes(10))
+    def new_ids(self) -> Iterator[str]:
+        """Yield job ids that are the same whenever this seed is run."""
+        while True:
+            self._ids += 1
+            yield new_id(self._ids, bytes(10))
 
     async def run(self) -> None:
         """Live through all of it; raise ``Violation``."""
@@ -144,7 +145,7 @@ def seams(world: World) -> Iterator[None]:
     logger.propagate = False
     try:
         with (
-            patch("offload.work.manager.intake.new_id", world.next_id),
+            patch("offload.work.manager.intake.new_ids", world.new_ids),
             patch("offload.work.manager.intake.PAYLOAD_LIMIT", PAYLOAD_LIMIT),
             patch("offload.work.manager.runs.ticks_s", lambda: 0.0),
             patch("offload.distributor.incoming.letters.LOOK_EVERY_S", 2.0),

@@ -22,7 +22,7 @@ from offload.work.jobs import Demands, Outcome, Query, Result
 from offload.work.manager import GateMoved, JobChanged, Manager
 from offload.work.queues import QueueRule
 from offload.work.store import Store, asking, face
-from offload.work.store.desk import _resolve
+from offload.work.store.desk import Asked, resolve
 
 OWN = "own"
 Run = tuple[str, int]  # job id and attempt
@@ -67,18 +67,18 @@ class DeskAtOnce:
 
     def __init__(self, _name: str, room: Any) -> None:
         self._room = room
-        self._tick: list[tuple[Any, asyncio.Future[Any]]] = []
+        self._tick: list[Asked] = []
 
     @property
     def waiting(self) -> int:
         return len(self._tick)
 
-    def ask(self, call: Any) -> "asyncio.Future[Any]":
+    def ask(self, call: Any, told: Any = None) -> "asyncio.Future[Any]":
         loop = asyncio.get_running_loop()
         if not self._tick:
             loop.call_soon(self._serve)
-        self._tick.append((call, loop.create_future()))
-        return self._tick[-1][1]
+        self._tick.append(Asked(call, loop.create_future(), told))
+        return self._tick[-1].future
 
     def call_soon(self, function: Callable[[], None]) -> bool:
         function()
@@ -91,7 +91,7 @@ class DeskAtOnce:
     def _serve(self) -> None:
         tick, self._tick = self._tick, []
         if tick:
-            _resolve(tick, self._room.serve([call for call, _ in tick]))
+            resolve(tick, self._room.serve([asked.call for asked in tick]))
 
 
 class Silence:

@@ -5,6 +5,7 @@ The manager knows nothing of other machines. What decides about a job is a pure 
 inside the store's transaction; what has changed is published after the commit.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -311,14 +312,18 @@ class Manager:
 
     # --- inside ----------------------------------------------------------------------------
 
-    def _insert(self, job: Job, spec: Spec, encoded: Encoded, if_key: str) -> Awaitable[Job]:
+    def _insert(
+        self, job: Job, spec: Spec, encoded: Encoded, if_key: str, told: Callable[[Job], None]
+    ) -> Awaitable[Job]:
         """Store a job, or find the one that has its key."""
         if job.key and if_key != "same":
-            return self._insert_alone(job, spec, encoded, if_key)
+            return self._insert_alone(job, spec, encoded, if_key, told)
         most = self._most_queued() if job.state is State.QUEUED else 0
-        return self._store.insert(job, spec, encoded.fields, most)
+        return self._store.insert(job, spec, encoded.fields, most, told)
 
-    async def _insert_alone(self, job: Job, spec: Spec, encoded: Encoded, if_key: str) -> Job:
+    async def _insert_alone(
+        self, job: Job, spec: Spec, encoded: Encoded, if_key: str, told: Callable[[Job], None]
+    ) -> Job:
         """Store a job as the only one of its key; tell of one that it replaces."""
         now, why = self._clock.now(), f"replaced by job {job.id}, which has its key"
 
@@ -331,6 +336,8 @@ class Manager:
         )
         for fact in answer[1] if answer else ():
             self._publish(fact)
+        told(stored)
+        await asyncio.sleep(0)  # by then it was seen to
         return stored
 
     async def _take_back_closed(self) -> None:

@@ -11,6 +11,9 @@ from offload.work.manager.facts import JobAdded, JobChanged, JobQueued, SlotFree
 from offload.work.manager.runs import Runs
 from offload.work.store import Step, Store
 
+# Stores a job; the callback hears which one before those who wait for the same commit go on.
+Insert = Callable[[Callable[[Job], None]], Awaitable[Job]]
+
 
 class New(NamedTuple):
     """A new job: as it was made; as it is to be stored, begun or to wait; what it is to run."""
@@ -56,20 +59,25 @@ class Arrivals:
         self._release = release
         self._arrived: list[tuple[New, Job | None]] = []  # in this tick of the loop
 
-    async def take_in(self, new: New, insert: Callable[[], Awaitable[Job]]) -> Job:
+    async def take_in(self, new: New, insert: Insert) -> Job:
         """Return what ``insert`` returns, when it is told of and under way."""
+        came = False
+
+        def told(stored: Job) -> None:
+            nonlocal came
+            came = True
+            self._came(new, stored)
+
         self._expect(new.job, 1)
         try:
-            stored = await insert()
+            return await insert(told)
         except asyncio.CancelledError:  # what the store was asked for, it does
-            self._tasks.start(self._look_for(new))
+            if not came:
+                self._tasks.start(self._look_for(new))
             raise
         except BaseException:
             self._came(new, None)
             raise
-        self._came(new, stored)
-        await asyncio.sleep(0)  # by then it was seen to
-        return stored
 
     def _expect(self, job: Job, count: int) -> None:
         if job.state is State.QUEUED:

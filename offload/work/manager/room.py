@@ -2,13 +2,14 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
 from offload.errors import QueueFull
 from offload.events import Bus
 from offload.work.jobs import Job, State
+from offload.work.manager.arrivals import Insert
 from offload.work.manager.facts import JobChanged
 
 AGAIN_S: Final = 5.0  # the limit may have been raised, or a job removed
@@ -21,11 +22,11 @@ class Room:
         self._waiting: deque[asyncio.Future[None]] = deque()
         bus.listen(JobChanged, self._changed)
 
-    async def enter(self, insert: Callable[[], Awaitable[Job]]) -> Job:
+    async def enter(self, insert: Insert, told: Callable[[Job], None]) -> Job:
         """Return what ``insert`` returns: at once, or when there is room."""
         while True:
             with suppress(QueueFull):
-                return await insert()
+                return await insert(told)
             await self._wait()
 
     async def _wait(self) -> None:

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from offload.errors import StoreFault
 
@@ -40,7 +40,12 @@ class Room(Protocol[Tool_co]):
         ...
 
 
-_Call: TypeAlias = tuple[Callable[[Any], Any], "asyncio.Future[Any]"]
+class Asked(NamedTuple):
+    """What is asked, who waits for the answer, and who hears it before."""
+
+    call: Callable[[Any], Any]
+    future: "asyncio.Future[Any]"
+    told: Callable[[Any], None] | None
 
 
 class Desk(Generic[Tool]):
@@ -50,8 +55,8 @@ class Desk(Generic[Tool]):
         self._room = room
         self.waiting = 0  # calls that are not answered yet
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._tick: list[_Call] = []  # asked in this tick of the loop
-        self._calls: queue.SimpleQueue[list[_Call] | None] = queue.SimpleQueue()
+        self._tick: list[Asked] = []  # asked in this tick of the loop
+        self._calls: queue.SimpleQueue[list[Asked] | None] = queue.SimpleQueue()
         self._closing = False
         # A daemon: whoever forgets to close shall not hang; what was answered is on the disk.
         self._thread = threading.Thread(target=self._live, name=name, daemon=True)
@@ -59,15 +64,21 @@ class Desk(Generic[Tool]):
 
     # --- on the loop -----------------------------------------------------------------------
 
-    def ask(self, call: Callable[[Tool], T]) -> "asyncio.Future[T]":
-        """Let the thread do ``call``; it does so even if nobody waits for the answer any more."""
+    def ask(
+        self, call: Callable[[Tool], T], told: Callable[[T], None] | None = None
+    ) -> "asyncio.Future[T]":
+        """
+        Let the thread do ``call``; it does so even if nobody waits for the answer any more.
+
+        If somebody does, ``told`` hears what was done before any who wait for the group go on.
+        """
         if self._closing:
             raise StoreFault("it is closed")
         loop = self._loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         if not self._tick:
             loop.call_soon(self._hand_over)
-        self._tick.append((call, future))
+        self._tick.append(Asked(call, future, told))
         if len(self._tick) == GROUP_LIMIT:  # the thread can begin while the loop goes on
             self._hand_over()
         self.waiting += 1
@@ -97,7 +108,7 @@ class Desk(Generic[Tool]):
         return True
 
     def _live(self) -> None:
-        backlog: list[_Call] = []
+        backlog: list[Asked] = []
         open_ = True
         while open_ or backlog:
             if not backlog:
@@ -110,36 +121,39 @@ class Desk(Generic[Tool]):
                 group = []  # nothing of it is kept while nothing is asked
         self._room.close()
 
-    def _wait(self, backlog: list[_Call]) -> bool:
+    def _wait(self, backlog: list[Asked]) -> bool:
         while True:
             wait_s = self._room.rest()
             with suppress(queue.Empty):
                 return self._take(self._calls.get(timeout=wait_s), backlog)
 
-    def _take(self, tick: list[_Call] | None, backlog: list[_Call]) -> bool:
+    def _take(self, tick: list[Asked] | None, backlog: list[Asked]) -> bool:
         if tick is None:
             return False
         backlog += tick
         return True
 
-    def _serve(self, group: list[_Call]) -> None:
+    def _serve(self, group: list[Asked]) -> None:
         try:
-            answers = self._room.serve([call for call, _ in group])
+            answers = self._room.serve([asked.call for asked in group])
         except Exception as error:  # a bug of ours; whoever waits must not wait for ever
             log.exception("%s failed", self._thread.name)
             answers = [(None, error)] * len(group)
         self.call_soon(partial(self._answer, group, answers))
 
-    def _answer(self, group: list[_Call], answers: list[Answer]) -> None:
+    def _answer(self, group: list[Asked], answers: list[Answer]) -> None:
         self.waiting -= len(group)
-        _resolve(group, answers)
+        resolve(group, answers)
 
 
-def _resolve(group: list[_Call], answers: list[Answer]) -> None:
-    for (_, future), (value, error) in zip(group, answers, strict=True):
+def resolve(group: Sequence[Asked], answers: Sequence[Answer]) -> None:
+    """Tell those who have asked what came of it."""
+    for (_, future, told), (value, error) in zip(group, answers, strict=True):
         if future.done():  # cancelled; the work was done all the same
             continue
-        if error is None:
-            future.set_result(value)
-        else:
+        if error is not None:
             future.set_exception(error)
+            continue
+        if told is not None:
+            told(value)
+        future.set_result(value)

@@ -122,6 +122,7 @@ class Store(Asking):
         spec: Spec,
         fields: Mapping[str, str | int | float] | None = None,
         most_queued: int = 0,
+        told: Callable[[Job], None] | None = None,
     ) -> Job:
         """
         Add a job, and return it with its place in the order.
@@ -133,12 +134,14 @@ class Store(Asking):
             spec: What is to be run.
             fields: By what it is found: top-level scalars of its payload.
             most_queued: So many may wait; 0: any number.
+            told: Hears of it on the loop, before those who wait for the same commit go on.
 
         Raises:
             Conflict: If the key, or the id, stands for other content.
             QueueFull: If as many wait as may.
         """
-        return await self._write(changes.insert, job, spec, fields or {}, most_queued)
+        insert = partial(_written, changes.insert, (job, spec, fields or {}, most_queued))
+        return await self._desk.ask(insert, told)
 
     async def insert_alone(
         self,
