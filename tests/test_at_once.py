@@ -91,6 +91,28 @@ class TestAJobForWhichAPlaceIsFree:
         await lan.until(_all_end(node, 1))
         assert await states(node) == ["succeeded"]
 
+    async def test_begins_once_if_its_submitter_goes_as_it_comes(
+        self, node: Node, lan: Lan, go: asyncio.Event
+    ) -> None:
+        """Its submitter has its answer, and is cancelled before it can go on."""
+        came: list[JobAdded] = []
+        node.bus.listen(JobAdded, came.append)
+        node.bus.listen(JobAdded, lambda _: adding.cancel())
+        adding = asyncio.ensure_future(node.submit("work/hold"))
+        with pytest.raises(asyncio.CancelledError):
+            await adding
+        go.set()
+        await lan.until(_all_end(node, 1))
+        await lan.settle()
+        found = await node.statistics()
+        assert (len(came), found["total"]["added"], found["total"]["finished"]) == (1, 1, 1)
+
+    async def test_begins_it_before_its_submitter_goes_on(self, node: Node) -> None:
+        came: list[str] = []
+        node.bus.listen((JobAdded, JobChanged), lambda fact: came.append(fact.job.state.value))
+        await node.submit("work/hold")
+        assert came == ["queued", "active"]
+
     async def test_leaves_it_to_others_if_it_cannot_be_stored(
         self, node: Node, lan: Lan, go: asyncio.Event, monkeypatch: pytest.MonkeyPatch
     ) -> None:
