@@ -48,6 +48,7 @@ _NOTHING_KNOWN: Final[dict[str, Any]] = {
     "value": None,
     "error": None,
     "properties": {},
+    "delivery": None,
     "key": "",
     "order_by": "",
     "needs": {},
@@ -396,7 +397,8 @@ def _limits(job: Job) -> dict[str, Any]:
     shown = {name: _iso(at + ahead_s) if at else None for name, at in moments.items()}
     wanted = read_demands(job.demands)
     asked = {"needs": dict(wanted.needs), "where": dict(wanted.where)}
-    return {"key": job.key, "order_by": job.order_by, **asked, **shown}
+    named = {"delivery": job.delivery.value, "key": job.key, "order_by": job.order_by}
+    return {**named, **asked, **shown}
 
 
 def _candidate(ranked: Ranked, chosen: str, first: Ranked) -> dict[str, Any]:

@@ -195,12 +195,17 @@ class TestAnInstance:
         assert (folder / "o2/shouted.txt").read_text() == "LATE!"
 
     def test_tells_why_a_job_failed(self, standing: Instance) -> None:
-        done = offload(standing.folder, "submit", "text/fail", "--follow")
+        options = ("--order-by", "a customer", "--deadline-in", "1h")
+        done = offload(standing.folder, "submit", "text/fail", *options, "--follow")
         assert done.returncode == 1
         assert "no text" in done.stderr
         job_id = done.stdout.splitlines()[0].removeprefix("job ")
         shown = offload(standing.folder, "job", "show", job_id[:20]).stdout
         assert "ValueError: no text" in shown
+        facts = dict(line.split("  ", 1) for line in shown.splitlines() if "  " in line)
+        assert facts["order by"].strip() == "a customer"
+        assert facts["delivery"].strip() == "exclusive"
+        assert facts["deadline"].strip() > facts["created"].strip()
 
 
 class TestAnInstanceThatIsToEnd:

@@ -288,4 +288,4 @@ async def test_a_description_tells_the_limits(lan: Lan) -> None:
     created = datetime.fromisoformat(info["created"])
     assert (datetime.fromisoformat(info["deadline"]) - created).total_seconds() == 60
     assert (datetime.fromisoformat(info["not_before"]) - created).total_seconds() == 5
-    assert (info["expires"], info["order_by"]) == (None, "x")
+    assert (info["expires"], info["order_by"], info["delivery"]) == (None, "x", "exclusive")
