@@ -6,6 +6,7 @@ The same in a child process, in a thread and on the event loop; what differs is 
 
 import os
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -88,11 +89,14 @@ class Voice:
     """
     What a consumer says, with the flood of its progress and its lines thinned out.
 
-    The last progress is always said, at the latest by ``finish``.
+    The last progress is always said, at the latest by ``finish``; nothing is said after that: a
+    thread that a job has left behind does not speak in the name of the next one.
     """
 
     def __init__(self, say: Callable[[str, str], None]) -> None:
         self._say = say
+        self._lock = threading.RLock()  # a consumer may speak in threads of its own
+        self._over = False
         self._unsaid: str | None = None
         self._said_at = float("-inf")
         self._since = float("-inf")
@@ -100,22 +104,27 @@ class Voice:
 
     def say(self, kind: str, text: str) -> None:
         """Pass on a line at once, progress every now and then, properties always."""
-        if kind == "progress":
-            now = time.monotonic()
-            if now - self._said_at < PROGRESS_EVERY_S:
-                self._unsaid = text
-                return
-            self._said_at, self._unsaid = now, None
-        elif kind != "properties" and not self._has_room():
-            return
-        self._say(kind, text)
+        with self._lock:
+            if not self._over and self._is_to_be_said(kind, text):
+                self._say(kind, text)
 
     def finish(self) -> None:
-        """Say what was held back."""
-        if self._unsaid is not None:
-            self._say("progress", self._unsaid)
-            self._unsaid = None
-        self._confess()
+        """Say what was held back, and nothing any more."""
+        with self._lock:
+            if self._unsaid is not None:
+                self._say("progress", self._unsaid)
+                self._unsaid = None
+            self._confess()
+            self._over = True
+
+    def _is_to_be_said(self, kind: str, text: str) -> bool:
+        if kind != "progress":
+            return kind == "properties" or self._has_room()
+        now = time.monotonic()
+        soon = now - self._said_at < PROGRESS_EVERY_S
+        self._unsaid = text if soon else None
+        self._said_at = self._said_at if soon else now
+        return not soon
 
     def _has_room(self) -> bool:
         now = time.monotonic()

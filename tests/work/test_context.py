@@ -202,3 +202,10 @@ class TestAVoice:
             voice.say("properties", "{}")
         voice.finish()
         assert len(said) == 2 * LINES_PER_S
+
+    def test_says_nothing_when_it_has_finished(self, said: list[tuple[str, str]]) -> None:
+        voice = Voice(lambda kind, text: said.append((kind, text)))
+        voice.finish()
+        for kind in ("log", "progress", "properties"):
+            voice.say(kind, "{}")
+        assert said == []

@@ -19,7 +19,7 @@ from offload import payload
 from offload.app import MAIN, App, load_app
 from offload.payload import File
 from offload.work.calls import REASON_LIMIT
-from offload.work.executors import Executors, prints_caught
+from offload.work.executors import Executors, News, prints_caught
 from offload.work.executors.lines import LINE_LIMIT, LINES_PER_S, Lines
 from offload.work.executors.pool import Pool
 from offload.work.executors.warden import Groups, start_of
@@ -175,6 +175,16 @@ def leaving(what: str):
     if what == "thread":
         leak = lambda: [print("leaked", time.sleep(0.05)) for _ in range(99)]
         threading.Thread(target=leak).start()
+    return os.getpid()
+
+@app.consumer("process/haunt")
+def haunting(context: Context):
+    def speak():
+        for _ in range(200):
+            context.log("leaked")
+            context.properties["leaked"] = True
+            time.sleep(0.01)
+    threading.Thread(target=speak, daemon=True).start()
     return os.getpid()
 
 @app.consumer("process/where")
@@ -541,6 +551,14 @@ class TestWhatAJobPrints:
     ) -> None:
         former = await desk.value("process/leave", what="nothing")
         assert await desk.value("process/where") == str(Path.cwd())
+        assert await desk.value("process/pid") == former
+
+    async def test_does_not_speak_in_the_name_of_the_next_one(self, desk: Desk) -> None:
+        """Daemon threads stay; what one says, or keeps, is none of the next job's."""
+        former = await desk.value("process/haunt")
+        heard: list[News] = []
+        await begun(desk.executors, desk.task("process/wait", seconds=0.2), heard.append)
+        assert [news.text for news in heard] == ["waiting"]
         assert await desk.value("process/pid") == former
 
 
