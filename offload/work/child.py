@@ -18,7 +18,7 @@ import threading
 import time
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from offload import codec
 from offload.app import Consumer, Context, Home, apps_known, load_home
@@ -113,6 +113,7 @@ class Child:
         self._fuse = Fuse()
         self._libc = ctypes.CDLL(None)
         self._folder = Path.cwd()
+        self._own_pid = os.getpid()
 
     def run(self) -> None:
         """Run tasks for as long as the daemon lives; it does not return."""
@@ -143,6 +144,8 @@ class Child:
         threads = set(threading.enumerate())
         voice = Voice(self._say)
         ran = self._ran(fields, voice, stopping)
+        if os.getpid() != self._own_pid:
+            _end_fork(ran)
         voice.finish()
         self._flush()
         unhurt = self._fuse.disarm()  # here, in the main thread, and before it reports
@@ -270,6 +273,13 @@ def _leftovers(before: set[threading.Thread]) -> bool:
     except ChildProcessError:
         return False
     return True
+
+
+def _end_fork(ran: Ran) -> NoReturn:
+    """End a process that the consumer has forked: the daemon waits for the answer of the other."""
+    sys.stderr.write(ran.outcome.traceback)
+    flush()
+    os._exit(ran.outcome.result is not Result.SUCCEEDED)
 
 
 def end_group() -> None:

@@ -177,6 +177,13 @@ def leaving(what: str):
         threading.Thread(target=leak).start()
     return os.getpid()
 
+@app.consumer("process/fork")
+def forking(fails: bool = False):
+    forked = os.fork()
+    if not forked and fails:
+        raise ValueError("in the fork")
+    return ["parent", os.waitpid(forked, 0)[1] != 0] if forked else "fork"
+
 @app.consumer("process/haunt")
 def haunting(context: Context):
     def speak():
@@ -560,6 +567,13 @@ class TestWhatAJobPrints:
         await begun(desk.executors, desk.task("process/wait", seconds=0.2), heard.append)
         assert [news.text for news in heard] == ["waiting"]
         assert await desk.value("process/pid") == former
+
+    async def test_does_not_answer_once_more(self, desk: Desk) -> None:
+        """Of a consumer that has forked, the process answers that was asked."""
+        assert await desk.value("process/fork") == ["parent", False]
+        assert await desk.value("process/fork", fails=True) == ["parent", True]
+        assert "ValueError: in the fork" in desk.lines
+        assert await desk.value("process/where") == str(Path.cwd())
 
 
 class TestAConsumerInAThread:
