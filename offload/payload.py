@@ -201,7 +201,7 @@ class _Encoder:
             return codec.ext(UUID_CODE, value.bytes)
         dump = getattr(type(value), "model_dump", None)  # a pydantic model, without pydantic
         if dump is not None:
-            return self.plain(dump(value), at, depth + 1)
+            return self.plain(dump(value, round_trip=True), at, depth + 1)
         name = type(value).__name__
         article = "an" if name[0] in "AEIOUaeiou" else "a"
         raise PayloadError(at, f"{article} {name} cannot travel")

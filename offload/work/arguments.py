@@ -148,7 +148,7 @@ class _Form:
                 values[name] = values[name].path
         wanted = {self.fields[name]: values[name] for name in values if name in self.fields}
         try:
-            made = self.model.model_validate(wanted)
+            made = self.model.model_validate(wanted, by_alias=True, by_name=True)
         except ValidationError as error:
             raise self._mismatch(error) from None
         for name in values:

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field, Json, computed_field
 
 from offload import payload
 from offload.app import Context
@@ -30,6 +30,20 @@ class Order:
 
 class Limits(BaseModel):
     most: int = Field(ge=1)
+
+
+class Crop(BaseModel):
+    """Its fields have other names outside, and it says more than it takes."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    left_px: int = Field(alias="left")
+    top_px: int = Field(default=0, validation_alias="top", serialization_alias="y")
+    tags: Json[list[str]] = Field(default="[]", validate_default=True)
+
+    @computed_field
+    def area(self) -> int:
+        return self.left_px * self.top_px
 
 
 CONTEXT: Any = object()
@@ -66,6 +80,8 @@ class TestAnAnnotatedArgument:
             (Order, Order(File("/a/b.jpg"), (1, 2))),
             (list[Order], [Order(File("/a/b.jpg"), (1, 2))]),
             (Limits, Limits(most=3)),
+            (Crop, Crop(left=3, top=4, tags='["a"]')),
+            (list[Crop], [Crop(left=3)]),
             (int | None, None),
             (Any, [1, {"a": 2}]),
             (int, 2**70),
