@@ -2,10 +2,12 @@
 
 import base64
 import json
+import math
 import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sized
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -281,7 +283,11 @@ class Context:
             total: … of how many; None if nobody knows.
             text: What is being done.
             eta: How long it will take from now; by default as long as it took so far, per step.
+
+        Raises:
+            UsageError: If ``done`` or ``total`` is no number.
         """
+        done, total = _number("done", done), None if total is None else _number("total", total)
         now = time.monotonic()
         self._began = self._began or now
         self._done, self._total = done, total
@@ -344,6 +350,15 @@ class Context:
             UsageError: If the job has been finished already.
         """
         self.answer.settle(None, Retry(error) if isinstance(error, str) else error)
+
+
+def _number(name: str, value: Any) -> float:
+    """Return ``value`` as JSON knows it; raise ``UsageError`` if it is no finite number."""
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real) and math.isfinite(value):
+        return float(value)
+    raise UsageError(f'progress: {name} must be a number, got {value!r}; a text goes to text="..."')
 
 
 def partial_value(text: str) -> Any:

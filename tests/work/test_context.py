@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,21 @@ class TestProgress:
     def test_says_what_the_consumer_knows_better(self, talk: Talk) -> None:
         talk.context.progress(1, eta="2m")
         assert talk.last() == {"done": 1, "total": None, "text": "", "eta_s": 120.0}
+
+    @pytest.mark.parametrize(
+        ("done", "total", "name"),
+        [(0.1, "reading", "total"), ("a", None, "done"), (None, 3, "done"), (1, math.inf, "total")],
+    )
+    def test_that_is_no_number_is_refused_by_name(
+        self, talk: Talk, done: object, total: object, name: str
+    ) -> None:
+        with pytest.raises(UsageError, match=f"progress: {name} must be a number, got .*; a text"):
+            talk.context.progress(done, total)
+        assert talk.said == []
+
+    def test_takes_the_numbers_of_other_libraries(self, talk: Talk) -> None:
+        talk.context.progress(Fraction(1, 2), 2)
+        assert talk.last()["done"] == 0.5
 
     def test_goes_on_by_steps_up_to_the_total(self, talk: Talk) -> None:
         talk.context.progress(0, 3)
