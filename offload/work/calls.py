@@ -218,13 +218,17 @@ def _output_files(held: tuple[File, ...], declared: tuple[File, ...]) -> tuple[F
     every = (*held, *(file for file in declared if file not in held))
     files = tuple(arrived(file.path.absolute(), file.travels_as) for file in every)
     for file in files:
-        folder = isinstance(file, Directory)
-        if not (file.path.is_dir() if folder else file.path.is_file()):
-            what = "does not exist"
-            if file.path.exists():
-                what = "is no folder" if folder else "is a folder; return a Directory"
-            raise PayloadError("result", f"the output file {file.path} {what}")
+        if not (file.path.is_dir() if isinstance(file, Directory) else file.path.is_file()):
+            raise PayloadError("result", f"the output file {file.path} {_what_is_wrong(file)}")
     return files
+
+
+def _what_is_wrong(file: File) -> str:
+    if not file.path.exists():
+        return "does not exist"
+    if isinstance(file, Directory):
+        return "is no folder"
+    return "is a folder; return a Directory" if file.path.is_dir() else "is no regular file"
 
 
 def failed(error: BaseException, give_up_on: tuple[type[BaseException], ...], run_s: float) -> Ran:

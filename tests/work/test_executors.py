@@ -76,7 +76,8 @@ def result(kind: str, context: Context):
     made = context.folder / "out.txt"
     made.write_text("made")
     return {"file": {"out": File(made, "named.txt")}, "missing": File("nowhere.txt"),
-            "folder": File(context.folder), "object": object()}[kind]
+            "folder": File(context.folder), "device": File("/dev/null"),
+            "object": object()}[kind]
 
 @every("say")
 def say(context: Context):
@@ -345,6 +346,7 @@ class TestAConsumer:
         [
             ("missing", "result: the output file .*nowhere.txt does not exist"),
             ("folder", "result: the output file .* is a folder"),
+            ("device", "result: the output file /dev/null is no regular file"),
             ("object", "result: an object cannot travel"),
         ],
     )
