@@ -201,7 +201,7 @@ class TestMaxParallel:
     def test_on_eight_cores(self, written: float, slots: int) -> None:
         assert QueueConfig(max_parallel=written).slots(cores=8) == slots
 
-    @pytest.mark.parametrize("written", [0, -2, 1.5, -0.5, 1.0, True, "many", None])
+    @pytest.mark.parametrize("written", [0, -2, 1.5, -0.5, 1.0, True, "many", None, 2**31])
     def test_anything_else_is_an_error(self, written: object) -> None:
         with pytest.raises(ConfigError, match=r"queues\.main\.max_parallel"):
             Config.make(queues={"main": {"max_parallel": written}})

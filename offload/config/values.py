@@ -20,6 +20,7 @@ from offload.topics import check_pattern, check_topic
 from offload.traits import Scalar, fault, is_host
 
 DEFAULT_PORT: Final = 4711
+MOST_PARALLEL: Final = 2**31
 _WORD: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _T = TypeVar("_T")
 
@@ -177,7 +178,7 @@ def _parallel(value: object) -> int | float:
         value = int(value)
     elif isinstance(value, str) and re.fullmatch(r"\d*\.\d+", value):
         value = float(value)
-    if isinstance(value, int) and not isinstance(value, bool) and (value >= 1 or value == -1):
+    if type(value) is int and (value == -1 or 1 <= value < MOST_PARALLEL):
         return value
     if isinstance(value, float) and 0 < value < 1:
         return value
