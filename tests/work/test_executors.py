@@ -792,3 +792,11 @@ class TestLines:
         lines.finish()
         assert len(said) == LINES_PER_S + 1
         assert said[-1].startswith(f"… {3 * LINES_PER_S} lines left out")
+
+    def test_that_never_end_are_counted_by_their_pieces(self, said: list[str]) -> None:
+        lines = Lines(said.append)
+        for _ in range(2 * LINES_PER_S):
+            lines.feed(b"x" * LINE_LIMIT)
+        lines.finish()
+        assert len(said) < LINES_PER_S + 3
+        assert said[-1].startswith(f"… {LINES_PER_S} lines left out")

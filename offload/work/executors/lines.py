@@ -28,7 +28,10 @@ class Lines:
         if room <= 0:
             head, newline, rest = data.rpartition(b"\n")
             self._left_out += head.count(b"\n") + 1 if newline else 0
-            self._rest = (rest if newline else self._rest + rest)[-LINE_LIMIT:]
+            kept = rest if newline else self._rest + rest
+            pieces = len(kept) // LINE_LIMIT  # of a line that does not end
+            self._left_out += pieces
+            self._rest = kept[pieces * LINE_LIMIT :]
             return
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines[:room]:
