@@ -3,6 +3,10 @@
 import asyncio
 import json
 import sys
+from collections import Counter
+from collections.abc import AsyncIterator
+from datetime import datetime
+from operator import itemgetter
 from typing import Any
 
 import typer
@@ -19,9 +23,9 @@ async def follow(client: Client, job: RemoteJob) -> dict[str, Any]:
     say(f"job {job.id}")
     try:
         if sys.stdout.isatty():
-            await _draw(job, _Names(client))
+            await _draw(_story(client, job), _Names(client))
         else:
-            await _tell(job, _Names(client))
+            await _tell(_story(client, job), _Names(client))
     except asyncio.CancelledError:
         typer.echo(f"the job goes on; see it with: offload job show {job.id}", err=True)
         raise
@@ -86,17 +90,43 @@ class _Names:
         return self._names.get(worker, worker[:SHORT_INSTANCE])
 
 
-async def _tell(job: RemoteJob, names: _Names) -> None:
+async def _story(client: Client, job: RemoteJob) -> AsyncIterator[dict[str, Any]]:
+    """Yield what happens to ``job``, and the lines of its log that were there before."""
+    known: Counter[tuple[int, str]] | None = None
     async for event in job.events():
+        if known is None:
+            earlier = [_logged(line) for line in await client.logs(job.id) if line["kind"] == "log"]
+            known = Counter(map(_heard, earlier))
+            for one in sorted([event, *earlier], key=itemgetter("wall")):
+                yield one
+        elif event["kind"] == "log" and known[_heard(event)]:
+            known[_heard(event)] -= 1
+        else:
+            yield event
+
+
+def _logged(line: dict[str, Any]) -> dict[str, Any]:
+    """Return a kept line of a log as the event that it was."""
+    wall = datetime.fromisoformat(line["at"]).timestamp()
+    return {"kind": "log", "wall": wall, "text": line["text"]}
+
+
+def _heard(event: dict[str, Any]) -> tuple[int, str]:
+    """Return what a line is known by; of its time, milliseconds are kept."""
+    return round(event["wall"] * 1e6) // 1000, event["text"]
+
+
+async def _tell(story: AsyncIterator[dict[str, Any]], names: _Names) -> None:
+    async for event in story:
         words = describe(event, await names.of(event))
         say(f"{clock_time(event['wall'])}  {words}")
 
 
-async def _draw(job: RemoteJob, names: _Names) -> None:
+async def _draw(story: AsyncIterator[dict[str, Any]], names: _Names) -> None:
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn())
     with Progress(*columns, TimeElapsedColumn(), console=Console(), transient=True) as bars:
         bar = bars.add_task("queued", total=None)
-        async for event in job.events():
+        async for event in story:
             words = describe(event, await names.of(event))
             if event["kind"] == "progress":
                 done, total = _number(event["done"]), _number(event["total"])

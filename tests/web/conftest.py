@@ -76,7 +76,8 @@ class FakeNode:
         return {"id": job.id, "topic": job.topic, "state": "active"}
 
     async def logs(self, prefix: str, after: int = 0) -> list[dict[str, Any]]:
-        return [{"number": after + 1, "text": (await self.job(prefix)).id}]
+        line = {"at": "2026-01-01T00:00:00+00:00", "kind": "progress"}
+        return [{"n": after + 1, **line, "text": (await self.job(prefix)).id}]
 
     async def stop(self, prefix: str) -> bool:
         return (await self.job(prefix)).over.is_set() is False
