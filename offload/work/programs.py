@@ -112,7 +112,7 @@ def _run(line: list[str], arguments: Mapping[str, Any], context: Context) -> int
         told.seek(0)
         try:
             process = _started(line, folder, told, _environment(context, arguments, temporary))
-        except (FileNotFoundError, PermissionError) as error:
+        except OSError as error:  # it is gone, no program, or has too many arguments
             raise ProgramFailed(f"{line[0]} cannot be run: {error.strerror}") from None
     over = threading.Event()
     threading.Thread(target=_wait, args=(process, over), daemon=True).start()

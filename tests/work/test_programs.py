@@ -148,6 +148,18 @@ class TestACommand:
             "input: one input file is needed, 0 were given",
         )
 
+    async def test_that_is_no_program_says_so(self, tmp_path: Path) -> None:
+        program = tmp_path / "program"
+        program.write_bytes(b"neither binary nor script")
+        program.chmod(0o700)
+        rules = {"run/it": TopicRule(command=Command((str(program),)))}
+        executors = Executors(None, run_file=tmp_path / "children.json", rules=rules)
+        await executors.open()
+        outcome = (await Desk(executors, tmp_path).run("run/it")).outcome
+        await executors.close()
+        assert outcome.reason == f"{program} cannot be run: Exec format error"
+        assert outcome.traceback == ""
+
     async def test_uses_its_keeper_again(self, desk: Desk) -> None:
         for _ in range(3):
             await desk.run("run/unread")
