@@ -20,7 +20,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from offload import cron
-from offload.durations import seconds
+from offload.durations import seconds, span
 
 TEXT_LIMIT: Final = 200
 _DAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
@@ -180,16 +180,7 @@ def _read_every(text: str) -> str:
     span_s = seconds(float(text) if re.fullmatch(r"[0-9.]+", text) else text)
     if span_s < 1 or span_s != int(span_s):
         raise ValueError(f"{text!r} must be whole seconds, 1 s or more")
-    return _span(int(span_s))
-
-
-def _span(span_s: int) -> str:
-    parts = []
-    for unit, size_s in (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1)):
-        number, span_s = divmod(span_s, size_s)
-        if number:
-            parts.append(f"{number}{unit}")
-    return "".join(parts)
+    return span(int(span_s))
 
 
 def _read_hourly(text: str) -> str:

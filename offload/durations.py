@@ -19,6 +19,16 @@ def seconds(value: str | float) -> float:
     return float(number)
 
 
+def span(whole_s: int) -> str:
+    """Return so many seconds as ``"1h30m"``."""
+    parts = []
+    for unit, size_s in (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1)):
+        number, whole_s = divmod(whole_s, size_s)
+        if number:
+            parts.append(f"{number}{unit}")
+    return "".join(parts)
+
+
 def rate(text: str) -> tuple[int, float]:
     """
     Return count and seconds of ``"10/s"`` or ``"5/2m"``: so many in any such time.

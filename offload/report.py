@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from math import ceil
 from typing import Any, Final
 
 from offload.app import partial_value
@@ -14,6 +15,7 @@ from offload.blobs import Blobs
 from offload.clock import Clock
 from offload.datadir import DataDir
 from offload.distributor import Distributor, closed_of
+from offload.durations import span
 from offload.errors import (
     BlobMissing,
     JobNotFound,
@@ -272,8 +274,8 @@ class Report:
         queue = self._manager.rule(topic).name
         if queue in self._manager.gates.suspended:
             return f"Its queue {queue} is suspended; it waits until that is resumed."
-        if job and job.behind:
-            return "It waits for those before it, which run one after the other."
+        if job and (held_back := self._held_back(job, queue)):
+            return held_back
         capable = any(r.candidate.capable for r in ranked)
         if not capable and any(r.candidate.disabled for r in ranked):
             return f"The topic {topic} is disabled wherever it could run; its jobs wait."
@@ -284,6 +286,18 @@ class Report:
         if ranked[0].can:
             return f"{ranked[0].candidate.name} would run it now."
         return "Everyone who could run it is busy or cannot take it now; it waits."
+
+    def _held_back(self, job: Job, queue: str) -> str:
+        """Say what keeps ``job`` from starting, whoever is there; "" if nothing does."""
+        if job.behind:
+            return "It waits for those before it, which run one after the other."
+        wait_s = ceil(job.not_before - self._clock.now())
+        if wait_s > 0:
+            again = f" again, after: {job.reason}" if job.reason else ""
+            return f"It is to start in {span(wait_s)}{again}."
+        if self._distributor.paced(job):
+            return f"Its queue {queue} has a rate; it waits for its turn."
+        return ""
 
     def _letter(self, letter: DeadLetter) -> dict[str, Any]:
         outcome = letter.outcome

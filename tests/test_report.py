@@ -19,6 +19,8 @@ def app() -> App:
 
     @app.consumer("text/long")
     async def long(size: int) -> dict[str, str]:
+        if size < 0:
+            raise ValueError("too short")
         return {"text": "x" * size}
 
     @app.consumer("math/odd")
@@ -67,6 +69,30 @@ class TestAnExplanation:
         node = await lan.node(app)
         told = await node.explain("text/short")
         assert told["sentence"].startswith("No instance has the topic text/short")
+
+    async def test_of_a_job_that_waits_for_its_time_says_for_how_long(
+        self, lan: Lan, app: App
+    ) -> None:
+        node = await lan.node(app)
+        job = await node.options(run_after="1h30m").submit("text/long", size=1)
+        await lan.clock.advance(60)
+        told = await node.explain(job.id)
+        assert told["sentence"] == "It is to start in 1h29m."
+
+    async def test_of_a_job_that_waits_for_its_retry_says_why(self, lan: Lan, app: App) -> None:
+        node = await lan.node(app, queues={"main": {"retry_delay": "30s"}})
+        job = await node.submit("text/long", size=-1)
+        await lan.clock.advance(10)
+        told = await node.explain(job.id)
+        assert told["sentence"] == "It is to start in 20s again, after: ValueError: too short."
+
+    async def test_of_a_job_that_a_rate_holds_back_says_so(self, lan: Lan, app: App) -> None:
+        node = await lan.node(app, queues={"slow": {"topics": ["text/*"], "rate": "1/m"}})
+        for _ in range(2):
+            job = await node.submit("text/long", size=1)
+        await lan.settle()
+        told = await node.explain(job.id)
+        assert told["sentence"] == "Its queue slow has a rate; it waits for its turn."
 
 
 async def test_a_file_name_that_cannot_travel_is_refused_with_the_remedy(

@@ -236,6 +236,10 @@ class Distributor:
             self._matching.suit(job, spec, places.candidates, failed, self._clock.now())
         return policy, demands, rank(policy, places.candidates, demands)
 
+    def paced(self, job: Job) -> bool:
+        """Say whether it is the rate of its queue that ``job`` waits for."""
+        return self._matching.paced(job, self._clock.now())
+
     def closed(self) -> str:
         """Say why nothing of others starts here now, whatever its topic; "" if it may."""
         return self._admission.closed()

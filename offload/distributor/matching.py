@@ -212,6 +212,10 @@ class Matching:
             return Policy.LOCAL_FIRST
         return policy
 
+    def paced(self, job: Job, now: float) -> bool:
+        """Say whether it is the rate of its queue that ``job`` waits for."""
+        return not self._paces.allow(self._manager.rule(job.topic), job, now)
+
     def next_chance_at(self, now: float) -> float | None:
         """Return when the next of the refusals ends, or a rate allows the next start."""
         ends = list(self._refusals.ends(now))
