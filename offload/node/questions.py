@@ -24,6 +24,11 @@ class Questions:
         """Who is there, as this instance sees it now."""
         return self._house.membership.view
 
+    @property
+    def running(self) -> list[str]:
+        """Ids of the jobs that run here now, own ones and those of others."""
+        return self._house.manager.runs.running()
+
     def topology_events(self) -> AsyncIterator[TopologyEvent]:
         """Return the topology events from now on, INIT first (C050)."""
         return self._house.membership.events()

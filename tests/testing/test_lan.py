@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from offload import Node
+from offload import App, Node
 from offload.app import load_app
 from offload.errors import BlobMissing, PeerRefused, PeerUnreachable
 from offload.testing import Lan, MovedClock
@@ -112,6 +112,24 @@ class TestUntil:
             await lan.until(asyncio.Event().wait(), within_s=10)
         assert lan.clock.now() == 10
 
+    async def test_says_what_was_not_done(self, lan: Lan) -> None:
+        node = await lan.node(name="ada")
+        job = await node.submit("no/such")
+        with pytest.raises(TimeoutError, match="no/such of ada, queued: No instance has the topic"):
+            await lan.until(job.result(), within_s=1)
+
+    async def test_gives_consumers_the_real_time_that_they_take(self, lan: Lan) -> None:
+        app = App()
+
+        @app.consumer("a/slow", isolate="thread")
+        def slow() -> str:
+            while lan.clock.now() < 30:
+                time.sleep(0.001)
+            return "done"
+
+        node = await lan.node(app)
+        assert await lan.until(node.offload("a/slow"), within_s=20) == "done"
+
     async def test_raises_what_is_raised(self, lan: Lan) -> None:
         async def fail() -> None:
             raise KeyError("mine")
@@ -164,7 +182,7 @@ async def test_consumers_run_in_child_processes_too(lan: Lan, tmp_path: Path) ->
     )
     app = load_app(str(tmp_path / "consumers.py"))
     desk, _ = await lan.node(), await lan.node(app)
-    assert await lan.until(desk.offload("work/pid"), within_s=3600) > 0
+    assert await lan.until(desk.offload("work/pid")) > 0
 
 
 # By name, whether or not it is installed, where pytest would find it by itself.
