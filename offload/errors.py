@@ -211,6 +211,8 @@ class JobFailed(OffloadError):
         super().__init__(job_id, state, reason, error_type, traceback)
         self.job_id, self.state, self.reason = job_id, state, reason
         self.error_type, self.traceback = error_type, traceback
+        if traceback:
+            self.add_note(traceback)  # so that it is seen where nobody catches this
 
     def __str__(self) -> str:
         return f"job {self.job_id} is {self.state}: {self.reason}"

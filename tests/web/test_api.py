@@ -150,6 +150,7 @@ class TestAJob:
         with pytest.raises(JobFailed, match="is error: no image") as caught:
             await (await client.job("01")).result()
         assert (caught.value.error_type, caught.value.traceback) == ("ValueError", "Traceback …")
+        assert caught.value.__notes__ == ["Traceback …"]
 
     async def test_is_waited_for(self, node: Any, client: Client) -> None:
         fake = node.add()
