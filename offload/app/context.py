@@ -349,7 +349,11 @@ class Context:
         Raises:
             UsageError: If the job has been finished already.
         """
-        self.answer.settle(None, Retry(error) if isinstance(error, str) else error)
+        if isinstance(error, type) and issubclass(error, BaseException):
+            error = error()
+        if not isinstance(error, BaseException):  # a library may call it with anything, also None
+            error = Retry(str(error))
+        self.answer.settle(None, error)
 
 
 def _number(name: str, value: Any) -> float:

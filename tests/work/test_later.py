@@ -30,6 +30,10 @@ def after_a_while(ctx, how):
             ctx.fail("no luck")
         if how == "cancel":
             ctx.fail(Cancel("never"))
+        if how == "class":
+            ctx.fail(Cancel)
+        if how == "nothing":
+            ctx.fail(None)
         if how == "retry":
             ctx.fail(Retry("busy", after=7))
         if how == "object":
@@ -114,6 +118,8 @@ class TestAConsumerThatAnswersLater:
         [
             ("text", "no luck", False, None),
             ("cancel", "never", True, None),
+            ("class", "Cancel", True, None),
+            ("nothing", "None", False, None),
             ("retry", "busy", False, 7),
             ("object", "result: an object cannot travel", True, None),
         ],
