@@ -298,5 +298,5 @@ def flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except (OSError, ValueError):  # the consumer closed it
+        except (OSError, ValueError, AttributeError):  # the consumer closed it, or put None there
             continue

@@ -114,6 +114,7 @@ class Child:
         self._libc = ctypes.CDLL(None)
         self._folder = Path.cwd()
         self._own_pid = os.getpid()
+        self._outputs = os.fstat(1), os.fstat(2)
 
     def run(self) -> None:
         """Run tasks for as long as the daemon lives; it does not return."""
@@ -150,7 +151,8 @@ class Child:
         self._flush()
         unhurt = self._fuse.disarm()  # here, in the main thread, and before it reports
         # After a stop nothing may be left, also where orphans cannot be seen.
-        clean = unhurt and not stopping.is_set() and not _leftovers(threads) and self._is_back()
+        unhurt = unhurt and self._is_heard() and not stopping.is_set()
+        clean = unhurt and not _leftovers(threads) and self._is_back()
         self._send(
             {
                 "kind": "done",
@@ -218,6 +220,14 @@ class Child:
     def _flush(self) -> None:
         flush()
         self._libc.fflush(None)  # what libraries written in C have printed
+
+    def _is_heard(self) -> bool:
+        """Say whether what is printed still goes to the daemon: a job may close or replace that."""
+        try:
+            same = all(map(os.path.samestat, self._outputs, (os.fstat(1), os.fstat(2))))
+            return same and {sys.stdout.fileno(), sys.stderr.fileno()} <= {1, 2}
+        except (OSError, ValueError, AttributeError):  # it is closed, no file, or not even a stream
+            return False
 
     def _is_back(self) -> bool:
         """Go back to the folder in which every job starts, and say whether that worked."""

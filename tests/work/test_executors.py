@@ -185,6 +185,19 @@ def forking(fails: bool = False):
         raise ValueError("in the fork")
     return ["parent", os.waitpid(forked, 0)[1] != 0] if forked else "fork"
 
+@app.consumer("process/mute")
+def muting(how: str):
+    if how == "numbers":
+        os.closerange(1, 3)
+    if how == "stream":
+        sys.stdout.close()
+    if how == "error":
+        sys.stderr.close()
+    if how == "redirected":
+        sys.stdout = open(os.devnull, "w")
+    if how == "none":
+        sys.stdout = sys.stderr = None
+
 @app.consumer("process/haunt")
 def haunting(context: Context):
     def speak():
@@ -569,6 +582,12 @@ class TestWhatAJobPrints:
         await begun(desk.executors, desk.task("process/wait", seconds=0.2), heard.append)
         assert [news.text for news in heard] == ["waiting"]
         assert await desk.value("process/pid") == former
+
+    @pytest.mark.parametrize("how", ["numbers", "stream", "error", "redirected", "none"])
+    async def test_does_not_mute_the_next_one(self, desk: Desk, how: str) -> None:
+        await desk.value("process/mute", how=how)
+        await desk.run("process/print")
+        assert {"out", "err"} < set(desk.lines)
 
     async def test_does_not_answer_once_more(self, desk: Desk) -> None:
         """Of a consumer that has forked, the process answers that was asked."""
