@@ -21,6 +21,7 @@ from offload.cli import contents, shell
 from offload.datadir import DataDir
 
 APP = """
+import logging
 import time
 from offload import App, Context, File
 
@@ -36,6 +37,10 @@ def shout(words: File, ctx: Context, mark: str = "!") -> File:
 @app.consumer("text/fail")
 def fail() -> None:
     raise ValueError("no text")
+
+@app.consumer("text/note")
+async def note() -> None:
+    logging.getLogger("user").info("noted")
 
 @app.consumer("sleep")
 def sleep(seconds: float) -> str:
@@ -163,7 +168,7 @@ class TestAnInstance:
     def test_greets_with_its_name_address_and_topics(self, standing: Instance) -> None:
         up, topics = standing.greeting
         assert re.match(r"attic \([a-z2-7]{26}\) is up on 127\.0\.0\.1:\d+, realm test-", up)
-        assert topics == "topics: sleep, text/fail, text/shout"
+        assert topics == "topics: sleep, text/fail, text/note, text/shout"
 
     def test_is_seen_in_its_own_topology(self, standing: Instance) -> None:
         done = offload(standing.folder, "topology", "--json")
@@ -184,6 +189,10 @@ class TestAnInstance:
         assert "| reading" in done.stdout
         assert done.stdout.splitlines()[-1] == str(folder / "out/shouted.txt")
         assert (folder / "out/shouted.txt").read_text() == "HELLO?"
+
+    def test_shows_what_a_job_logs_on_its_loop_too(self, standing: Instance) -> None:
+        done = offload(standing.folder, "submit", "text/note", "--follow")
+        assert "| INFO user: noted\n" in done.stdout
 
     def test_takes_files_whose_names_cannot_travel_under_safe_ones(
         self, standing: Instance

@@ -52,12 +52,19 @@ class Calm(logging.Filter):
         return True
 
 
+def concerns(record: logging.LogRecord) -> bool:
+    """Say whether a record is for the terminal of the instance: of others, what is serious."""
+    return record.levelno >= logging.WARNING or record.name.partition(".")[0] == "offload"
+
+
 def set_up(verbose: int) -> None:
     """Log to the standard error from now on; ``verbose`` as often as -v was given."""
     handler = logging.StreamHandler()
     handler.setFormatter(Lines("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+    handler.addFilter(concerns)
     handler.addFilter(Calm())
-    logging.basicConfig(handlers=[handler])
+    # What a job says at this level, in its thread or on the loop, goes to its own log.
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     logging.getLogger("offload").setLevel(LEVELS[min(verbose, 2)])
     if verbose < 2:  # whoever is in the network could fill our log with what is wrong with packets
         logging.getLogger("zeroconf").setLevel(logging.CRITICAL)

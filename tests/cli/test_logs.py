@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from offload import App
-from offload.cli.logs import AT_ONCE, LONGEST, Calm, Lines
+from offload.cli.logs import AT_ONCE, LONGEST, Calm, Lines, concerns
 from offload.testing import Lan
 from tests.test_group import Machines, joined
 
@@ -60,6 +60,22 @@ class TestALine:
         except ValueError:
             logging.getLogger("offload.test").exception("failed")
         assert "\x1b" not in page.lines[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "level", "shown"),
+    [
+        ("offload.peers", logging.DEBUG, True),
+        ("offloaded", logging.INFO, False),
+        ("the.consumers.own", logging.INFO, False),
+        ("the.consumers.own", logging.WARNING, True),
+    ],
+)
+def test_of_other_programs_only_what_is_serious_is_shown(
+    name: str, level: int, shown: bool
+) -> None:
+    record = logging.LogRecord(name, level, __file__, 1, "x", (), None)
+    assert concerns(record) is shown
 
 
 class TestAFlood:
