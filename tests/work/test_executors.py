@@ -143,7 +143,7 @@ def printing():
 def speak():
     print("out", 1, end="")
     print("", file=sys.stdout)
-    print("err", file=sys.stderr)
+    sys.stderr.writelines(["e", "rr\\n"])
     log.info("told")
     print("no end", end="")
 
