@@ -172,12 +172,21 @@ class Lan:
     # --- time --------------------------------------------------------------------------------
 
     async def settle(self) -> None:
-        """Return when nothing is under way any more that needs no time to pass."""
-        async with asyncio.timeout(PATIENCE_S):
-            await turn()
-            while self._busy():
-                await asyncio.sleep(PAUSE_S / 10)
+        """
+        Return when nothing is under way any more that needs no time to pass.
+
+        Raises:
+            TimeoutError: If that takes 20 s of real time.
+        """
+        try:
+            async with asyncio.timeout(PATIENCE_S):
                 await turn()
+                while self._busy():
+                    await asyncio.sleep(PAUSE_S / 10)
+                    await turn()
+        except TimeoutError:
+            busy = " and ".join(self._busy()) or "the event loop"
+            raise TimeoutError(f"not settled within {PATIENCE_S:g} s: busy is {busy}") from None
 
     async def until(self, what: Awaitable[T], within_s: float = 60.0) -> T:
         """
@@ -232,9 +241,14 @@ class Lan:
                     told += f"\n{job['topic']} of {node.name}, {job['state']}: {why}"
         return told
 
-    def _busy(self) -> bool:
-        waiting = self._threads.waiting or any(store.waiting for store in self._stores)
-        return bool(waiting) or self._switch.busy
+    def _busy(self) -> list[str]:
+        """Name what is not done yet."""
+        busy = {
+            "a thread": self._threads.waiting,
+            "a store": any(store.waiting for store in self._stores),
+            "the network": self._switch.busy,
+        }
+        return [name for name, at_work in busy.items() if at_work]
 
     def _open_store(self, folder: Path) -> Store:
         store = Store.open(folder)

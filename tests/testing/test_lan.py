@@ -4,6 +4,7 @@ import asyncio
 import re
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -104,6 +105,17 @@ class TestSettling:
         arrived = asyncio.wrap_future(answer)
         await lan.settle()
         assert arrived.done()
+
+    async def test_that_takes_too_long_says_what_for(
+        self, lan: Lan, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("offload.testing.lan.PATIENCE_S", 0.05)
+        over = threading.Event()
+        answer = asyncio.create_task(asyncio.to_thread(over.wait))
+        with pytest.raises(TimeoutError, match="busy is a thread"):
+            await lan.settle()
+        over.set()
+        await answer
 
 
 class TestUntil:
