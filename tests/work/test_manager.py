@@ -313,6 +313,17 @@ class TestOutputFiles:
         assert (job.state, "../evil" in job.reason) == (State.ERROR, True)
         assert not list(tmp_path.rglob("*evil*"))
 
+    async def test_go_to_a_folder_of_ones_home(
+        self, house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("HOME", str(tmp_path / "home"))
+        options = Options(into="~/sites")
+        job = await house.run(await house.add("file/two", options=options, text="new"))
+        assert {Path(path).parent for path in job.outputs} == {tmp_path / "home" / "sites"}
+        nobody = Options(into="~offload-nobody/sites")
+        with pytest.raises(UsageError, match="into: ~offload-nobody/sites: "):
+            await house.add("file/two", options=nobody, text="new")
+
     async def test_into_a_folder_that_cannot_be_are_refused_at_once(
         self, house: House, tmp_path: Path
     ) -> None:

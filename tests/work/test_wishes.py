@@ -1,6 +1,7 @@
 """What a submitter wishes: understood, or refused by its name before anything is stored."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,9 @@ class TestAWish:
     @pytest.mark.parametrize("name", ["key", "order_by"])
     def test_may_be_the_number_of_something(self, name: str) -> None:
         assert getattr(wished({name: 7}), name) == "7"
+
+    def test_may_be_a_path(self) -> None:
+        assert wished({"into": Path("out")}).into == "out"
 
     @pytest.mark.parametrize(
         ("name", "value"),

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from datetime import datetime
+from pathlib import PurePath
 from typing import Any, Final, get_args, get_origin, get_type_hints
 
 from offload.durations import seconds
@@ -40,7 +41,7 @@ def wished(wishes: Mapping[str, Any], base: Options = _NOTHING) -> Options:
         elif name == "run_at":
             options[name] = moment(name, value)
         elif name in _NAMES:
-            options[name] = str(value) if name in _NUMBERED and type(value) is int else value
+            options[name] = _plain(name, value)
             if not fits(name, options[name]):
                 raise UsageError(f"{name}: {value!r} is of the wrong type")
             if value == "" and name in _NUMBERED:
@@ -49,6 +50,12 @@ def wished(wishes: Mapping[str, Any], base: Options = _NOTHING) -> Options:
             known = ", ".join(sorted(n.removesuffix("_s") for n in _NAMES))
             raise UsageError(f"options.{name}: unknown; known are {known}")
     return replace(base, **options) if options else base
+
+
+def _plain(name: str, value: Any) -> Any:
+    """Return ``value`` as the option has it: a number that is a name, or a path, as text."""
+    numbered = name in _NUMBERED and type(value) is int
+    return str(value) if numbered or (name == "into" and isinstance(value, PurePath)) else value
 
 
 def fits(name: str, value: Any) -> bool:

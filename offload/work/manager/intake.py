@@ -190,7 +190,7 @@ class Intake:
             queue=rule.name,
             priority=options.priority or rule.priority,
             delivery=delivery,
-            into=str(Path(options.into).absolute()) if options.into else "",
+            into=str(_folder(options.into)) if options.into else "",
             if_exists=options.if_exists,
             policy=options.policy,
             key=options.key,
@@ -224,11 +224,19 @@ def searchable(spec: Spec) -> Mapping[str, str | int | float]:
     ).fields
 
 
+def _folder(into: str) -> Path:
+    """Return the folder that is meant, ``~`` being a home; raise ``UsageError``."""
+    try:
+        return Path(into).expanduser().absolute()
+    except RuntimeError as error:
+        raise UsageError(f"into: {into}: {error}") from None
+
+
 def _check_folder(into: str) -> None:
     """Refuse a folder for output files that cannot be made or written: now, not after the run."""
     if not into:
         return
-    nearest = Path(into).absolute()
+    nearest = _folder(into)
     while not os.path.lexists(nearest):
         nearest = nearest.parent
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
