@@ -32,6 +32,9 @@ class Retry(Exception):
         after: When to try again, such as ``"30s"`` or seconds; by default the queue decides.
     """
 
+    reason: str = ""  # of a class of the user's that does not call ours
+    after_s: float | None = None
+
     def __init__(self, reason: str = "", *, after: str | float | None = None) -> None:
         super().__init__(reason)
         self.reason = reason

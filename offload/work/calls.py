@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 
 from offload import payload
 from offload.app import Cancel, Consumer, Context, Later, Retry
+from offload.durations import seconds
 from offload.errors import ArgumentMismatch, ConsumerError, Malformed, PayloadError
 from offload.payload import Directory, File, arrived
 from offload.work.arguments import bind
@@ -232,7 +233,7 @@ def _what_is_wrong(file: File) -> str:
 
 
 def failed(error: BaseException, give_up_on: tuple[type[BaseException], ...], run_s: float) -> Ran:
-    """Return what comes of a consumer that raised ``error``."""
+    """Return what comes of a consumer that raised ``error``, whatever that does if asked."""
     return Ran(
         Outcome(
             Result.FAILED,
@@ -240,7 +241,7 @@ def failed(error: BaseException, give_up_on: tuple[type[BaseException], ...], ru
             error_type=type(error).__name__,
             traceback=_traceback(error),
             final=isinstance(error, (*_FINAL, *give_up_on)) and not isinstance(error, Retry),
-            retry_after_s=error.after_s if isinstance(error, Retry) else None,
+            retry_after_s=_after_s(error) if isinstance(error, Retry) else None,
             run_s=run_s,
         )
     )
@@ -251,10 +252,17 @@ def ended(result: Result, reason: str, run_s: float) -> Ran:
     return Ran(Outcome(result, reason=reason, run_s=run_s))
 
 
+def _after_s(error: Retry) -> float | None:
+    try:
+        return None if error.after_s is None else seconds(error.after_s)
+    except ValueError:  # a class of the user's has put it there
+        return None
+
+
 def _reason(error: BaseException) -> str:
     try:
         words = str(error)
-    except Exception:  # it is the user's __str__
+    except BaseException:  # it is the user's __str__
         words = "(its message cannot be shown)"
     if isinstance(error, SystemExit):
         return f"called sys.exit({words})"
@@ -266,14 +274,14 @@ def _reason(error: BaseException) -> str:
 def _traceback(error: BaseException) -> str:
     """Return the traceback as text, from the first frame that is not ours."""
     frame = _users_part(error.__traceback__)
-    cause = error.__cause__
-    if cause is not None:
-        cause.__traceback__ = _users_part(cause.__traceback__)
-    elif frame is None:
-        return ""  # it never came to the user's code
     try:
+        cause = error.__cause__
+        if cause is not None:
+            cause.__traceback__ = _users_part(cause.__traceback__)
+        elif frame is None:
+            return ""  # it never came to the user's code
         lines = traceback.format_exception(type(error), error, frame)
-    except Exception:  # it runs the user's __str__ and __repr__
+    except BaseException:  # it runs the user's __str__ and __repr__
         lines = [f"{type(error).__name__} (its traceback cannot be shown)\n"]
     return _cut("".join(lines), TRACEBACK_LIMIT)
 

@@ -54,10 +54,27 @@ def box(box: Box, context: Context, files: list[File] = ()):
     texts = [file.path.read_text() for file in files]
     return [box.size + 1, str(box.path), type(box).__name__, texts, context.attempt]
 
+class Own(Retry):
+    """A class of the user's that does not know what ours needs."""
+    def __init__(self, after=None):
+        if after is not None:
+            self.after_s = after
+
+class Silent(Exception):
+    def __str__(self):
+        raise SystemExit("not a word")
+
+class Causeless(Exception):
+    @property
+    def __cause__(self):
+        raise LookupError("no cause")
+
 @every("raise")
 def raising(kind: str, text: str = "no"):
     kinds = {"retry": Retry(text, after="7s"), "cancel": Cancel(text), "key": KeyError(text),
-             "value": ValueError(text), "exit": SystemExit(text), "long": ValueError("x" * 10**6)}
+             "own": Own(), "soon": Own("2s"), "never": Own(object()), "silent": Silent(),
+             "causeless": Causeless(text), "value": ValueError(text), "exit": SystemExit(text),
+             "long": ValueError("x" * 10**6)}
     raise kinds[kind]
 
 @every("return")
@@ -316,6 +333,22 @@ class TestAConsumer:
         outcome = (await desk.run(f"{where}/raise", kind="retry", text="busy")).outcome
         assert (outcome.result, outcome.final) == (Result.FAILED, False)
         assert (outcome.reason, outcome.retry_after_s) == ("busy", 7)
+
+    @pytest.mark.parametrize(("kind", "after_s"), [("own", None), ("soon", 2), ("never", None)])
+    async def test_may_ask_for_it_in_a_class_of_its_own(
+        self, desk: Desk, where: str, kind: str, after_s: float | None
+    ) -> None:
+        outcome = (await desk.run(f"{where}/raise", kind=kind)).outcome
+        assert (outcome.result, outcome.final) == (Result.FAILED, False)
+        assert (outcome.reason, outcome.retry_after_s) == ("Own", after_s)
+
+    @pytest.mark.parametrize("kind", ["silent", "causeless"])
+    async def test_has_failed_whatever_its_exception_does(
+        self, desk: Desk, where: str, kind: str
+    ) -> None:
+        outcome = (await desk.run(f"{where}/raise", kind=kind)).outcome
+        assert (outcome.result, outcome.final) == (Result.FAILED, False)
+        assert outcome.error_type in outcome.traceback
 
     async def test_may_return_what_it_could_raise(self, desk: Desk, where: str) -> None:
         """A ``Retry`` or ``Cancel`` means the same both ways."""
@@ -621,8 +654,9 @@ class TestAConsumerOnTheLoop:
         assert desk.executors.stop(task.job_id, task.attempt)
         assert (await running).outcome.result is Result.STOPPED
 
-    async def test_cannot_end_the_daemon(self, desk: Desk) -> None:
-        assert (await desk.run("loop/raise", kind="exit")).outcome.result is Result.FAILED
+    @pytest.mark.parametrize("kind", ["exit", "own", "silent", "causeless"])
+    async def test_cannot_end_the_daemon(self, desk: Desk, kind: str) -> None:
+        assert (await desk.run("loop/raise", kind=kind)).outcome.result is Result.FAILED
 
     async def test_may_return_a_retry(self, desk: Desk) -> None:
         outcome = (await desk.run("loop/return", kind="retry", text="busy")).outcome
