@@ -107,7 +107,7 @@ class Voice:
         """Pass on a line at once, progress every now and then, properties always."""
         with self._lock:
             if not self._over and self._is_to_be_said(kind, text):
-                self._say(kind, text)
+                self._say(kind, _valid(text))
 
     def finish(self) -> None:
         """Say what was held back, and nothing any more."""
@@ -292,9 +292,14 @@ def _users_part(frame: TracebackType | None) -> TracebackType | None:
     return frame
 
 
+def _valid(text: str) -> str:
+    """Return ``text`` as text that can be stored: names of files may hold what is none."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def _cut(text: str, limit: int) -> str:
     """Return ``text`` as valid text of ``limit`` characters at most, without its middle."""
-    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    text = _valid(text)
     if len(text) <= limit:
         return text
     half = limit // 2 - 2

@@ -214,7 +214,6 @@ class Child:
 
     def _say(self, kind: str, text: str) -> None:
         flush()  # what was printed before this was said arrives before it
-        text = text.encode("utf-8", "backslashreplace").decode("utf-8")
         self._send({"kind": "news", "news": kind, "text": text})
 
     def _flush(self) -> None:

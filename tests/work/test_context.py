@@ -225,3 +225,9 @@ class TestAVoice:
         for kind in ("log", "progress", "properties"):
             voice.say(kind, "{}")
         assert said == []
+
+    def test_says_what_is_no_text_as_text(self, said: list[tuple[str, str]]) -> None:
+        """The name of a file may hold any bytes; what cannot be stored would be lost."""
+        voice = Voice(lambda kind, text: said.append((kind, text)))
+        voice.say("log", "read caf\udce9.txt")
+        assert said == [("log", "read caf\\udce9.txt")]
