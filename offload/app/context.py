@@ -17,6 +17,7 @@ from offload.errors import ConsumerError, PayloadError, UsageError
 from offload.payload import Directory, File, arrived
 
 PARTIAL_LIMIT: Final = 16 * 1024  # bytes, packed: it travels and is kept as a line of news
+PROGRESS_TEXT_LIMIT: Final = 1_000  # characters
 PROPERTY_LIMIT: Final = 8 * 1024  # characters of one value, as JSON
 PROPERTIES_LIMIT: Final = 32 * 1024  # … and of all of them: they travel with every attempt
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -297,7 +298,8 @@ class Context:
         eta_s = None if eta is None else seconds(eta)
         if eta_s is None and total and 0 < done <= total and now > self._began:
             eta_s = round((now - self._began) / done * (total - done), 3)
-        told = {"done": done, "total": total, "text": text, "eta_s": eta_s}
+        shown = str(text)[:PROGRESS_TEXT_LIMIT]
+        told = {"done": done, "total": total, "text": shown, "eta_s": eta_s}
         self._say("progress", json.dumps(told))
 
     def advance(self, steps: float = 1, text: str = "") -> None:

@@ -27,6 +27,7 @@ REASON_LIMIT: Final = 1_000  # characters; an outcome travels in one frame with 
 TRACEBACK_LIMIT: Final = 16_000
 PROGRESS_EVERY_S: Final = 0.1
 LINES_PER_S: Final = 500
+LINE_LIMIT: Final = 20_000  # characters; one that fills a message would push out all before it
 _OURS: Final = (f"{Path(__file__).parents[1]}{os.sep}", "<frozen importlib")
 # The same call would end in the same way.
 _FINAL: Final = (Cancel, ArgumentMismatch, PayloadError, Malformed, ConsumerError)
@@ -107,7 +108,7 @@ class Voice:
         """Pass on a line at once, progress every now and then, properties always."""
         with self._lock:
             if not self._over and self._is_to_be_said(kind, text):
-                self._say(kind, _valid(text))
+                self._say(kind, _cut(text, LINE_LIMIT) if kind == "log" else _valid(text))
 
     def finish(self) -> None:
         """Say what was held back, and nothing any more."""

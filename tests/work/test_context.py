@@ -11,7 +11,7 @@ import pytest
 from offload.app import Context, partial_value
 from offload.errors import PayloadError, UsageError
 from offload.payload import File
-from offload.work.calls import LINES_PER_S, Voice
+from offload.work.calls import LINE_LIMIT, LINES_PER_S, Voice
 from offload.work.jobs import Job, Outcome, Result, RetryRule, State, as_map, decide, merged
 
 
@@ -65,6 +65,12 @@ class TestProgress:
         with pytest.raises(UsageError, match=f"progress: {name} must be a number, got .*; a text"):
             talk.context.progress(done, total)
         assert talk.said == []
+
+    def test_has_a_text_for_whatever_is_being_done_but_no_endless_one(self, talk: Talk) -> None:
+        talk.context.progress(1, text=Path("a.txt"))
+        assert talk.last()["text"] == "a.txt"
+        talk.context.progress(1, text="x" * 10**6)
+        assert len(talk.said[-1][1]) < 2_000
 
     def test_takes_the_numbers_of_other_libraries(self, talk: Talk) -> None:
         talk.context.progress(Fraction(1, 2), 2)
@@ -231,3 +237,11 @@ class TestAVoice:
         voice = Voice(lambda kind, text: said.append((kind, text)))
         voice.say("log", "read caf\udce9.txt")
         assert said == [("log", "read caf\\udce9.txt")]
+
+    def test_cuts_the_middle_out_of_an_endless_line(self, said: list[tuple[str, str]]) -> None:
+        voice = Voice(lambda kind, text: said.append((kind, text)))
+        voice.say("log", "a" * 10**6 + "z")
+        [(_, line)] = said
+        assert len(line) < LINE_LIMIT
+        assert line.startswith("aaa")
+        assert line.endswith("z")
