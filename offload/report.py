@@ -274,8 +274,8 @@ class Report:
         queue = self._manager.rule(topic).name
         if queue in self._manager.gates.suspended:
             return f"Its queue {queue} is suspended; it waits until that is resumed."
-        if job and (held_back := self._held_back(job, queue)):
-            return held_back
+        if job and job.behind:
+            return "It waits for those before it, which run one after the other."
         capable = any(r.candidate.capable for r in ranked)
         if not capable and any(r.candidate.disabled for r in ranked):
             return f"The topic {topic} is disabled wherever it could run; its jobs wait."
@@ -283,14 +283,14 @@ class Report:
             return f"No instance has the topic {topic}; its jobs wait until one announces it."
         if not any(r.might for r in ranked):
             return "Nobody who has the topic may run it, or has what it needs."
+        if job and (held_back := self._held_back(job, queue)):
+            return held_back
         if ranked[0].can:
             return f"{ranked[0].candidate.name} would run it now."
         return "Everyone who could run it is busy or cannot take it now; it waits."
 
     def _held_back(self, job: Job, queue: str) -> str:
         """Say what keeps ``job`` from starting, whoever is there; "" if nothing does."""
-        if job.behind:
-            return "It waits for those before it, which run one after the other."
         wait_s = ceil(job.not_before - self._clock.now())
         if wait_s > 0:
             again = f" again, after: {job.reason}" if job.reason else ""

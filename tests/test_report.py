@@ -79,6 +79,12 @@ class TestAnExplanation:
         told = await node.explain(job.id)
         assert told["sentence"] == "It is to start in 1h29m."
 
+    async def test_of_a_job_that_waits_in_vain_says_that_first(self, lan: Lan, app: App) -> None:
+        node = await lan.node(app)
+        job = await node.options(run_after="1h").submit("no/such")
+        told = await node.explain(job.id)
+        assert told["sentence"].startswith("No instance has the topic no/such")
+
     async def test_of_a_job_that_waits_for_its_retry_says_why(self, lan: Lan, app: App) -> None:
         node = await lan.node(app, queues={"main": {"retry_delay": "30s"}})
         job = await node.submit("text/long", size=-1)
