@@ -27,7 +27,6 @@ from offload.node.rules import Rules
 from offload.node.submitter import Submitter
 from offload.parts import REAL, Parts
 from offload.payload import Encoded
-from offload.placement import Policy
 from offload.work.jobs import Job as Record
 
 __all__ = ["Node", "Submitter"]
@@ -173,7 +172,6 @@ class Node(Questions, Maps):
 
     async def submit_encoded(self, topic: str, encoded: Encoded, options: Options) -> Job:
         """Add a job whose arguments are packed already."""
-        _check_policy(options)
         return self._house.desk.handle(await self._house.add(topic, encoded, options))
 
     async def schedule(
@@ -198,7 +196,6 @@ class Node(Questions, Maps):
         self, topic: str, encoded: Encoded, when: Mapping[str, Any], options: Options, **how: str
     ) -> dict[str, Any]:
         """Add a schedule whose arguments are packed already; ``how``: zone, misfire, scope."""
-        _check_policy(options)
         return await self._house.scheduler.plan(topic, encoded, when, options, **how)
 
     async def schedules(self) -> list[dict[str, Any]]:
@@ -434,8 +431,3 @@ class Node(Questions, Maps):
         if job is None:
             raise JobNotFound(id_or_prefix)
         return job
-
-
-def _check_policy(options: Options) -> None:
-    if options.policy and options.policy not in list(Policy):
-        raise UsageError(f"policy: must be one of {', '.join(Policy)}")

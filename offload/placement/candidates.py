@@ -2,20 +2,9 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import NamedTuple
 
 from offload.work.jobs import Demands, Fact
-
-
-class Policy(StrEnum):
-    """Where a job may go, and where it goes first."""
-
-    LOCAL_FIRST = "local-first"
-    REMOTE_FIRST = "remote-first"
-    REMOTE_ONLY = "remote-only"
-    LOCAL_ONLY = "local-only"
-    BALANCED = "balanced"
 
 
 class Share(NamedTuple):

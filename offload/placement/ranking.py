@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from offload.placement.candidates import Candidate, Policy
+from offload.placement.candidates import Candidate
 from offload.sizes import size_text
-from offload.work.jobs import NO_DEMANDS, Demands
+from offload.work.jobs import NO_DEMANDS, Demands, Policy
 
 USUAL_RUN_S: Final = 1.0  # where nobody has run the topic yet
 ALIKE: Final = 1.25  # measured times that differ by no more count as the same

@@ -311,4 +311,7 @@ def _options(options: Mapping[Any, Any]) -> Options:
     for name, value in options.items():
         if name not in _OPTIONS or not fits(name, value):
             raise ValueError(f"options: {name!r} is unknown or wrong")
-    return Options(**options)
+    read = Options(**options)
+    checked(read)
+    demands(read.needs, read.where)
+    return read

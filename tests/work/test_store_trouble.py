@@ -318,11 +318,13 @@ class TestARowThatCannotBeRead:
             "UPDATE jobs SET state = 'sleeping' WHERE id = '{id}'",
             "UPDATE jobs SET delivery = 'twice' WHERE id = '{id}'",
             "UPDATE jobs SET given = x'ff00' WHERE id = '{id}'",
+            "UPDATE jobs SET policy = 'moon-first' WHERE id = '{id}'",
+            "UPDATE jobs SET demands = '{{' WHERE id = '{id}'",
             "UPDATE specs SET envelope = x'c1' WHERE seq = 1",
             "UPDATE specs SET envelope = x'80' WHERE seq = 1",
             "DELETE FROM specs WHERE seq = 1",
         ],
-        ids=["state", "delivery", "given", "garbage", "fields", "missing"],
+        ids=["state", "delivery", "given", "policy", "demands", "garbage", "fields", "missing"],
     )
     async def damaged(self, request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
         """Has two queued jobs, the older of them damaged."""

@@ -86,6 +86,7 @@ class TestWishes:
             ({"into": "a\0b"}, "into: .* is no text"),
             ({"order_by": "x" * 1001}, "order_by: is longer than 1000 characters"),
             ({"if_key": "replace"}, "if_key: needs a key"),
+            ({"policy": "moon-first"}, "policy: must be one of local-first"),
             ({"delivery": "twice"}, "delivery: must be one of at-least-once"),
             ({"delivery": "exclusive", "idempotent": True}, "idempotent: exclusive work never"),
         ],

@@ -69,6 +69,16 @@ class Delivery(_Word):
     AT_MOST_ONCE = "at-most-once"
 
 
+class Policy(_Word):
+    """Where a job may go, and where it goes first."""
+
+    LOCAL_FIRST = "local-first"
+    REMOTE_FIRST = "remote-first"
+    REMOTE_ONLY = "remote-only"
+    LOCAL_ONLY = "local-only"
+    BALANCED = "balanced"
+
+
 class HeldState(_Word):
     """What a worker keeps of another's job."""
 

@@ -9,7 +9,7 @@ from typing import Any, Final, get_args, get_origin, get_type_hints
 from offload.durations import seconds
 from offload.errors import UsageError
 from offload.work.jobs.records import Options
-from offload.work.jobs.states import Delivery
+from offload.work.jobs.states import Delivery, Policy
 
 _DURATIONS: Final = ("timeout", "run_after", "expires_in", "deadline_in", "retry_delay")
 _NOTHING: Final = Options()
@@ -72,6 +72,8 @@ def checked(options: Options) -> Delivery:
     for name, known in _CHOICES.items():
         if getattr(options, name) not in known:
             raise UsageError(f"{name}: must be one of {', '.join(known)}")
+    if options.policy and options.policy not in list(Policy):
+        raise UsageError(f"policy: must be one of {', '.join(Policy)}")
     if options.if_key != _IF_KEY[0] and not options.key:
         raise UsageError("if_key: needs a key")
     try:

@@ -13,7 +13,19 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from offload import codec
 from offload.errors import Malformed
-from offload.work.jobs import Attempt, Delivery, Held, HeldState, Job, Outcome, Result, Spec, State
+from offload.work.jobs import (
+    Attempt,
+    Delivery,
+    Held,
+    HeldState,
+    Job,
+    Outcome,
+    Policy,
+    Result,
+    Spec,
+    State,
+    read_demands,
+)
 
 Row: TypeAlias = Sequence[Any]
 JOB_FIELDS: Final = Job._fields
@@ -23,6 +35,7 @@ FIELD_TEXT_LIMIT: Final = 1_000  # characters of a searchable text; longer ones 
 
 _STATES: Final[Mapping[str, State]] = {state.value: state for state in State}
 _DELIVERIES: Final[Mapping[str, Delivery]] = {kind.value: kind for kind in Delivery}
+_POLICIES: Final[Mapping[str, Policy]] = {policy.value: policy for policy in Policy}
 _HELD_STATES: Final[Mapping[str, HeldState]] = {state.value: state for state in HeldState}
 _RESULTS: Final[Mapping[str, Result]] = {result.value: result for result in Result}
 
@@ -30,6 +43,7 @@ _held_values = attrgetter(*HELD_FIELDS)
 _STATE, _GIVEN, _DELIVERY, _OUTPUTS = map(
     JOB_FIELDS.index, ("state", "given", "delivery", "outputs")
 )
+_POLICY, _DEMANDS = map(JOB_FIELDS.index, ("policy", "demands"))
 _NOT_KNOWN: Final = -1.0  # how long an attempt ran
 _FLAGS: Final = tuple(map(JOB_FIELDS.index, ("stopping", "behind", "overdue", "idempotent")))
 _TEXTS: Final[Mapping[str, str]] = {word: word.value for word in (*State, *Delivery)}
@@ -75,6 +89,10 @@ def read_job(row: Row) -> Job:
     values[_DELIVERY] = _choice(_DELIVERIES, row[_DELIVERY])
     for flag in _FLAGS:
         values[flag] = bool(row[flag])
+    if row[_POLICY]:
+        _choice(_POLICIES, row[_POLICY])
+    if row[_DEMANDS]:
+        read_demands(row[_DEMANDS])
     given, outputs = row[_GIVEN], row[_OUTPUTS]
     values[_GIVEN] = _read_given(given) if given else ()
     values[_OUTPUTS] = _read_texts(outputs) if outputs else ()
