@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from offload import App, Cancel, File, Retry
+from offload import App, Cancel, File, Retry, codec
 from offload.blobs import Blobs
 from offload.errors import Conflict, DiskFull, InvalidTopic, PayloadError, Refused, UsageError
 from offload.events import Bus
@@ -463,6 +463,29 @@ class TestACrashWhileFilesArePlaced:
         async with opened(tmp_path, moved_clock) as house:
             await house.manager.recover()
             assert names(place) == [".offload-another-1-0.part"]
+
+    @pytest.mark.parametrize("plan", [b"\xc1", codec.pack([1]), codec.pack(["refuse", [["a"]]])])
+    async def test_by_a_plan_that_cannot_be_read_is_the_end_of_that_job_alone(
+        self, tmp_path: Path, moved_clock: MovedClock, monkeypatch: pytest.MonkeyPatch, plan: bytes
+    ) -> None:
+        """C012: the others go on, and what was staged is not left lying about."""
+        async with opened(tmp_path, moved_clock) as house:
+            job = await house.assign(await house.add("file/two", text=""), "peer")
+            entry = FileEntry("a.txt", house.blobs.put_bytes(b"a"), 1)
+            outcome = Outcome(Result.SUCCEEDED, encode({}).data, files=(entry,))
+            with monkeypatch.context() as patch:
+                patch.setattr(outputs.Plan, "pack", lambda _: plan)
+                patch.setattr(outputs, "_move", failing_at(1, Stopped()))
+                with pytest.raises(Stopped):
+                    await house.manager.record([Arrived(job.id, "peer", 1, outcome)])
+        async with opened(tmp_path, moved_clock) as house:
+            assert len(await house.store.placings()) == 1
+            await house.manager.recover()
+            job = await house.job(job)
+            assert job.state is State.ERROR
+            assert "output files could not be placed" in job.reason
+            assert names(tmp_path / "results" / job.id) == []
+            assert await house.store.placings() == []
 
     async def test_cannot_be_stopped_any_more(self, house: House) -> None:
         job = await house.assign(await house.add("file/two", text=""), "peer")

@@ -17,7 +17,7 @@ from typing import Final
 
 from offload import codec
 from offload.blobs import Blobs, check_name
-from offload.errors import FULL, DiskFull, Refused
+from offload.errors import FULL, DiskFull, Malformed, Refused
 from offload.work.jobs import FileEntry
 
 _PREFIX: Final = ".offload-"
@@ -37,9 +37,11 @@ class Plan:
 
     @classmethod
     def unpack(cls, data: bytes) -> "Plan":
-        """Read a kept plan back."""
-        if_exists, moves = codec.unpack(data)
-        return cls(tuple((staged, target) for staged, target in moves), if_exists)
+        """Read a kept plan back; raise ``Malformed``."""
+        match codec.unpack(data):
+            case [str(if_exists), list(moves)]:
+                return cls(tuple(map(_move_of, moves)), if_exists)
+        raise Malformed("plan of output files: not [what if one exists, moves]")
 
 
 def stage(blobs: Blobs, entries: Sequence[FileEntry], into: Path, if_exists: str, tag: str) -> Plan:
@@ -117,6 +119,13 @@ def sweep(left: Mapping[Path, Collection[str]]) -> None:
             for path in folder.glob(f"{_PREFIX}*{_STAGED}"):
                 if path.name.removeprefix(_PREFIX).partition("-")[0] in job_ids:
                     _remove(path)
+
+
+def _move_of(entry: object) -> tuple[str, str]:
+    match entry:
+        case [str(staged), str(target)]:
+            return staged, target
+    raise Malformed("plan of output files: a move is not [staged, target]")
 
 
 def _undo(plan: Plan, placed: Sequence[tuple[str, str]]) -> None:

@@ -126,7 +126,12 @@ class Recording:
             if outcome is not None and job.id not in self._placing:
                 sender = dict(job.given).get(job.placing, job.worker)
                 done = Arrived(job.id, sender, job.placing, outcome)
-                carry_out = partial(self._carry_out, done, outputs.Plan.unpack(plan))
+                try:
+                    carry_out = partial(self._carry_out, done, outputs.Plan.unpack(plan))
+                except Malformed as error:
+                    await asyncio.to_thread(outputs.sweep, {self._folder_of(job): (job.id,)})
+                    await self._cannot_place(done, error)
+                    continue
                 self._placing.add(job.id)
                 try:
                     await carry_out()
