@@ -457,4 +457,9 @@ def _error(outcome: Outcome | None) -> dict[str, str] | None:
 
 
 def _iso(wall: float) -> str | None:
-    return datetime.fromtimestamp(wall, UTC).isoformat(timespec="milliseconds") if wall else None
+    """Return a moment as text; None if it is none, or lies beyond the calendar."""
+    try:
+        moment = datetime.fromtimestamp(wall, UTC)
+    except (OSError, OverflowError, ValueError):
+        return None
+    return moment.isoformat(timespec="milliseconds") if wall else None

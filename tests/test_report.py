@@ -59,6 +59,15 @@ class TestTheValueOfAJob:
         assert json.loads(json.dumps(value, allow_nan=False)) == ["inf", "-inf", "nan", 1.5]
 
 
+@pytest.mark.parametrize("deadline_s", [1e12, 1e18, 1e300])
+async def test_a_moment_that_no_calendar_has_is_left_out(
+    lan: Lan, app: App, deadline_s: float
+) -> None:
+    node = await lan.node(app)
+    job = await node.options(deadline_in_s=deadline_s).submit("text/short")
+    assert (await job.info())["deadline"] is None
+
+
 class TestAnExplanation:
     async def test_is_refused_for_what_is_neither_job_nor_topic(self, lan: Lan, app: App) -> None:
         node = await lan.node(app)
