@@ -284,6 +284,10 @@ class TestAJobThatCannotBeRead:
         node = await lan.node(name="old")
         await node.submit("test/echo", n=1)
         await node.submit("test/echo", n=2)
+        return await self._damaged(lan, node)
+
+    async def _damaged(self, lan: Lan, node: Node) -> Node:
+        """Restart a node, of whose jobs another version wrote the first one's row."""
         await lan.crash(node)
         file = node.data_dir.store / "store.db"
         connection = sqlite3.connect(file)
@@ -307,6 +311,17 @@ class TestAJobThatCannotBeRead:
         for act in (node.retry, node.requeue, node.job, node.stop, node.explain):
             with pytest.raises(Refused, match="cannot be read"):
                 await act(broken)
+
+    async def test_that_is_removed_makes_way_for_the_next_of_its_order(self, lan: Lan) -> None:
+        node = await lan.node(name="old")
+        ordered = node.options(order_by="x")
+        first, second = [await ordered.submit("test/echo", n=n) for n in (1, 2)]
+        node = await self._damaged(lan, node)
+        await lan.clock.advance(2)
+        assert await state(node, second.id) == "queued"
+        assert await node.remove(first.id)
+        await lan.clock.advance(2)
+        assert await state(node, second.id) == "succeeded"
 
     async def test_can_be_removed(self, node: Node) -> None:
         [broken] = await ids(node, states="unreadable")

@@ -37,7 +37,15 @@ from offload.peers.transport import LinkUp
 from offload.placement import Policy, Ranked, rank
 from offload.tasks import Tasks
 from offload.work.jobs import Delivery, Demands, Held, Job, RetryRule, State, read_demands
-from offload.work.manager import GateMoved, JobChanged, JobQueued, Manager, RunEnded, SlotFree
+from offload.work.manager import (
+    GateMoved,
+    JobChanged,
+    JobQueued,
+    JobRemoved,
+    Manager,
+    RunEnded,
+    SlotFree,
+)
 from offload.work.store import Store
 
 __all__ = ["Allowed", "Bounds", "Distributor", "Doors", "JobsStranded", "Network", "closed_of"]
@@ -145,7 +153,7 @@ class Distributor:
         manager.at_once = self._matching.at_once
         self._stragglers = Stragglers(manager, store, self._matching, network, clock, bus, own_id)
         bus.listen(JobQueued, self._queued)
-        bus.listen(SlotFree, self._look)
+        bus.listen((SlotFree, JobRemoved), self._look)
         bus.listen(JobChanged, self._moved_up)
         bus.listen(GateMoved, self._gate_moved)
         bus.listen(Fact, self._topology_changed)

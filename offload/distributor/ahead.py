@@ -13,7 +13,7 @@ from typing import Final
 
 from offload.events import Bus
 from offload.work.jobs import Job, Spec, State, due, turn
-from offload.work.manager import GateMoved, JobAltered, JobChanged, JobQueued
+from offload.work.manager import GateMoved, JobAltered, JobChanged, JobQueued, JobRemoved
 from offload.work.store import SMALL_BYTES, Store
 
 PAGE: Final = 256
@@ -60,7 +60,7 @@ class Ahead:
         bus.listen(JobQueued, self._came)
         bus.listen(JobAltered, self._came)
         bus.listen(JobChanged, self._changed)
-        bus.listen(GateMoved, lambda _: self._forget())
+        bus.listen((GateMoved, JobRemoved), lambda _: self._forget())
 
     async def next_at(self, now: float) -> float:
         """Return when the next of those that wait for a time is due; infinite: none waits so."""
