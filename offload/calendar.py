@@ -24,9 +24,14 @@ from offload.durations import seconds, span
 
 TEXT_LIMIT: Final = 200
 _DAYS: Final = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+_MONTHS: Final = "jan feb mar apr may jun jul aug sep oct nov dec"
 _TIME: Final = re.compile(r"([0-9]{1,2}):([0-9]{2})(?::([0-9]{2}))?")
 _CRON_CHANCE: Final = re.compile(r"(^|[\s,])[rh]($|[\s(/,])")  # croniter's "any" and "by hash"
-_CRON_ONE: Final = re.compile(r"(?<![\w-])(\w+)-\1(?![\w/-])")  # 5-5, which croniter takes for *
+_CRON_RANGE: Final = re.compile(r"(?<![\w-])(\w+)-(\w+)(?:/\d+)?(?![\w/-])")
+_CRON_NAMES: Final = {
+    **{day[:3]: str(number) for number, day in enumerate(_DAYS, 1)},
+    **{month: str(number) for number, month in enumerate(_MONTHS.split(), 1)},
+}
 _SOME_MOMENT: Final = 1.7e9  # from which on every cron expression must come at all
 _DAY: Final = timedelta(days=1)
 _WEEK: Final = timedelta(weeks=1)
@@ -240,7 +245,7 @@ def _read_at(text: str) -> str:
 
 
 def _read_cron(text: str) -> str:
-    lower = _CRON_ONE.sub(r"\1", text.lower())
+    lower = _CRON_RANGE.sub(_one_or_range, text.lower())
     fields = len(lower.split())
     if not lower.startswith("@") and fields != 5:
         raise ValueError(f"{text!r} has {fields} fields; write minute hour day month weekday")
@@ -254,6 +259,12 @@ def _read_cron(text: str) -> str:
     if following is None:
         raise ValueError(f"{text!r} never comes")
     return lower
+
+
+def _one_or_range(match: re.Match[str]) -> str:
+    """Return a range, or the only value of it: of ``5-5`` and ``mon-1/2`` croniter makes ``*``."""
+    first, last = (_CRON_NAMES.get(end, end).lstrip("0") for end in match.groups())
+    return match[1] if first == last else match[0]
 
 
 # --- when each kind comes next -----------------------------------------------------------------
