@@ -12,7 +12,7 @@ import re
 from calendar import monthrange
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from datetime import MAXYEAR, UTC, date, datetime, time, timedelta, tzinfo
 from enum import StrEnum
 from functools import lru_cache
 from itertools import count
@@ -239,9 +239,12 @@ def _read_yearly(text: str) -> str:
 def _read_at(text: str) -> str:
     try:
         moment = datetime.fromisoformat(text)
-        return (moment if moment.tzinfo is None else moment.astimezone(UTC)).isoformat()
+        moment = moment if moment.tzinfo is None else moment.astimezone(UTC)
     except (ValueError, OverflowError):
         raise ValueError(f"{text!r} is no date and time; write 2030-01-31 10:05") from None
+    if moment.year == MAXYEAR:  # elsewhere it is in a year that no calendar has
+        raise ValueError(f"{text!r} is too late; the year {MAXYEAR - 1} is the last")
+    return moment.isoformat()
 
 
 def _read_cron(text: str) -> str:

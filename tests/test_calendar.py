@@ -205,6 +205,7 @@ class TestWhatIsSaid:
             ("yearly", "02-30 10:00", "no day of the year"),
             ("yearly", "13-01 10:00", "no day of the year"),
             ("at", "tomorrow", "no date and time"),
+            ("at", "9999-12-31 23:59", "the year 9998 is the last"),
             ("at", "0001-01-01T00:00+14:00", "no date and time"),
             ("cron", "61 * * * *", "out of range"),
             ("cron", "* * * * * *", "has 6 fields"),
