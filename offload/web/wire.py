@@ -84,14 +84,20 @@ def as_asked(words: Mapping[str, Any]) -> list[tuple[str, str]]:
                 asked += (("state", str(state)) for state in states)
             case "where", _:
                 asked += (("where", text) for text in conditions_as_text(value))
-            case _, datetime():
-                asked.append((name, value.astimezone().isoformat()))
-            case (("since" | "until"), (int() | float())):
-                moment = datetime.fromtimestamp(value, UTC)
-                asked.append((name, moment.isoformat()))
+            case (("since" | "until"), (datetime() | int() | float())):
+                asked.append((name, _moment_as_text(name, value)))
             case _:
                 asked.append((name, str(value)))
     return asked
+
+
+def _moment_as_text(name: str, value: datetime | float) -> str:
+    try:
+        if isinstance(value, datetime):
+            return value.astimezone().isoformat()
+        return datetime.fromtimestamp(value, UTC).isoformat()
+    except (OSError, OverflowError, ValueError):
+        raise UsageError(f"{name}: {value!r} is no moment") from None
 
 
 def options_to_json(options: Options) -> dict[str, Any]:

@@ -85,6 +85,8 @@ class TestAClient:
     async def test_is_told_what_it_asked_wrongly(self, client: Client) -> None:
         with pytest.raises(UsageError, match="no condition"):
             await client.jobs(where="size")
+        with pytest.raises(UsageError, match=r"since: .* is no moment"):
+            await client.jobs(since=1e30)
         with pytest.raises(UsageError, match="no instance"):
             await client.count(worker="cellar")
 

@@ -2,10 +2,13 @@
 
 import asyncio
 import logging
+import math
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Iterator
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,8 +54,22 @@ class TestACondition:
         with pytest.raises(UsageError, match="where"):
             Condition.parse(text)
 
+    @pytest.mark.parametrize("where", [{"n": 10**400}, f"n>{10**400}", 5, None, [5]])
+    def test_that_is_none_is_refused_by_its_name(self, where: Any) -> None:
+        with pytest.raises(UsageError, match="where"):
+            query(0.0, where=where)
+
     def test_can_do_no_harm_in_a_statement(self, tmp_path: Path) -> None:
         assert query(0.0, where="x=1); DROP TABLE jobs; --").where[0].value.startswith("1)")
+
+
+BEGINNING = datetime.min  # noqa: DTZ901 - as people write it who mean: from the beginning
+
+
+@pytest.mark.parametrize("since", [BEGINNING, 10**400, math.nan, "0001-01-01", b"x"], ids=str)
+def test_a_moment_that_is_none_is_refused_by_its_name(since: Any) -> None:
+    with pytest.raises(UsageError, match=r"since: .* is no moment"):
+        query(0.0, since=since)
 
 
 class TestSearching:

@@ -1,6 +1,7 @@
 """What a submitter wishes: understood, or refused by its name before anything is stored."""
 
 import math
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,15 @@ class TestAWish:
     def test_of_the_wrong_type_is_refused_by_its_name(self, name: str, value: object) -> None:
         with pytest.raises(UsageError, match=f"^{name}: .* is of the wrong type"):
             wished({name: value})
+
+    @pytest.mark.parametrize(
+        "value",
+        [datetime.min, 10**400, "0001-01-01", True],  # noqa: DTZ901 - as people write it
+        ids=str,
+    )
+    def test_that_is_no_moment_is_refused_by_its_name(self, value: object) -> None:
+        with pytest.raises(UsageError, match=r"^run_at: .* is no moment"):
+            wished({"run_at": value})
 
     @pytest.mark.parametrize("name", ["key", "order_by"])
     def test_that_names_nothing_is_refused(self, name: str) -> None:

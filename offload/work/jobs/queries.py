@@ -4,6 +4,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, TypeAlias
@@ -48,7 +49,10 @@ class Condition:
             raise UsageError(f"where: {name} can be compared with text or a number only")
         if isinstance(value, str) and any("\ud800" <= c <= "\udfff" for c in value):
             raise UsageError(f"where: {name}: {value!r} is no text")
-        return cls(name, operator, value if isinstance(value, str) else float(value))
+        try:
+            return cls(name, operator, value if isinstance(value, str) else float(value))
+        except OverflowError:
+            raise UsageError(f"where: {name}: the number is too large to be compared") from None
 
     @classmethod
     def parse(cls, text: str) -> "Condition":
@@ -169,6 +173,8 @@ def _states(words: Iterable[str]) -> tuple[frozenset[State], bool]:
 def _conditions(where: Wanted) -> tuple[Condition, ...]:
     if isinstance(where, str):
         where = [where]
+    if not isinstance(where, Iterable):
+        raise UsageError(f"where: {where!r} is no list of conditions")
     if isinstance(where, Mapping):
         return tuple(Condition.of(name, "=", value) for name, value in where.items())
     found = []
@@ -186,17 +192,15 @@ def _conditions(where: Wanted) -> tuple[Condition, ...]:
 
 
 def _moment(name: str, value: str | float | datetime, wall: float) -> float:
-    if isinstance(value, datetime):
-        return value.timestamp()
-    if isinstance(value, int | float) and not math.isnan(value):
-        return float(value)
-    try:
+    with suppress(ValueError, OverflowError):
+        if isinstance(value, datetime):
+            return value.timestamp()
+        if isinstance(value, int | float) and not math.isnan(value):
+            return float(value)
         return wall - seconds(value)
-    except ValueError:
-        pass
     try:
         return datetime.fromisoformat(str(value)).timestamp()
-    except ValueError:
+    except (ValueError, OverflowError):
         raise UsageError(
             f"{name}: {value!r} is no moment; write 2h for two hours ago, or 2026-07-01T12:00"
         ) from None

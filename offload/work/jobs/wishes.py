@@ -1,6 +1,7 @@
 """What a submitter may say, as people say it: durations as ``"2m"``, moments as dates."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import fields, replace
 from datetime import datetime
 from pathlib import PurePath
@@ -104,10 +105,11 @@ def moment(name: str, value: Any) -> float:
             value = datetime.fromisoformat(value)
         except ValueError:
             raise UsageError(f"{name}: {value!r} is no moment; write 2030-01-31T10:05") from None
-    if isinstance(value, datetime):
-        return value.timestamp()
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
+    with suppress(ValueError, OverflowError):
+        if isinstance(value, datetime):
+            return value.timestamp()
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
     raise UsageError(f"{name}: {value!r} is no moment; give a datetime, or 2030-01-31T10:05")
 
 
