@@ -221,7 +221,7 @@ async def requeue(client: Client, job_id: IdArgument) -> dict[str, Any]:
     return {"id": again.id, "topic": again.topic}
 
 
-@job.command()
+@job.command(context_settings={"ignore_unknown_options": True})  # -5 is a number
 @asking(saying("priority {priority}"))
 async def priority(
     client: Client,

@@ -151,6 +151,7 @@ class TestTheCommand:
         [waiting] = await client.find(topic="video/*")
         assert await offload("job", "requeue", given_up.id) == "queued\n"
         assert await offload("job", "priority", waiting.id, "3") == "priority 3\n"
+        assert await offload("job", "priority", waiting.id, "-5") == "priority -5\n"
 
     async def test_statistics_shows_and_resets(self, offload: Command) -> None:
         lines = (await offload("statistics")).splitlines()
