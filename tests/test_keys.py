@@ -175,14 +175,14 @@ class TestJobsWithTheSameOrder:
 
     async def test_do_not_hide_the_others_behind_them(self, lan: Lan, worker: Worker) -> None:
         """C020: a thousand that wait for one are no obstacle for the next."""
-        node = await lan.node(worker.app, queues={"main": {"max_parallel": 1}})
+        node = await lan.node(worker.app, queues={"main": {"max_parallel": 2}})
         await node.suspend_queue("main")
         wishes = node.options(order_by="ada")
         await asyncio.gather(*(wishes.submit("t", name="ada") for n in range(1_000)))
         job = await node.options(order_by="bob").submit("t", name="bob")
         await node.resume_queue("main")
         await lan.until(job.result())
-        assert "bob" in worker.begun[:3]
+        assert "bob" in worker.begun[:2]
 
     async def test_keep_their_order_over_a_restart(self, lan: Lan, worker: Worker) -> None:
         node = await lan.node(worker.app)
