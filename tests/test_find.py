@@ -235,6 +235,18 @@ class TestGoingAgain:
         with pytest.raises(KeyTaken, match=twin.id):
             await node.requeue(job.id)
 
+    async def test_is_refused_if_another_of_its_key_is_requeued_at_the_same_time(
+        self, lan: Lan
+    ) -> None:
+        node = await lan.node()
+        keyed = node.options(key="k", if_key="replace")
+        jobs = [await keyed.submit("test/block", x=x) for x in range(5)]
+        await jobs[-1].stop()
+        requeued = (node.requeue(job.id) for job in jobs)
+        refused = [e for e in await asyncio.gather(*requeued, return_exceptions=True) if e]
+        assert len(await ids(node, states="live")) == 1
+        assert sum(isinstance(e, KeyTaken) for e in refused) == 4
+
     async def test_a_retry_is_a_new_job_linked_to_the_old_one(self, lan: Lan) -> None:
         """C042: retry(history job) makes a new job with the same topic and payload."""
         node = await lan.node(app)

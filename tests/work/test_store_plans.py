@@ -58,7 +58,7 @@ async def live(store: Store) -> None:
             await store.news(one.id)
         await store.overdue(1.0, 9)
         await store.next_limit_at()
-        await store.live_with_key(f"k{n}")
+        await store.change_alone([(job.id, lambda _: Step(None))])
         await store.ended(State.SUCCEEDED, 9.0, (0.0, 0), 9)
         await store.forget([job.seq])
         held = Held("s", f"j{n}", "o", HeldState.HAVE, 1, topic="a")

@@ -215,16 +215,20 @@ class Manager:
 
     # --- changing --------------------------------------------------------------------------
 
-    async def change(self, rules: Sequence[tuple[str, Rule[R]]]) -> list[R | None]:
+    async def change(
+        self, rules: Sequence[tuple[str, Rule[R]]], *, alone: bool = False
+    ) -> list[R | None]:
         """
         Put each rule to its job, all in one transaction; publish what changed, return the answers.
 
-        None stands for a job that is not there.
+        None stands for a job that is not there. With ``alone`` each is to be the only one of its
+        key that lives, else nothing changes: ``KeyTaken``.
         """
         wall = self._clock.wall()
         noted = [(job_id, partial(_noting, rule, wall)) for job_id, rule in rules]
         answers: list[R | None] = []
-        for pair in await self._store.change(noted):
+        change = self._store.change_alone if alone else self._store.change
+        for pair in await change(noted):
             answer, changed = pair if pair is not None else (None, ())
             answers.append(answer)
             for fact in changed:

@@ -1,17 +1,17 @@
 """What a person may do to a job: drop it, delete it, let it run again, change its priority."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Final
 
 from offload.clock import Clock
-from offload.errors import JobNotFound, KeyTaken, Refused, UsageError
+from offload.errors import JobNotFound, Refused, UsageError
 from offload.events import Bus
 from offload.work.jobs import FINAL, UNDER_WAY, Event, Job, State, ended, requeued
 from offload.work.manager.facts import JobQueued, JobRemoved
 from offload.work.manager.intake import Intake
 from offload.work.manager.leftovers import Leftovers
-from offload.work.store import Rule, Step, Store
+from offload.work.store import Step, Store
 
 REMOVED: Final = "removed by a person"
 
@@ -26,7 +26,7 @@ class Control:
         clock: The time.
         intake: Knows whether the input files of a job are still here.
         leftovers: What jobs that are gone leave on the disk.
-        change: How rules are put to jobs.
+        change: How rules are put to jobs (``Manager.change``).
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Control:
         clock: Clock,
         intake: Intake,
         leftovers: Leftovers,
-        change: Callable[[Sequence[tuple[str, Rule[Any]]]], Awaitable[list[Any]]],
+        change: Callable[..., Awaitable[list[Any]]],
     ) -> None:
         self._store = store
         self._bus = bus
@@ -82,12 +82,9 @@ class Control:
         job, spec = await self._store.job(job_id), await self._store.spec(job_id)
         if job is None or spec is None:
             raise JobNotFound(job_id)
-        twin = await self._store.live_with_key(job.key) if job.key else None
-        if twin is not None and twin.id != job_id:
-            raise KeyTaken(job.key, twin.id)
         self._intake.hold(job_id, spec)
         try:
-            return await self._altered(job_id, requeued)
+            return await self._altered(job_id, requeued, alone=True)
         finally:
             self._intake.release(spec)
 
@@ -110,7 +107,9 @@ class Control:
 
         return await self._altered(job_id, decide)
 
-    async def _altered(self, job_id: str, decide: Callable[[Job, float], Job | str]) -> Job:
+    async def _altered(
+        self, job_id: str, decide: Callable[[Job, float], Job | str], *, alone: bool = False
+    ) -> Job:
         """Put a decision to the job: what it is to be, or why that cannot be."""
         now = self._clock.now()
 
@@ -118,7 +117,7 @@ class Control:
             decided = decide(job, now)
             return Step(decided, keep=decided if isinstance(decided, Job) else None)
 
-        [decided] = await self._change([(job_id, rule)])
+        [decided] = await self._change([(job_id, rule)], alone=alone)
         if decided is None:
             raise JobNotFound(job_id)
         if isinstance(decided, str):

@@ -109,6 +109,15 @@ def change(ledger: Ledger, changes: Sequence[tuple[str, Rule[R]]]) -> list[R | N
     return answers
 
 
+def change_alone(ledger: Ledger, changes: Sequence[tuple[str, Rule[R]]]) -> list[R | None]:
+    """Do the same, unless one of the jobs has the key of another that lives: ``KeyTaken``."""
+    for job in ledger.jobs([job_id for job_id, _ in changes]).values():
+        twin = ledger.live_job_with_key(job.key) if job.key else None
+        if twin is not None and twin.id != job.id:
+            raise KeyTaken(job.key, twin.id)
+    return change(ledger, changes)
+
+
 def _take(ledger: Ledger, job: Job, step: Step[R], outcome: bytes) -> None:
     kept = step.keep
     if kept is not None:
@@ -157,11 +166,6 @@ def remove(ledger: Ledger, job_id: str) -> None:
     row = ledger.cursor.execute("SELECT seq FROM jobs WHERE id = ?", (job_id,)).fetchone()
     if row is not None:
         ledger.remove([row[0]])
-
-
-def live_with_key(ledger: Ledger, key: str) -> Job | None:
-    """Return the job of this key that has not ended."""
-    return ledger.live_job_with_key(key)
 
 
 def remove_held(ledger: Ledger, keys: Sequence[Key]) -> None:

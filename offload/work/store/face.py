@@ -176,6 +176,10 @@ class Store(Asking):
         """
         return await self._write(changes.change, steps)
 
+    async def change_alone(self, steps: Sequence[tuple[str, Rule[R]]]) -> list[R | None]:
+        """Do the same, unless another job lives that has the key of one: ``KeyTaken``."""
+        return await self._write(changes.change_alone, steps)
+
     async def change_held(self, steps: Sequence[tuple[Key, HeldRule[R]]]) -> list[R]:
         """Let rules decide about others' jobs, in one transaction: all is kept, or nothing."""
         return await self._write(changes.change_held, steps)
@@ -183,10 +187,6 @@ class Store(Asking):
     async def remove(self, job_id: str) -> None:
         """Remove an own job for good, with all that is known of it, also an unreadable one."""
         await self._write(changes.remove, job_id)
-
-    async def live_with_key(self, key: str) -> Job | None:
-        """Return the own job of this key that has not ended."""
-        return await self._write(changes.live_with_key, key)
 
     async def remove_held(self, keys: Sequence[Key]) -> None:
         """Remove others' jobs for good."""
