@@ -51,13 +51,19 @@ class Finder:
         _check_page(limit, before_seq)
         other = self._other(origin)
         if other:
+            if before_seq is not None:
+                raise UsageError("before: others' jobs are all on one page; ask for more at once")
             return self._of(other, wanted)[:limit]
         found = await self._store.search(wanted, limit, before_seq)
         return [self._report.brief(entry) for entry in found]
 
-    async def readable(self, *, limit: int, before_seq: int | None, **words: Any) -> list[Job]:
+    async def readable(
+        self, *, limit: int, before_seq: int | None, origin: str = "", **words: Any
+    ) -> list[Job]:
         """Return the records of jobs that were added here and can be read."""
         wanted = self._query(words)
+        if self._other(origin):
+            raise UsageError("origin: others' jobs have no handles here; ask for them by jobs()")
         _check_page(limit, before_seq)
         found = await self._store.search(wanted, limit, before_seq)
         return [job for job in found if isinstance(job, Job)]

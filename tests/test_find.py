@@ -125,6 +125,11 @@ class TestJobsOfManyKinds:
         assert await worker.jobs() == []
         with pytest.raises(UsageError, match="payloads stay closed"):
             await worker.jobs(origin="desk", where="a=1")
+        with pytest.raises(UsageError, match="all on one page"):
+            await worker.jobs(origin="desk", before_seq=0)
+        with pytest.raises(UsageError, match="no handles here"):
+            await worker.find(origin="desk")
+        assert [found.id for found in await desk.find(origin="desk")] == [job.id, local.id]
 
     async def test_are_not_found_by_words_that_mean_nothing(self, lan: Lan) -> None:
         node = await lan.node()
