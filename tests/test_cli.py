@@ -434,6 +434,15 @@ class TestConfig:
         assert shell.run(["config", "check", "--config", str(path)]) == 2
         assert "timing.lease: 'soon' is no duration" in capsys.readouterr().err
 
+    def test_is_wrong_if_an_instance_would_not_start_with_its_schedules(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        path = tmp_path / "offload.toml"
+        jobs = 'idempotent = true\ndelivery = "exclusive"'
+        path.write_text(f'[[schedules]]\ntopic = "a/b"\nevery = "1h"\n{jobs}\n')
+        assert shell.run(["config", "check", "--config", str(path)]) == 2
+        assert "schedules.0: idempotent: exclusive work" in capsys.readouterr().err
+
     def test_is_judged_as_json_too(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:

@@ -13,6 +13,7 @@ from offload.client import Client
 from offload.config import Config
 from offload.datadir import locate
 from offload.errors import ConfigError
+from offload.scheduler import declared
 from offload.standing import check_listen
 
 config: Final = typer.Typer(help="Look at the configuration.")
@@ -88,6 +89,7 @@ def _load(path: Any, data_dir: Any) -> Config:
     place, used = locate(data_dir, path)
     loaded = Config.load(used, flags={"node.data_dir": str(place.path)})
     check_listen(loaded)
+    declared(loaded.schedules, now=0.0)
     return loaded
 
 
