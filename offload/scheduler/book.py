@@ -14,6 +14,7 @@ from offload.scheduler.records import (
     Scope,
     again,
     holds_over,
+    moment,
     pack,
     unpack,
 )
@@ -85,13 +86,14 @@ class Book:
         for kept in await self._store.schedules():
             try:
                 schedule = unpack(kept.record)
+                mark = Mark(moment(kept.fired), kept.fired_by, kept.asked)
+                owed = moment(kept.owed)
             except Malformed as error:
                 log.warning("schedule %s is kept, but cannot be read: %s", kept.id, error)
                 continue
             entry = self._entry(schedule)
             entry.declared = kept.declared
-            entry.mark = Mark(kept.fired, kept.fired_by, kept.asked)
-            entry.owed = kept.owed
+            entry.mark, entry.owed = mark, owed
             entry.look()
             self._entries[schedule.id] = entry
         await self.declare(declared)

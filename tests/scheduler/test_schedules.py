@@ -1,6 +1,8 @@
 """Schedules of one instance: what they make, how they last, what of them was missed."""
 
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar
@@ -295,14 +297,22 @@ class TestOverARestart:
         await lan.clock.advance(5)
         assert len(await ada.jobs()) == 2
 
+    @pytest.mark.parametrize(
+        "damage", [{"record": b"\x81\xa1x\x01"}, {"owed": 1e300}, {"fired": math.inf}], ids=str
+    )
     async def test_a_row_that_cannot_be_read_stays_and_stops_no_other(
-        self, lan: Lan, ada: Node, count: Any, caplog: pytest.LogCaptureFixture
+        self,
+        lan: Lan,
+        ada: Node,
+        count: Any,
+        caplog: pytest.LogCaptureFixture,
+        damage: dict[str, Any],
     ) -> None:
         """C012."""
         bad = await ada.schedule("count/it", every="10s", word="bad")
         await ada.schedule("count/it", every="10s", word="good")
         [row] = [kept for kept in await ada._house.store.schedules() if kept.id == bad["id"]]
-        await ada._house.store.put_schedule(type(row)(row.id, b"\x81\xa1x\x01"))
+        await ada._house.store.put_schedule(replace(row, **damage))
         ada = await lan.restart(ada)
         await lan.clock.advance(10)
         assert count.ran == ["good"]
