@@ -59,6 +59,11 @@ class Entry:
         """Return the moment after which its firings are not settled."""
         return max(self.schedule.since, self.mark.fired)
 
+    def outdated(self, now: float) -> bool:
+        """Say whether it was removed so long ago that nobody need know of it any more."""
+        removed = self.schedule.condition is Condition.REMOVED
+        return removed and self.schedule.since < now - REMOVED_SPARED_S
+
     def look(self) -> None:
         """Find the next firing anew, after a change."""
         active = self.schedule.condition is Condition.ACTIVE
@@ -97,10 +102,6 @@ class Book:
             entry.look()
             self._entries[schedule.id] = entry
         await self.declare(declared)
-        for entry in self.all():
-            outdated = entry.schedule.since < self._wall() - REMOVED_SPARED_S
-            if entry.schedule.condition is Condition.REMOVED and outdated:
-                await self._forget(entry)
 
     # --- asking ----------------------------------------------------------------------------
 
@@ -173,7 +174,12 @@ class Book:
         if entry.shared:
             await self.change(entry, entry.schedule.changed(Condition.REMOVED, self._wall()))
         else:
-            await self._forget(entry)
+            await self.forget(entry)
+
+    async def forget(self, entry: Entry) -> None:
+        """Keep nothing of a schedule."""
+        await self._store.remove_schedule(entry.schedule.id)
+        self._entries.pop(entry.schedule.id, None)
 
     async def mark(self, entry: Entry, mark: Mark, *, owed: float = 0.0) -> None:
         """Note how far a schedule has come; it is on disk when this returns."""
@@ -254,10 +260,6 @@ class Book:
         if not entry.declared:
             entry.declared = True
             await self.keep(entry)
-
-    async def _forget(self, entry: Entry) -> None:
-        await self._store.remove_schedule(entry.schedule.id)
-        self._entries.pop(entry.schedule.id, None)
 
 
 def _kept(entry: Entry) -> KeptSchedule:

@@ -237,8 +237,7 @@ class Scheduler:
         shared: list[_Task] = []
         waits = [LOOK_S]
         for entry in self._book.all():
-            if entry.start > now + CLOCK_TRUSTED_S:
-                await self._book.mend(entry)
+            await self._tidy(entry, now)
             task = self._due(entry, now)
             if task is None and self._is_over(entry):
                 await self._end(entry)
@@ -259,6 +258,16 @@ class Scheduler:
             if shared:
                 group.create_task(self._fire_shared(shared))
         return 0.0 if own or shared else max(0.0, min(waits))
+
+    async def _tidy(self, entry: Entry, now: float) -> None:
+        """Put right what a wrong clock has left; forget what was removed long ago."""
+        try:
+            if entry.start > now + CLOCK_TRUSTED_S:
+                await self._book.mend(entry)
+            elif entry.outdated(now):
+                await self._book.forget(entry)
+        except OffloadError as error:
+            _later(entry, error, self._clock.now())
 
     def _due(self, entry: Entry, now: float) -> Due | None:
         """Say what this instance is to do about the schedule now, or None."""

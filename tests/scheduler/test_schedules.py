@@ -13,6 +13,7 @@ from offload import File, Node
 from offload.config import Config
 from offload.errors import (
     ConfigError,
+    DiskFull,
     InvalidTopic,
     PayloadError,
     Refused,
@@ -365,6 +366,39 @@ class TestTheWallClock:
         jump(-365 * 86_400)
         await lan.clock.advance(120)
         assert len(count.ran) == 3
+
+    async def test_that_is_put_right_while_the_disk_is_full_ends_no_instance(
+        self,
+        lan: Lan,
+        ada: Node,
+        count: Any,
+        jump: Callable[[float], None],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """C087."""
+        jump(365 * 86_400)
+        await ada.schedule("count/it", every="1m")
+
+        async def refuse(_kept: object) -> None:
+            raise DiskFull
+
+        with monkeypatch.context() as full:
+            full.setattr(ada._house.store, "put_schedule", refuse)
+            jump(-365 * 86_400)
+            await lan.clock.advance(10)
+        await lan.clock.advance(60)
+        assert len(count.ran) == 1
+
+    async def test_forgets_what_was_removed_from_the_topology_a_month_ago(
+        self, lan: Lan, ada: Node, jump: Callable[[float], None]
+    ) -> None:
+        """Also while the instance runs: else there were too many some day."""
+        made = await ada.schedule("count/it", every="1m", scope="topology")
+        await ada.remove_schedule(made["id"])
+        for days, kept in ((29, 1), (2, 0)):
+            jump(days * 86_400)
+            await lan.clock.advance(10)
+            assert len(await ada._house.store.schedules()) == kept
 
     async def test_and_sleep_are_judged_when_the_machine_wakes(
         self, lan: Lan, ada: Node, count: Any
