@@ -23,7 +23,7 @@ def _list(found: Any) -> None:
     if isinstance(found, dict):
         say(str(found["count"]))
     elif found:
-        columns = ("ID", "TOPIC", "STATE", "TRY", "WORKER", "AGE", "REASON")
+        columns = ("ID", "TOPIC", "STATE", "TRY", "WORKER", "AGE", "SEQ", "REASON")
         table(columns, [_row(entry) for entry in found])
     else:
         say("no jobs")
@@ -49,6 +49,7 @@ def _row(entry: dict[str, Any]) -> tuple[str, ...]:
         str(entry["attempt"]),
         _worker(entry),
         age(entry["created"]),
+        str(entry["seq"] or ""),
         entry["reason"] or "",
     )
 

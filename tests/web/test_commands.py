@@ -212,7 +212,7 @@ class TestJobs:
     @pytest.fixture
     def listed(self, node: Any) -> dict[str, Any]:
         """One job that was tried twice."""
-        found = {"id": "01abcdefghjkmnpqrstvwxyz01", "topic": "a/b", "queue": "main"}
+        found = {"id": "01abcdefghjkmnpqrstvwxyz01", "seq": 7, "topic": "a/b", "queue": "main"}
         found |= {"state": "error", "priority": 0, "attempt": 2, "worker": "abcd" * 6}
         found |= {"worker_name": "cellar", "failures": 1, "crashes": 0, "reason": "no image"}
         found |= {"created": "2026-01-02T03:04:05+00:00", "started": None, "finished": None}

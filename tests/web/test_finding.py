@@ -146,6 +146,12 @@ class TestTheCommand:
         rest = json.loads(await offload("jobs", "--before", str(page[-1]["seq"]), "--json"))
         assert (len(page), len(rest)) == (2, 3)
 
+    async def test_jobs_says_where_the_next_page_begins(self, offload: Command) -> None:
+        columns, *page = (await offload("jobs", "-n", "2")).splitlines()
+        place = columns.index("SEQ")
+        rest = await offload("jobs", "--before", page[-1][place:].split()[0])
+        assert len(rest.splitlines()) == 1 + 3
+
     async def test_job_changes_what_becomes_of_it(self, offload: Command, client: Client) -> None:
         [given_up] = await client.find(states=["given_up"])
         [waiting] = await client.find(topic="video/*")
