@@ -76,8 +76,12 @@ class TestAnExplanation:
 
     async def test_of_a_topic_that_nobody_has_says_so(self, lan: Lan, app: App) -> None:
         node = await lan.node(app)
+        await lan.node()
+        await lan.clock.advance(2)
         told = await node.explain("text/short")
         assert told["sentence"].startswith("No instance has the topic text/short")
+        reasons = [candidate["reasons"] for candidate in told["candidates"]]
+        assert reasons == [["has no consumer for the topic"]] * 2
 
     async def test_of_a_job_that_waits_for_its_time_says_for_how_long(
         self, lan: Lan, app: App

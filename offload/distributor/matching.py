@@ -280,7 +280,7 @@ class Matching:
             disabled=peer.disables(topic),
             barred=self._barred(peer.id, topic),
             draining=peer.draining,
-            silent=peer.silent or not (queue is not None and self._linked(peer.id)),
+            silent=peer.silent or (queue is not None and not self._linked(peer.id)),
             free=max(0, window + prefetch(places, run_s) - ours) if window else 0,
             busy=max(busy, ours),
             places=places,
