@@ -174,6 +174,20 @@ class TestBlobsThatAreNeeded:
         live = state in (State.QUEUED, State.ASSIGNED, State.ACTIVE)
         assert await store.live_blobs() == ({"f" * 64} if live else set())
 
+    async def test_are_the_inputs_of_one_in_a_state_of_another_version(
+        self, tmp_path: Path
+    ) -> None:
+        """C012: it is not lost."""
+        store = Store.open(tmp_path)
+        await self.add(store, SPEC._replace(files=(self.FILE,)))
+        await store.close()
+        connection = sqlite3.connect(tmp_path / schema.FILE_NAME, isolation_level=None)
+        connection.execute("UPDATE jobs SET state = 'paused'")
+        connection.close()
+        store = Store.open(tmp_path)
+        assert await store.live_blobs() == {"f" * 64}
+        await store.close()
+
     async def test_are_payloads_that_travel_as_blobs(self, store: Store) -> None:
         await self.add(store, Spec("a", None, "d" * 64))
         assert await store.live_blobs() == {"d" * 64}

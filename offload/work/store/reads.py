@@ -96,14 +96,20 @@ HEARD: Final = (
 )
 TRIED: Final = "SELECT id, attempts.worker, result FROM jobs JOIN attempts USING (seq) WHERE id IN"
 ASSIGNED: Final = f"{_JOB} WHERE state IN ('assigned', 'active') ORDER BY seq"
+_LIVE: Final = "'queued', 'assigned', 'active'"
+_KNOWN: Final = ", ".join(f"'{state}'" for state in State)
 # What a run, a placing or an acknowledgement still needs, and large values as long as their job.
-LIVE_SPECS: Final = """
+# In a state that this version does not know a job may be one that another version is to run.
+LIVE_SPECS: Final = f"""
     SELECT envelope, payload FROM jobs JOIN specs USING (seq)
-    WHERE state IN ('queued', 'assigned', 'active') AND blobs > 0
+    WHERE state IN ({_LIVE}) AND blobs > 0
+    UNION ALL
+    SELECT envelope, payload FROM jobs INDEXED BY jobs_ended JOIN specs USING (seq)
+    WHERE state NOT IN ({_LIVE}) AND state NOT IN ({_KNOWN}) AND blobs > 0
     UNION ALL
     SELECT envelope, payload FROM held JOIN held_specs USING (store_id, job_id)
     WHERE state != 'tomb' AND blobs > 0
-"""
+"""  # noqa: S608 - put together of the constants above
 LIVE_OUTCOMES: Final = """
     SELECT outcome FROM placing CROSS JOIN outcomes USING (seq)
     UNION ALL
