@@ -108,6 +108,19 @@ class TestADeclaration:
         app.consumer("b")(one)
         assert [c.takes_context for c in app.consumers] == [True, False]
 
+    @pytest.mark.parametrize(
+        ("text", "asks"),
+        [("Asked", True), ("Asked | None", True), ("int | None", False), ("Unknown", False)],
+    )
+    def test_knows_it_by_other_names_too(self, app: App, text: str, asks: bool) -> None:
+        """As ``from __future__ import annotations`` leaves them: as text."""
+
+        async def asking(context) -> None: ...
+
+        asking.__annotations__["context"] = text
+        app.consumer("a")(asking)
+        assert app.consumers[0].takes_context is asks
+
     @pytest.mark.parametrize("topic", ["", "a//b", "a/*/b", "ä", "a b"])
     def test_refuses_what_is_no_pattern(self, app: App, topic: str) -> None:
         with pytest.raises(InvalidTopic):
@@ -141,6 +154,9 @@ class TestADeclaration:
     def test_takes_a_local_function_in_a_thread(self, app: App) -> None:
         app.consumer("a", isolate="thread")(_inside())
         assert app.consumers[0].home is None
+
+
+Asked = Context
 
 
 def _inside():

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple, TypeVar, get_args
+from typing import Any, Final, Literal, NamedTuple, TypeVar, get_args, get_type_hints
 
 from offload.app.context import Context
 from offload.durations import seconds
@@ -347,10 +347,22 @@ def _takes_context(function: Any, name: str) -> bool:
         parameters = inspect.signature(function).parameters.values()
     except ValueError:  # some functions written in C do not tell
         return False
-    asking = [p.name for p in parameters if is_context(p.annotation)]
+    hints = _hints(function)
+    asking = [p.name for p in parameters if is_context(hints.get(p.name, p.annotation))]
     if len(asking) > 1:
         raise ConsumerError(name, f"asks for the Context twice: {listed(asking)}")
     return bool(asking)
+
+
+def _hints(function: Any) -> dict[str, Any]:
+    """Return what annotations that are written as text mean, if all of that is known by now."""
+    function = inspect.unwrap(function)
+    if not any(isinstance(hint, str) for hint in getattr(function, "__annotations__", {}).values()):
+        return {}
+    try:
+        return get_type_hints(function)
+    except Exception:  # it runs the user's text, whose names may be defined further down
+        return {}
 
 
 def is_context(annotation: Any) -> bool:
