@@ -252,6 +252,13 @@ class TestASuspendedQueue:
             await node.suspend_queue("photo-{0}")
 
 
+async def test_the_priority_of_a_queue_is_that_of_jobs_that_wish_none(lan: Lan) -> None:
+    node = await lan.node(queues={"urgent": {"topics": ["urgent/*"], "priority": 5}})
+    for wishes in ({}, {"priority": 0}, {"priority": -1}):
+        await node.options(**wishes).submit("urgent/nobody")
+    assert [job["priority"] for job in reversed(await node.jobs())] == [5, 0, -1]
+
+
 async def test_a_flood_of_jobs_holds_up_neither_the_first_nor_the_last(
     lan: Lan, stage: Stage
 ) -> None:

@@ -48,7 +48,9 @@ IfKeyOption = Annotated[
 OrderByOption = Annotated[
     str | None, typer.Option(metavar="VALUE", help="Jobs with the same value run in order.")
 ]
-PriorityOption = Annotated[int, typer.Option(help="Higher ones go first.")]
+PriorityOption = Annotated[
+    int | None, typer.Option(help="Higher ones go first; by default that of the queue.")
+]
 IdempotentOption = Annotated[
     bool, typer.Option("--idempotent", help="It may run twice: if it takes long, it does.")
 ]
@@ -101,7 +103,7 @@ class Wishes:
     into: IntoOption = None
     if_exists: IfExistsOption = "keep-both"
     order_by: OrderByOption = None
-    priority: PriorityOption = 0
+    priority: PriorityOption = None
     policy: PolicyOption = ""
     needs: NeedsOption = None
     where: WhereOption = None

@@ -412,7 +412,7 @@ class ScheduleConfig(Section):
     misfire: Literal["skip", "once", "all"] = "once"
     scope: Literal["instance", "topology"] = "instance"
     arguments: Mapping[str, Any] = {}
-    priority: Integer = Field(default=0, ge=-(2**31), lt=2**31)
+    priority: Integer | None = Field(default=None, ge=-(2**31), lt=2**31)
     policy: Policy | None = None
     delivery: DeliveryName | None = None
     timeout_s: Duration | None = Field(default=None, alias="timeout", gt=0)

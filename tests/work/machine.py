@@ -80,7 +80,7 @@ def maybe(values: st.SearchStrategy[T], otherwise: T) -> st.SearchStrategy[T]:
 ordinary = st.fixed_dictionaries(
     {
         "topic": topics,
-        "priority": maybe(st.integers(-2, 2), 0),
+        "priority": maybe(st.integers(-2, 2), None),
         "delivery": maybe(st.sampled_from(sorted(Delivery)), Delivery.AT_LEAST_ONCE),
         "retries": maybe(st.sampled_from([-1, 0, 1]), None),
         "retry_delay_s": maybe(st.sampled_from([0.0, 13.0]), None),

@@ -115,12 +115,12 @@ class Model:
 
     def add(self, job_id: str, topic: str, now: float, **more: Any) -> Kept:
         self._number += 1
-        after_s = more.pop("run_after_s", 0.0)
+        after_s, priority = more.pop("run_after_s", 0.0), more.pop("priority", None)
         job = Kept(job_id, self._number, topic, waits_since=now + after_s, **more)
         if after_s:
             job.not_before = now + after_s
         rule = self.rules[topic]
-        job.priority = job.priority or rule.priority
+        job.priority = rule.priority if priority is None else priority
         job.lane = rule.lane(job.order_by)
         if job.lane and job.delivery is Delivery.AT_LEAST_ONCE:
             job.delivery = Delivery.EXCLUSIVE

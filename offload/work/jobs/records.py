@@ -113,7 +113,7 @@ class Options:
     What a submitter may wish for a job.
 
     Attributes:
-        priority: Higher runs first, within its topic's queue at the origin.
+        priority: Higher runs first, within its topic's queue at the origin; None: the queue's.
         key: Submit key; ``if_key`` says what becomes of a job whose key is taken.
         if_key: ``same``: the same key with the same content is the same job, ended or not, and
             other content a conflict. The others let one job per key live: ``existing``: it stays,
@@ -137,7 +137,7 @@ class Options:
         if_full: When as many jobs wait as may: ``fail``, or ``wait`` until there is room.
     """
 
-    priority: int = 0
+    priority: int | None = None
     key: str = ""
     policy: str = ""
     into: str = ""

@@ -127,7 +127,7 @@ def _check_numbers(options: Options) -> None:
         raise UsageError("retry_delay: must be ≥ 0")
     if options.timeout_s is not None and not options.timeout_s > 0:
         raise UsageError("timeout: must be above 0")
-    if not -(2**31) <= options.priority < 2**31:
+    if options.priority is not None and not -(2**31) <= options.priority < 2**31:
         raise UsageError("priority: must fit into 32 bits")
     if not 0 <= options.run_after_s < float("inf"):
         raise UsageError("run_after: must be ≥ 0")

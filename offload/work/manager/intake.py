@@ -188,7 +188,7 @@ class Intake:
             id=next(self._ids),
             topic=topic,
             queue=rule.name,
-            priority=options.priority or rule.priority,
+            priority=rule.priority if options.priority is None else options.priority,
             delivery=delivery,
             into=str(_folder(options.into)) if options.into else "",
             if_exists=options.if_exists,
