@@ -7,7 +7,7 @@ an ``Enum``. What does not fit is an ``ArgumentMismatch``: another try would not
 
 import inspect
 import reprlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,7 +19,7 @@ from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 
 from offload.app import Context, is_context
 from offload.errors import ArgumentMismatch, ConsumerError
-from offload.payload import File
+from offload.payload import Directory, File
 
 _Parameter = inspect.Parameter
 _PLAIN: Final = (bool, bytes, int, str)  # of which pydantic lets each value pass as it is
@@ -87,7 +87,7 @@ class _Form:
         others: Name of ``**kwargs``, or "".
         context: Name of the parameter that is given the context, or "".
         only_names: Whether every parameter may be given by name.
-        paths: Names of the parameters that want a ``Path``: they are given that of a file.
+        paths: Names of the parameters that want a ``Path``, or several: of files, they get that.
         plain: Parameter name -> its type, of those that take that plain type and nothing else.
         fields: Parameter name -> its field in ``model``.
         model: Has a field per annotated parameter; the fields have names of ours, as not every
@@ -144,8 +144,7 @@ class _Form:
         if not self.fields or self._fits(values):
             return values
         for name in self.paths & values.keys():
-            if isinstance(values[name], File):
-                values[name] = values[name].path
+            values[name] = _as_paths(values[name])
         wanted = {self.fields[name]: values[name] for name in values if name in self.fields}
         try:
             made = self.model.model_validate(wanted, by_alias=True, by_name=True)
@@ -226,8 +225,24 @@ def _form(function: Callable[..., Any]) -> _Form | None:
 
 
 def _is_path(kind: Any) -> bool:
-    kinds = (kind, *get_args(kind))
-    return Path in kinds and File not in kinds
+    kinds = tuple(_parts(kind))
+    return Path in kinds and File not in kinds and Directory not in kinds
+
+
+def _parts(kind: Any) -> Iterator[Any]:
+    """Yield an annotation and all that it is made of."""
+    yield kind
+    for part in get_args(kind):
+        yield from _parts(part)
+
+
+def _as_paths(value: Any) -> Any:
+    """Return ``value`` with its path in place of each file, also in lists and maps."""
+    if isinstance(value, list):
+        return [_as_paths(entry) for entry in value]
+    if isinstance(value, dict):
+        return {name: _as_paths(entry) for name, entry in value.items()}
+    return value.path if isinstance(value, File) else value
 
 
 def _annotation(parameter: inspect.Parameter, hints: Mapping[str, Any]) -> Any:

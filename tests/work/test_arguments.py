@@ -100,6 +100,26 @@ class TestAnAnnotatedArgument:
 
         assert bind(consumer, {"photo": File("/a/b.jpg")}) == ((), {"photo": Path("/a/b.jpg")})
 
+    @pytest.mark.parametrize(
+        ("kind", "given", "wanted"),
+        [
+            (list[Path], [File("/a"), "/b"], [Path("/a"), Path("/b")]),
+            (list[Path] | None, [File("/a")], [Path("/a")]),
+            (dict[str, list[Path]], {"x": [File("/a")]}, {"x": [Path("/a")]}),
+            (tuple[Path, ...], [File("/a")], (Path("/a"),)),
+            (list[Path | File], [File("/a")], [File("/a")]),
+        ],
+    )
+    def test_is_given_the_paths_of_several(self, kind: Any, given: Any, wanted: Any) -> None:
+        def consumer(photos: kind): ...
+
+        assert bind(consumer, {"photos": given}) == ((), {"photos": wanted})
+
+    def test_is_given_the_paths_of_as_many_as_there_are(self) -> None:
+        def consumer(*photos: Path): ...
+
+        assert bind(consumer, {"0": File("/a"), "1": File("/b")}) == ((Path("/a"), Path("/b")), {})
+
     def test_that_wants_a_number_takes_what_was_typed_in_a_shell(self) -> None:
         def consumer(size: int): ...
 
