@@ -29,6 +29,8 @@ from offload.work.jobs import (
     RetryRule,
     Spec,
     State,
+    digest,
+    new_id,
 )
 from offload.work.manager import Arrived, JobChanged, JobNews, JobQueued, Manager, outputs
 from offload.work.manager.intake import Intake
@@ -536,6 +538,17 @@ class TestAJobThatIsAddedAgain:
         house.blobs.prune(set(), -1)
         with pytest.raises(Refused, match="no longer"):
             await house.manager.add_again(job)
+
+    async def test_with_arguments_that_cannot_be_read_is_refused_and_holds_nothing(
+        self, house: House
+    ) -> None:
+        entry = FileEntry("a.txt", house.blobs.put_bytes(b"a"), 1)
+        spec = Spec("math/half", b"\xc1", digest(b"\xc1"), 1, (entry,))
+        job = Job(new_id(), "math/half", "main", State.ERROR)
+        job = await house.store.insert(job, spec)
+        with pytest.raises(Refused, match=f"job {job.id}: its arguments cannot be read"):
+            await house.manager.add_again(job)
+        assert house.blobs.prune(set(), -1) == 1
 
 
 async def test_a_crash_of_the_consumer_counts_apart(house: House) -> None:

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from offload.blobs import Blobs, Hold, Shared, Shares
 from offload.clock import Clock
-from offload.errors import NoRoom, PayloadError, Refused, UsageError
+from offload.errors import Malformed, NoRoom, PayloadError, Refused, UsageError
 from offload.payload import Directory, Encoded, File, arrived, decode, encode
 from offload.sizes import size_text
 from offload.topics import check_topic
@@ -145,10 +145,13 @@ class Intake:
         Return a new job like ``job``, and its searchable fields; its blobs are pinned.
 
         Raises:
-            Refused: If a file of it is no longer here.
+            Refused: If its arguments cannot be read, or a file of it is no longer here.
         """
+        try:
+            fields = searchable(spec)
+        except Malformed as error:
+            raise Refused(f"job {job.id}: its arguments cannot be read: {error.reason}") from None
         self.hold(job.id, spec)
-        fields = searchable(spec)
         options, rule = Options(order_by=job.order_by), self._queue_of(job.topic)
         fresh = self._job(job.topic, rule, job.delivery, options, job.demands)
         kept = (
