@@ -359,19 +359,26 @@ class TestARowThatCannotBeRead:
         assert sum((await damaged.counts()).values()) == 1
         assert len(await damaged.find()) == 1
 
-    async def test_of_another_is_like_a_refusal(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(
+        ("damage", "attempt"), [("state = 'sleeping'", 3), (f"attempt = {2**40}", 2**40)]
+    )
+    async def test_of_another_is_like_a_refusal(
+        self, tmp_path: Path, damage: str, attempt: int
+    ) -> None:
+        """It is not told to its origin among those that can be read: all would be refused."""
         key = ("s" * 32, "j" * 26)
         store = Store.open(tmp_path)
         held = Held(*key, "o" * 26, HeldState.STARTED, 3)
         await store.change_held([(key, lambda _: HeldStep(None, held))])
         await store.close()
         connection = sqlite3.connect(tmp_path / "store.db", isolation_level=None)
-        connection.execute("UPDATE held SET state = 'sleeping'")
+        connection.execute(f"UPDATE held SET {damage}")
         connection.close()
         store = Store.open(tmp_path)
+        assert await store.held([HeldState.STARTED]) == []
         (seen,) = await store.change_held([(key, HeldStep)])
         assert seen is not None
-        assert (seen.state, seen.attempt) == (HeldState.TOMB, 3)
+        assert (seen.state, seen.attempt) == (HeldState.TOMB, attempt)
         assert "unreadable" in seen.refused
         await store.close()
 

@@ -47,9 +47,10 @@ _POLICY, _DEMANDS = map(JOB_FIELDS.index, ("policy", "demands"))
 _NOT_KNOWN: Final = -1.0  # how long an attempt ran
 _FLAGS: Final = tuple(map(JOB_FIELDS.index, ("stopping", "behind", "overdue", "idempotent")))
 _TEXTS: Final[Mapping[str, str]] = {word: word.value for word in (*State, *Delivery)}
-_HELD_STATE, _HELD_DELIVERY, _HELD_OUTCOME = map(
-    HELD_FIELDS.index, ("state", "delivery", "outcome")
+_HELD_STATE, _HELD_DELIVERY, _HELD_OUTCOME, _HELD_ATTEMPT = map(
+    HELD_FIELDS.index, ("state", "delivery", "outcome", "attempt")
 )
+_ATTEMPTS: Final = range(1, 2**31)  # that can be told of
 
 
 def columns(names: Sequence[str], table: str = "") -> str:
@@ -205,6 +206,8 @@ def held_row(held: Held) -> Row:
 def read_held(row: Row) -> Held:
     """Return what ``row`` holds; raise ``Malformed``."""
     values = list(row)
+    if row[_HELD_ATTEMPT] not in _ATTEMPTS:
+        raise Malformed(f"attempt {row[_HELD_ATTEMPT]} is out of range")
     values[_HELD_STATE] = _choice(_HELD_STATES, row[_HELD_STATE])
     values[_HELD_DELIVERY] = _choice(_DELIVERIES, row[_HELD_DELIVERY])
     if row[_HELD_OUTCOME] is not None:
