@@ -200,7 +200,7 @@ class Node(Questions, Maps):
 
     async def schedules(self) -> list[dict[str, Any]]:
         """Return the schedules that this instance knows, the next to fire first."""
-        return self._house.scheduler.all()
+        return await self._house.scheduler.all()
 
     async def schedule_info(self, schedule_id: str) -> dict[str, Any]:
         """Return all about a schedule; raise ``ScheduleNotFound``."""

@@ -1,6 +1,7 @@
 """Schedules of one instance: what they make, how they last, what of them was missed."""
 
 import math
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -10,6 +11,7 @@ from typing import Any, ClassVar
 import pytest
 
 from offload import File, Node
+from offload.calendar import Times
 from offload.config import Config
 from offload.errors import (
     ConfigError,
@@ -109,6 +111,23 @@ class TestASchedule:
         path.write_text("two")
         await lan.clock.advance(10)
         assert (len(await ada.jobs()), (await ada.schedules())[0]["trouble"]) == (2, "")
+
+
+async def test_a_list_of_them_holds_up_nothing_else(
+    ada: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next firings of thousands of cron expressions take seconds."""
+    await ada.schedule("count/it", cron="0 8 * * mon-fri")
+    asked_in: list[int] = []
+
+    def upcoming(_times: Times, _moment: float, _limit: int) -> list[float]:
+        asked_in.append(threading.get_ident())
+        return []
+
+    monkeypatch.setattr(Times, "upcoming", upcoming)
+    assert len(await ada.schedules()) == 1
+    [thread] = asked_in
+    assert thread != threading.get_ident()
 
 
 class TestTheSameScheduleAgain:
