@@ -200,10 +200,13 @@ class Book:
         """Take in another instance's version, not on disk yet; None: it changes nothing."""
         entry = self._entries.get(schedule.id)
         if entry is None:
+            entry = self._entry(schedule)
+            if entry.outdated(self._wall()):  # else those who have forgotten it told each other
+                return None
             if len(self._entries) >= SCHEDULES_LIMIT:
                 log.warning("schedule %s of another instance is one too many", schedule.id)
                 return None
-            entry = self._entries[schedule.id] = self._entry(schedule)
+            self._entries[schedule.id] = entry
             return entry
         if not holds_over(schedule, entry.schedule):
             return None

@@ -6,6 +6,7 @@ Every minute on the minute; the LAN's clock begins 40 s before one.
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,6 +17,7 @@ from offload.config import Config
 from offload.errors import PeerUnreachable, Refused, UsageError
 from offload.node.house import House
 from offload.scheduler.accord import GATHER_S
+from offload.scheduler.records import Condition, name_of
 from offload.testing import Lan
 from offload.work.jobs import Options
 
@@ -455,6 +457,19 @@ class TestWhatAPeerSays:
         assert ada._house.transport.send(bob.id, "schedule", sent)
         await lan.settle()
         assert [s["topic"] for s in await bob.schedules()] == ["count/it"]
+
+    async def test_is_not_taken_in_if_it_was_removed_long_ago(
+        self, lan: Lan, pair: tuple[Node, Node]
+    ) -> None:
+        """Else those who have forgotten it would go on telling it to each other."""
+        ada, bob = pair
+        await ada.schedule("count/it", daily="10:05", scope="topology")
+        [entry] = ada._house.book.all()
+        for days, taken in ((31, False), (29, True)):
+            removed_at = lan.clock.wall() - days * 86_400
+            removed = replace(entry.schedule.changed(Condition.REMOVED, removed_at), topic="o")
+            merged = bob._house.book.merge(replace(removed, id=name_of(removed)))
+            assert (merged is not None) is taken
 
     async def test_is_answered_if_it_makes_no_sense(
         self, lan: Lan, pair: tuple[Node, Node]
