@@ -115,6 +115,7 @@ class Child:
         self._folder = Path.cwd()
         self._own_pid = os.getpid()
         self._outputs = os.fstat(1), os.fstat(2)
+        self._streams = sys.stdout, sys.stderr
 
     def run(self) -> None:
         """Run tasks for as long as the daemon lives; it does not return."""
@@ -207,6 +208,7 @@ class Child:
         consumer = self._consumers.get(key)
         if consumer is None:
             consumer = self._consumers[key] = _declared(Home(*home), *name)  # type: ignore[arg-type]
+            self._streams = sys.stdout, sys.stderr  # a program may have streams of its own
             # Only now, so that a program that sets up its own logging finds it untouched.
             logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
             self._send({"kind": "loaded"})
@@ -223,8 +225,11 @@ class Child:
     def _is_heard(self) -> bool:
         """Say whether what is printed still goes to the daemon: a job may close or replace that."""
         try:
+            streams = sys.stdout, sys.stderr
+            for stream in streams:
+                stream.flush()
             same = all(map(os.path.samestat, self._outputs, (os.fstat(1), os.fstat(2))))
-            return same and {sys.stdout.fileno(), sys.stderr.fileno()} <= {1, 2}
+            return same and all(s in self._streams or s.fileno() in {1, 2} for s in streams)
         except (OSError, ValueError, AttributeError):  # it is closed, no file, or not even a stream
             return False
 

@@ -278,6 +278,14 @@ def late():
     app.consumer("process/late")(pid)
 '''
 
+OWN_STREAM = """
+class Own:
+    def __init__(self, stream):
+        self.write, self.flush = stream.write, stream.flush
+
+sys.stdout = Own(sys.stdout)
+"""
+
 
 @pytest.fixture
 def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> App:
@@ -621,6 +629,20 @@ class TestWhatAJobPrints:
         await desk.value("process/mute", how=how)
         await desk.run("process/print")
         assert {"out", "err"} < set(desk.lines)
+
+    async def test_may_go_through_a_stream_of_the_programs_own(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It is the program's, not a job's: it costs no process."""
+        monkeypatch.setattr(sys, "stdout", sys.stdout)  # which the program replaces here, too
+        (tmp_path / "app.py").write_text(PROGRAM + OWN_STREAM)
+        executors = Executors(load_app(str(tmp_path / "app.py")), run_file=tmp_path / "run.json")
+        await executors.open()
+        desk = Desk(executors, tmp_path)
+        assert len({await desk.value("process/pid") for _ in range(3)}) == 1
+        await desk.run("process/print")
+        assert {"out", "err"} < set(desk.lines)
+        await executors.close()
 
     async def test_does_not_answer_once_more(self, desk: Desk) -> None:
         """Of a consumer that has forked, the process answers that was asked."""
