@@ -16,6 +16,7 @@ import struct
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Final, NoReturn
@@ -291,7 +292,8 @@ def _leftovers(before: set[threading.Thread]) -> bool:
 
 def _end_fork(ran: Ran) -> NoReturn:
     """End a process that the consumer has forked: the daemon waits for the answer of the other."""
-    sys.stderr.write(ran.outcome.traceback)
+    with suppress(OSError, ValueError, AttributeError):  # it is closed, or not even a stream
+        sys.stderr.write(ran.outcome.traceback)
     flush()
     os._exit(ran.outcome.result is not Result.SUCCEEDED)
 

@@ -196,8 +196,10 @@ def leaving(what: str):
     return os.getpid()
 
 @app.consumer("process/fork")
-def forking(fails: bool = False):
+def forking(fails: bool = False, mute: bool = False):
     forked = os.fork()
+    if not forked and mute:
+        sys.stderr = None
     if not forked and fails:
         raise ValueError("in the fork")
     return ["parent", os.waitpid(forked, 0)[1] != 0] if forked else "fork"
@@ -647,6 +649,7 @@ class TestWhatAJobPrints:
     async def test_does_not_answer_once_more(self, desk: Desk) -> None:
         """Of a consumer that has forked, the process answers that was asked."""
         assert await desk.value("process/fork") == ["parent", False]
+        assert await desk.value("process/fork", mute=True) == ["parent", False]
         assert await desk.value("process/fork", fails=True) == ["parent", True]
         assert "ValueError: in the fork" in desk.lines
         assert await desk.value("process/where") == str(Path.cwd())
