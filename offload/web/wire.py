@@ -11,12 +11,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from offload import errors
 from offload.errors import OffloadError, Refused, UsageError
 from offload.payload import Encoded, arrived
 from offload.work.jobs import Options, conditions_as_text, fits
+
+_PLAIN: Final = Options()
 
 
 def error_to_json(error: OffloadError) -> dict[str, Any]:
@@ -101,10 +103,11 @@ def _moment_as_text(name: str, value: datetime | float) -> str:
 
 
 def options_to_json(options: Options) -> dict[str, Any]:
-    """Return the options, with ``into`` absolute."""
-    wire = asdict(options)
-    wire["into"] = str(Path(options.into).expanduser().absolute()) if options.into else ""
-    return wire
+    """Return the options that say something: older ones do not know all; ``into`` is absolute."""
+    said = {n: value for n, value in asdict(options).items() if value != getattr(_PLAIN, n)}
+    if options.into:
+        said["into"] = str(Path(options.into).expanduser().absolute())
+    return said
 
 
 def options_from_json(body: Any) -> Options:

@@ -28,6 +28,8 @@ from offload.errors import (
     UsageError,
 )
 from offload.web.control import Control
+from offload.web.wire import options_to_json
+from offload.work.jobs import Options
 
 
 @pytest.fixture
@@ -107,6 +109,11 @@ class TestSubmitting:
         await client.options(priority=3).options(into="out", timeout_s=2).submit("a/b")
         options = node.asked[0][2]
         assert (options.priority, options.into, options.timeout_s) == (3, str(tmp_path / "out"), 2)
+
+    def test_says_of_the_options_what_is_wished(self) -> None:
+        """An instance that was there before an update knows of no other values."""
+        assert options_to_json(Options()) == {}
+        assert options_to_json(Options(priority=0)) == {"priority": 0}
 
     @pytest.mark.parametrize("name", ["nowhere.jpg", "."])
     async def test_refuses_what_is_no_file(
