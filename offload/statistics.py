@@ -8,10 +8,11 @@ somebody asks. What waits and runs is asked of the store, so a reset keeps it (C
 
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from heapq import nlargest
+from heapq import merge
+from itertools import islice
 from operator import itemgetter
 from typing import Any, Final
 
@@ -48,14 +49,13 @@ class Spread:
         self._last, self._numbers = array("d"), array("q")
 
     @classmethod
-    def of(cls, spreads: Iterable["Spread"]) -> "Spread":
-        """Return all of ``spreads`` in one."""
-        whole, last = cls(), list[tuple[int, float]]()
-        for each in spreads:
-            whole._count += each._count
-            whole._sum += each._sum
-            last += zip(each._numbers, each._last, strict=True)
-        for number, duration_s in nlargest(SAMPLES, last):
+    def of(cls, spreads: Sequence["Spread"]) -> "Spread":
+        """Return all of ``spreads`` in one, to be read."""
+        whole = cls()
+        whole._count = sum(each._count for each in spreads)
+        whole._sum = sum(each._sum for each in spreads)
+        latest = merge(*(each._latest() for each in spreads), reverse=True)
+        for number, duration_s in islice(latest, SAMPLES):
             whole._numbers.append(number)
             whole._last.append(duration_s)
         return whole
@@ -70,6 +70,11 @@ class Spread:
             self._numbers[at], self._last[at] = number, duration_s
         self._count += 1
         self._sum += duration_s
+
+    def _latest(self) -> Iterator[tuple[int, float]]:
+        """Yield the last ones with their numbers, the latest first."""
+        for place in range(self._count - 1, self._count - len(self._last) - 1, -1):
+            yield self._numbers[place % SAMPLES], self._last[place % SAMPLES]
 
     def as_json(self) -> dict[str, float]:
         """Return average and percentiles (nearest rank) in seconds; 0 if there is none yet."""
@@ -151,14 +156,16 @@ class Line:
     def of(cls, lines: Iterable["Line"], since: float, now: float) -> "Line":
         """Return the sum of ``lines``, which were begun at ``since``."""
         lines, whole = list(lines), cls(since)
+        if len(lines) == 1:
+            return lines[0]
         for each in lines:
             whole.added += each.added
             whole.failed += each.failed
             whole.ended.update(each.ended)
             whole.activated = max(whole.activated, each.activated)
             whole.finished = max(whole.finished, each.finished)
-        whole.waiting = Spread.of(each.waiting for each in lines)
-        whole.running = Spread.of(each.running for each in lines)
+        whole.waiting = Spread.of([each.waiting for each in lines])
+        whole.running = Spread.of([each.running for each in lines])
         whole.adding = Rate.of((each.adding for each in lines), since, now)
         whole.ending = Rate.of((each.ending for each in lines), since, now)
         return whole
