@@ -256,7 +256,7 @@ def ended(result: Result, reason: str, run_s: float) -> Ran:
 def _after_s(error: Retry) -> float | None:
     try:
         return None if error.after_s is None else seconds(error.after_s)
-    except ValueError:  # a class of the user's has put it there
+    except BaseException:  # it may be a property of the user's, or nothing that we know
         return None
 
 

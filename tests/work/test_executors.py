@@ -60,6 +60,14 @@ class Own(Retry):
         if after is not None:
             self.after_s = after
 
+class Wild(Retry):
+    def __init__(self):
+        pass
+
+    @property
+    def after_s(self):
+        raise LookupError("no time")
+
 class Silent(Exception):
     def __str__(self):
         raise SystemExit("not a word")
@@ -73,8 +81,8 @@ class Causeless(Exception):
 def raising(kind: str, text: str = "no"):
     kinds = {"retry": Retry(text, after="7s"), "cancel": Cancel(text), "key": KeyError(text),
              "own": Own(), "soon": Own("2s"), "never": Own(object()), "silent": Silent(),
-             "causeless": Causeless(text), "value": ValueError(text), "exit": SystemExit(text),
-             "long": ValueError("x" * 10**6)}
+             "wild": Wild(), "causeless": Causeless(text), "value": ValueError(text),
+             "exit": SystemExit(text), "long": ValueError("x" * 10**6)}
     raise kinds[kind]
 
 @every("return")
@@ -352,7 +360,7 @@ class TestAConsumer:
         assert (outcome.result, outcome.final) == (Result.FAILED, False)
         assert (outcome.reason, outcome.retry_after_s) == ("Own", after_s)
 
-    @pytest.mark.parametrize("kind", ["silent", "causeless"])
+    @pytest.mark.parametrize("kind", ["silent", "causeless", "wild"])
     async def test_has_failed_whatever_its_exception_does(
         self, desk: Desk, where: str, kind: str
     ) -> None:
@@ -679,7 +687,7 @@ class TestAConsumerOnTheLoop:
         assert desk.executors.stop(task.job_id, task.attempt)
         assert (await running).outcome.result is Result.STOPPED
 
-    @pytest.mark.parametrize("kind", ["exit", "own", "silent", "causeless"])
+    @pytest.mark.parametrize("kind", ["exit", "own", "silent", "causeless", "wild"])
     async def test_cannot_end_the_daemon(self, desk: Desk, kind: str) -> None:
         assert (await desk.run("loop/raise", kind=kind)).outcome.result is Result.FAILED
 
