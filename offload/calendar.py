@@ -267,7 +267,8 @@ def _read_cron(text: str) -> str:
 def _one_or_range(match: re.Match[str]) -> str:
     """Return a range, or the only value of it: of ``5-5`` and ``mon-1/2`` croniter makes ``*``."""
     first, last = (_CRON_NAMES.get(end, end).lstrip("0") for end in match.groups())
-    return match[1] if first == last else match[0]
+    one = first == last or set(match.groups()) == {"sun", "0"}  # which is both 0 and 7
+    return match[1] if one else match[0]
 
 
 # --- when each kind comes next -----------------------------------------------------------------
