@@ -2,11 +2,12 @@
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from offload.calendar import Times
-from offload.errors import Malformed, ScheduleNotFound, UsageError
+from offload.errors import DiskFull, Malformed, ScheduleNotFound, UsageError
 from offload.scheduler.records import (
     Condition,
     Mark,
@@ -101,6 +102,10 @@ class Book:
             entry.mark, entry.owed = mark, owed
             entry.look()
             self._entries[schedule.id] = entry
+            if kept.id != schedule.id:  # a former version wrote the same times otherwise
+                with suppress(DiskFull):
+                    await self.keep(entry)
+                    await self._store.remove_schedule(kept.id)
         await self.declare(declared)
 
     # --- asking ----------------------------------------------------------------------------

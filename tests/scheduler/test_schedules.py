@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from offload import File, Node
+from offload import File, Node, codec
 from offload.calendar import Times
 from offload.config import Config
 from offload.errors import (
@@ -316,6 +316,23 @@ class TestOverARestart:
         assert len(await ada.jobs()) == 1
         await lan.clock.advance(5)
         assert len(await ada.jobs()) == 2
+
+    async def test_of_a_version_that_wrote_its_times_otherwise_goes_when_it_is_removed(
+        self, lan: Lan, ada: Node
+    ) -> None:
+        """Its times make its id: it moves to that under which it is known from now on."""
+        made = await ada.schedule("count/it", cron="0 7 * * mon")
+        [row] = await ada._house.store.schedules()
+        times = codec.unpack(row.record) | {"value": "0 7 * * mon-1"}
+        await ada._house.store.put_schedule(
+            replace(row, id="former", record=codec.pack(times), fired=lan.clock.wall())
+        )
+        await ada._house.store.remove_schedule(row.id)
+        ada = await lan.restart(ada)
+        [known] = await ada.schedules()
+        assert (known["id"], known["last"]) == (made["id"], wall(lan).isoformat("T", "seconds"))
+        await ada.remove_schedule(made["id"])
+        assert await ada._house.store.schedules() == []
 
     @pytest.mark.parametrize(
         "damage", [{"record": b"\x81\xa1x\x01"}, {"owed": 1e300}, {"fired": math.inf}], ids=str
