@@ -105,9 +105,16 @@ class Encoded(NamedTuple):
     fields: Mapping[str, str | float | int]
 
 
-def encode(value: Any, at: str = "payload") -> Encoded:
-    """Pack ``value``; raise ``PayloadError`` that names the place of what cannot travel."""
-    encoder = _Encoder()
+def encode(value: Any, at: str = "payload", *, rebuilt: bool = True) -> Encoded:
+    """
+    Pack ``value``; raise ``PayloadError`` that names the place of what cannot travel.
+
+    Args:
+        value: What is to travel.
+        at: What it is called in an error.
+        rebuilt: Models of pydantic will be made of it again; else it is read as it is.
+    """
+    encoder = _Encoder(rebuilt=rebuilt)
     plain = encoder.plain(value, at, 0)
     scalars = _scalars(plain) if isinstance(plain, dict) else {}
     try:
@@ -162,8 +169,9 @@ def shown(value: Any) -> Any:
 class _Encoder:
     """One walk through a value: makes it plain and collects its files."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, rebuilt: bool) -> None:
         self.files: list[File] = []
+        self._rebuilt = rebuilt
 
     def plain(self, value: Any, at: str, depth: int) -> Any:
         if depth > MAX_DEPTH:
@@ -201,7 +209,7 @@ class _Encoder:
             return codec.ext(UUID_CODE, value.bytes)
         dump = getattr(type(value), "model_dump", None)  # a pydantic model, without pydantic
         if dump is not None:
-            return self.plain(dump(value, round_trip=True), at, depth + 1)
+            return self.plain(dump(value, round_trip=self._rebuilt), at, depth + 1)
         name = type(value).__name__
         article = "an" if name[0] in "AEIOUaeiou" else "a"
         raise PayloadError(at, f"{article} {name} cannot travel")

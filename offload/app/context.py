@@ -325,7 +325,7 @@ class Context:
         Raises:
             PayloadError: If it cannot travel, holds files, or has more than 16 KiB.
         """
-        encoded = payload.encode(value, "partial")
+        encoded = payload.encode(value, "partial", rebuilt=False)
         if encoded.files:
             raise PayloadError("partial", "files travel with the result only")
         if len(encoded.data) > PARTIAL_LIMIT:

@@ -211,7 +211,7 @@ def returned(
     """
     if isinstance(value, (Retry, Cancel)) or value is Retry or value is Cancel:
         raise value
-    encoded = payload.encode(value, "result")
+    encoded = payload.encode(value, "result", rebuilt=False)
     files = _output_files(encoded.files, outputs) if encoded.files or outputs else ()
     return Ran(Outcome(Result.SUCCEEDED, value=encoded.data, run_s=run_s), files, folder)
 

@@ -16,6 +16,7 @@ from offload.app import Context
 from offload.errors import ArgumentMismatch, ConsumerError
 from offload.payload import File
 from offload.work.arguments import bind
+from offload.work.calls import returned
 
 
 class Colour(Enum):
@@ -55,6 +56,12 @@ def travelled(value: Any) -> Any:
     """Return ``value`` as it is after a journey."""
     encoded = payload.encode({"value": value})
     return payload.decode(encoded.data, encoded.files)["value"]
+
+
+def test_a_model_that_is_a_result_says_all_that_it_knows() -> None:
+    ran = returned(Crop(left=2, top=3), 0.0)
+    crop = payload.decode(ran.outcome.value)
+    assert crop == {"left_px": 2, "top_px": 3, "tags": [], "area": 6}
 
 
 class TestAnAnnotatedArgument:
