@@ -22,7 +22,7 @@ from offload.work.jobs import (
     new_id,
 )
 
-STORE, JOB = "0123456789abcdef" * 2, new_id(2**47, b"offload-id")
+STORE, JOB = "0123456789abcdef" * 2, new_id(2**47, b"an-offload-jobid")
 KEY = STORE, JOB
 FILE = FileEntry("in.jpg", digest(b"in"), 2, executable=True)
 SPEC = Spec(
@@ -38,7 +38,7 @@ OUTCOME = Outcome(
     run_s=1.5,
 )
 ABOUT = wire.about(KEY, 3)
-LINES = (Line(JOB, 3, "started", died=True), Line(new_id(2, bytes(10)), 1, "done", died=False))
+LINES = (Line(JOB, 3, "started", died=True), Line(new_id(2, bytes(16)), 1, "done", died=False))
 HOLDING = wire.holding(STORE, LINES, 12.5, full=True)
 ANSWER = {"store": STORE, "jobs": {JOB: "ok", "x": "drop"}, "sent_at": 12.5}
 NEWS = wire.about(KEY, 3, items=[[1.0, "log", "hello"], [2.0, "progress", "{}"]])

@@ -82,7 +82,7 @@ class World:
         """Yield job ids that are the same whenever this seed is run."""
         while True:
             self._ids += 1
-            yield new_id(self._ids, bytes(10))
+            yield new_id(self._ids, bytes(16))
 
     async def run(self) -> None:
         """Live through all of it; raise ``Violation``."""

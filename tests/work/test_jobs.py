@@ -280,9 +280,10 @@ class TestAnOutcomeThatComesHome:
 
 class TestAJobId:
     def test_is_time_and_chance_in_crockford_base_32(self) -> None:
-        assert jobs.new_id(0, bytes(10)) == "0" * 26
-        assert jobs.new_id(2**48 - 1, b"\xff" * 10) == "7" + "z" * 25
-        assert jobs.new_id(1, bytes(10)) == "0" * 9 + "1" + "0" * 16
+        assert jobs.new_id(0, bytes(16)) == "0" * 26
+        assert jobs.new_id(2**48 - 1, b"\xff" * 16) == "7" + "z" * 25
+        assert jobs.new_id(1, bytes(16)) == "0" * 9 + "1" + "0" * 16
+        assert jobs.new_id(0, bytes(range(24, 40))) == "0" * 10 + "rstvwxyz01234567"
 
     def test_sorts_by_its_time(self) -> None:
         ids = [jobs.new_id(ms) for ms in (0, 1, 31, 32, 1_700_000_000_000, 2**47)]

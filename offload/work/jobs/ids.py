@@ -8,32 +8,40 @@ from functools import lru_cache
 from typing import Final
 
 _CROCKFORD: Final = "0123456789abcdefghjkmnpqrstvwxyz"
-_PAIRS: Final = tuple(first + second for first in _CROCKFORD for second in _CROCKFORD)
-_TIME_SHIFTS: Final = range(40, -1, -10)
-_NOISE_SHIFTS: Final = range(70, -1, -10)
-_NOISE_BYTES: Final = 10
+_OF_BYTE: Final = _CROCKFORD.encode("ascii") * 8  # five bits of each
+_TIME_SHIFTS: Final = range(45, -1, -5)
+_NOISE: Final = 16  # characters
 _DRAWN: Final = 256  # for so many ids at a time
 ID_LENGTH: Final = 26
 
 
 def new_id(wall_ms: int | None = None, random_bytes: bytes | None = None) -> str:
-    """Return a new job id: 48 bits of milliseconds and 80 random bits, in Crockford base 32."""
+    """
+    Return a new job id: 48 bits of milliseconds and 80 random bits, in Crockford base 32.
+
+    Args:
+        wall_ms: The milliseconds since 1970; None: those of now.
+        random_bytes: 16, of which five bits each count; None: new ones.
+    """
     ms = time.time_ns() // 1_000_000 if wall_ms is None else wall_ms
-    noise = int.from_bytes(random_bytes or os.urandom(_NOISE_BYTES), "big")
-    return _of_time(ms) + "".join([_PAIRS[noise >> shift & 1023] for shift in _NOISE_SHIFTS])
+    return _of_time(ms) + _text(random_bytes or os.urandom(_NOISE))
 
 
 def new_ids() -> Iterator[str]:
     """Yield new job ids without end; the system is asked for the random bits of many at a time."""
     while True:
-        drawn = os.urandom(_NOISE_BYTES * _DRAWN)
-        for at in range(0, len(drawn), _NOISE_BYTES):
-            yield new_id(random_bytes=drawn[at : at + _NOISE_BYTES])
+        noise = _text(os.urandom(_NOISE * _DRAWN))
+        for at in range(0, len(noise), _NOISE):
+            yield _of_time(time.time_ns() // 1_000_000) + noise[at : at + _NOISE]
 
 
 @lru_cache(maxsize=1)  # many are made within a millisecond
 def _of_time(ms: int) -> str:
-    return "".join([_PAIRS[(ms & (2**48 - 1)) >> shift & 1023] for shift in _TIME_SHIFTS])
+    return "".join([_CROCKFORD[(ms & (2**48 - 1)) >> shift & 31] for shift in _TIME_SHIFTS])
+
+
+def _text(noise: bytes) -> str:
+    return noise.translate(_OF_BYTE).decode("ascii")
 
 
 def is_id(text: str) -> bool:
