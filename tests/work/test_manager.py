@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from offload.payload import decode, encode
 from offload.testing import MovedClock
 from offload.work.executors import Executors
 from offload.work.jobs import (
+    Delivery,
     FileEntry,
     Job,
     Options,
@@ -36,7 +38,7 @@ from offload.work.manager import Arrived, JobChanged, JobNews, JobQueued, Manage
 from offload.work.manager.intake import Intake
 from offload.work.manager.recording import DISK_FULL_EVERY_S
 from offload.work.manager.turnstile import AT_ONCE
-from offload.work.queues import QueueRule
+from offload.work.queues import QueueRule, QueueType
 from offload.work.store import Step, Store
 
 OWN = "own"
@@ -165,6 +167,16 @@ class TestAJobThatIsAdded:
         with pytest.raises(Conflict, match=first.id):
             await house.add("math/half", options=Options(key="k"), number=6)
         assert house.told == [JobQueued(first)]
+
+    async def test_follows_the_rules_as_they_are_then(
+        self, house: House, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        former = await house.add("math/half", number=4)
+        rule = replace(QUEUE, priority=9, type=QueueType.ORDERED)
+        monkeypatch.setattr(house.manager._intake, "_queue_of", lambda _topic: rule)
+        job = await house.add("math/half", number=4)
+        assert (former.priority, former.lane) == (0, "")
+        assert (job.priority, job.lane, job.delivery) == (9, "queue main", Delivery.EXCLUSIVE)
 
     async def test_is_told_of_while_the_last_of_many_are_still_to_be_made(
         self, house: House, monkeypatch: pytest.MonkeyPatch

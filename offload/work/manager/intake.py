@@ -15,7 +15,6 @@ from offload.payload import Directory, Encoded, File, arrived, decode, encode
 from offload.sizes import size_text
 from offload.topics import check_topic
 from offload.work.jobs import (
-    NO_DEMANDS,
     Delivery,
     Demands,
     FileEntry,
@@ -36,11 +35,22 @@ PAYLOAD_LIMIT: Final = 256 * 1024
 LeaseOf = Callable[[str, Delivery], float | None]  # of a topic's jobs, where it is not the usual
 
 
-class _Meant(NamedTuple):
-    """What options mean, wherever the job goes."""
+class _Mould(NamedTuple):
+    """
+    What jobs have in common that are of one topic, under one rule, with the same options.
 
-    delivery: Delivery
+    Attributes:
+        job: One of them, but for its id, its moments and its folder.
+        demands: The same as in ``job``, read.
+        timed: Some option is a moment of the job.
+    """
+
+    topic: str
+    rule: QueueRule
+    options: Options
+    job: Job
     demands: Demands
+    timed: bool
 
 
 class Intake:
@@ -64,7 +74,7 @@ class Intake:
         self._clock = clock
         self._queue_of = queue_of
         self._ids = new_ids()
-        self._understood = Options(), _Meant(Delivery.AT_LEAST_ONCE, NO_DEMANDS)
+        self._mould: _Mould | None = None  # the last one: most jobs come in rows of many alike
 
     async def make(self, topic: str, encoded: Encoded, options: Options) -> tuple[Job, Spec]:
         """
@@ -77,25 +87,24 @@ class Intake:
             UnsafeName: If an input file's name cannot travel.
             DiskFull: If there is no room for the files.
         """
-        check_topic(topic)
-        delivery, wanted = self._meant(options)
-        rule = self._queue_of(topic)
-        if delivery is Delivery.AT_LEAST_ONCE and rule.lane(options.order_by):
-            delivery = Delivery.EXCLUSIVE  # what runs in order is never in two places at once
-        _check_folder(options.into)
+        mould = self._mould_of(topic, options)
+        delivery, wanted = mould.job.delivery, mould.demands
+        if options.into:
+            _check_folder(options.into)
         if reason := too_much(topic, len(encoded.data), self._most_of(topic)):
             raise PayloadError("payload", reason)
         lease_s = self._lease_of(topic, delivery)
-        timeout_s = rule.timeout_s if options.timeout_s is None else options.timeout_s
+        timeout_s = mould.rule.timeout_s if options.timeout_s is None else options.timeout_s
         size, payload, sha256 = len(encoded.data), None, ""
         if size <= PAYLOAD_LIMIT:
             payload, sha256 = encoded.data, digest(encoded.data)
         spec = Spec(topic, payload, sha256, size, (), delivery, timeout_s, lease_s, wanted.needs)
         if encoded.files or payload is None:
             spec = await self._with_blobs(spec, encoded)
-        if folders := spec.shares():
-            wanted = replace(wanted, shared=tuple(folders))
-        return self._job(topic, rule, delivery, options, wanted.text), spec
+        job = self._job(mould)
+        if spec.files and (folders := spec.shares()):
+            job = job.but(demands=replace(wanted, shared=tuple(folders)).text)
+        return job, spec
 
     async def _with_blobs(self, spec: Spec, encoded: Encoded) -> Spec:
         """Return ``spec`` with all that has no place in a row among the blobs, pinned."""
@@ -152,11 +161,10 @@ class Intake:
         except Malformed as error:
             raise Refused(f"job {job.id}: its arguments cannot be read: {error.reason}") from None
         self.hold(job.id, spec)
-        options, rule = Options(order_by=job.order_by), self._queue_of(job.topic)
-        fresh = self._job(job.topic, rule, job.delivery, options, job.demands)
+        fresh = self._job(self._mould_of(job.topic, Options(order_by=job.order_by)))
         kept = (
-            *("priority", "into", "if_exists", "policy"),
-            *("retries", "retry_delay_s", "idempotent"),
+            *("priority", "delivery", "into", "if_exists", "policy"),
+            *("retries", "retry_delay_s", "demands", "idempotent"),
         )
         same = {name: getattr(job, name) for name in kept}
         return fresh._replace(again_of=job.id, **same), fields
@@ -173,49 +181,66 @@ class Intake:
 
     def release(self, spec: Spec) -> None:
         """Unpin the blobs of ``spec``: its row names them now, or never will."""
-        self._blobs.unpin_all(_blobs(spec))
+        if blobs := _blobs(spec):
+            self._blobs.unpin_all(blobs)
 
-    def _meant(self, options: Options) -> "_Meant":
-        """Return what ``options`` mean, checked; many jobs in a row are given the very same."""
-        known, meant = self._understood
-        if options is not known:
-            meant = _Meant(checked(options), demands(options.needs, options.where))
-            self._understood = options, meant
-        return meant
+    def _mould_of(self, topic: str, options: Options) -> _Mould:
+        """Return what such jobs have in common; raise ``InvalidTopic`` or ``UsageError``."""
+        rule, mould = self._queue_of(topic), self._mould
+        if mould is None or (topic, rule, options) != mould[:3]:
+            mould = self._mould = _moulded(topic, rule, options)
+        return mould
 
-    def _job(
-        self, topic: str, rule: QueueRule, delivery: Delivery, options: Options, demanded: str
-    ) -> Job:
-        now = self._clock.now()
-        job = Job(
-            id=next(self._ids),
-            topic=topic,
-            queue=rule.name,
-            priority=rule.priority if options.priority is None else options.priority,
-            delivery=delivery,
-            into=str(_folder(options.into)) if options.into else "",
-            if_exists=options.if_exists,
-            policy=options.policy,
-            key=options.key,
-            retries=options.retries,
-            retry_delay_s=options.retry_delay_s,
-            created_wall=self._clock.wall(),
-            created_at=now,
-            order_by=options.order_by,
-            lane=rule.lane(options.order_by),
-            waits_since=now,
-            expires_at=now + options.expires_in_s if options.expires_in_s else 0.0,
-            deadline_at=now + options.deadline_in_s if options.deadline_in_s else 0.0,
-            demands=demanded,
-            idempotent=options.idempotent and delivery is Delivery.AT_LEAST_ONCE,
-        )
-        wait_s, run_at = options.run_after_s, 0.0
-        if options.run_at is not None and options.run_at > self._clock.wall():
-            wait_s, run_at = options.run_at - self._clock.wall(), options.run_at
-        if not wait_s:
-            return job
-        at = now + wait_s
-        return job._replace(not_before=at, waits_since=at, run_at=run_at)
+    def _job(self, mould: _Mould) -> Job:
+        """Return a new job, made now."""
+        now, wall = self._clock.now(), self._clock.wall()
+        made = mould.job.but(id=next(self._ids), created_wall=wall, created_at=now, waits_since=now)
+        into = mould.options.into
+        if into:
+            made = made.but(into=str(_folder(into)))
+        return _timed(made, mould.options) if mould.timed else made
+
+
+def _moulded(topic: str, rule: QueueRule, options: Options) -> _Mould:
+    check_topic(topic)
+    delivery, wanted = checked(options), demands(options.needs, options.where)
+    lane = rule.lane(options.order_by)
+    if lane and delivery is Delivery.AT_LEAST_ONCE:
+        delivery = Delivery.EXCLUSIVE  # what runs in order is never in two places at once
+    job = Job(
+        id="",
+        topic=topic,
+        queue=rule.name,
+        priority=rule.priority if options.priority is None else options.priority,
+        delivery=delivery,
+        if_exists=options.if_exists,
+        policy=options.policy,
+        key=options.key,
+        retries=options.retries,
+        retry_delay_s=options.retry_delay_s,
+        order_by=options.order_by,
+        lane=lane,
+        demands=wanted.text,
+        idempotent=options.idempotent and delivery is Delivery.AT_LEAST_ONCE,
+    )
+    moments = options.expires_in_s, options.deadline_in_s, options.run_after_s, options.run_at
+    return _Mould(topic, rule, options, job, wanted, any(moments))
+
+
+def _timed(job: Job, options: Options) -> Job:
+    """Return a job that was made just now with its moments."""
+    now, wall = job.created_at, job.created_wall
+    wait_s, run_at = options.run_after_s, 0.0
+    if options.run_at is not None and options.run_at > wall:
+        wait_s, run_at = options.run_at - wall, options.run_at
+    at = now + wait_s
+    return job.but(
+        expires_at=now + options.expires_in_s if options.expires_in_s else 0.0,
+        deadline_at=now + options.deadline_in_s if options.deadline_in_s else 0.0,
+        not_before=at if wait_s else 0.0,
+        waits_since=at,
+        run_at=run_at,
+    )
 
 
 def searchable(spec: Spec) -> Mapping[str, str | int | float]:
