@@ -6,7 +6,7 @@ measured, ``executemany`` took 1.5 ms per row beside a busy loop, and 0.08 ms in
 """
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from offload.work.store.rows import Row, columns, flat
@@ -58,6 +58,22 @@ class Lookup:
 def insert(table: str, names: Sequence[str], tail: str = "") -> Bulk:
     """Return the statement that adds rows to ``table``."""
     return Bulk(f"INSERT INTO {table} ({columns(names)})", len(names), tail)
+
+
+def insert_as(table: str, names: Sequence[str], usual: Mapping[str, Any]) -> Bulk:
+    """Return the statement that adds rows of ``names``, with what is ``usual`` in other columns."""
+    places = [*(f"column{at}" for at in range(1, len(names) + 1)), *map(literal, usual.values())]
+    head = f"INSERT INTO {table} ({columns((*names, *usual))}) SELECT {', '.join(places)} FROM ("  # noqa: S608 - names and values of our own
+    return Bulk(head, len(names), ")")
+
+
+def literal(value: str | int | float | bytes | None) -> str:
+    """Return ``value`` as it is written in a statement."""
+    if isinstance(value, bytes):
+        return f"x'{value.hex()}'"
+    if isinstance(value, str):
+        return "'" + value.replace("'", "''") + "'"
+    return "NULL" if value is None else repr(value)
 
 
 def update(table: str, key: str, names: Sequence[str]) -> Bulk:

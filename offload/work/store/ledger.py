@@ -43,6 +43,7 @@ _NEXT_IN_LANE: Final = (
     " ORDER BY seq LIMIT 1"
 )
 _NO_COLUMN: Final = bytes(len(rows.JOB_FIELDS))
+_USUAL: Final = Job(id="", topic="", queue="")
 _OF_JOB: Final = ("jobs", "specs", "fields", "outcomes", "attempts", "placing", "news")
 
 
@@ -74,7 +75,7 @@ class _Statements:
     """The statements of a flush, prepared once."""
 
     def __init__(self) -> None:
-        self.new = bulk.insert("jobs", rows.JOB_FIELDS)
+        self.new = lru_cache(CHANGES_KNOWN)(_Adding)
         self.changed = lru_cache(CHANGES_KNOWN)(_Setting)
         self.specs = bulk.insert("specs", _SPEC_FIELDS)
         self.fields = bulk.insert("fields", ("seq", "name", "num", "text"))
@@ -401,7 +402,8 @@ class Ledger:
     def _write_jobs(self, pending: _Pending) -> None:
         text, cursor = self._text, self.cursor
         if pending.new:
-            text.new.run(cursor, [rows.job_row(job) for job in pending.new.values()])
+            for columns, jobs in _by_columns((_USUAL, job) for job in pending.new.values()).items():
+                text.new(columns).run(cursor, jobs)
             text.specs.run(cursor, pending.specs)
             text.fields.run(cursor, pending.fields)
         for columns, changed in _by_columns(pending.changed.values()).items():
@@ -432,6 +434,21 @@ class Ledger:
         for key, held in pending.held.items():
             if held.state is HeldState.TOMB or _large(held):
                 self._held.pop(key, None)
+
+
+class _Adding:
+    """The statement that adds jobs of which these columns are other than usual: most are usual."""
+
+    def __init__(self, columns: bytes) -> None:
+        usual = dict(zip(rows.JOB_FIELDS, rows.job_row(_USUAL), strict=True))
+        names = tuple(compress(rows.JOB_FIELDS, columns))
+        rest = {name: usual[name] for name in rows.JOB_FIELDS if name not in names}
+        self._text = bulk.insert_as("jobs", names, rest)
+        self._values = itemgetter(*map(rows.JOB_FIELDS.index, names))
+
+    def run(self, cursor: sqlite3.Cursor, jobs: Iterable[Job]) -> None:
+        """Add ``jobs``."""
+        self._text.run(cursor, [self._values(rows.job_row(job)) for job in jobs])
 
 
 class _Setting:

@@ -7,6 +7,7 @@ such a row alone (CONFORMANCE C012).
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from functools import lru_cache
 from itertools import chain
 from operator import attrgetter
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -31,6 +32,7 @@ Row: TypeAlias = Sequence[Any]
 JOB_FIELDS: Final = Job._fields
 HELD_FIELDS: Final = tuple(field.name for field in fields(Held))
 ATTEMPT_FIELDS: Final = Attempt._fields
+GIVEN_KNOWN: Final = 256
 FIELD_TEXT_LIMIT: Final = 1_000  # characters of a searchable text; longer ones are not searched
 
 _STATES: Final[Mapping[str, State]] = {state.value: state for state in State}
@@ -51,6 +53,9 @@ _HELD_STATE, _HELD_DELIVERY, _HELD_OUTCOME, _HELD_ATTEMPT = map(
     HELD_FIELDS.index, ("state", "delivery", "outcome", "attempt")
 )
 _ATTEMPTS: Final = range(1, 2**31)  # that can be told of
+
+
+_packed = lru_cache(GIVEN_KNOWN)(codec.pack)  # who was given which attempt: mostly the same
 
 
 def columns(names: Sequence[str], table: str = "") -> str:
@@ -78,7 +83,7 @@ def job_row(job: Job) -> Row:
     row[_STATE], row[_DELIVERY] = _TEXTS[job.state], _TEXTS[job.delivery]
     for flag in _FLAGS:
         row[flag] = int(row[flag])
-    row[_GIVEN] = codec.pack(job.given) if job.given else b""
+    row[_GIVEN] = _packed(job.given) if job.given else b""
     row[_OUTPUTS] = codec.pack(job.outputs) if job.outputs else b""
     return row
 
