@@ -43,6 +43,7 @@ from offload.work.store import Step, Store
 log = logging.getLogger(__name__)
 ROUND_LIMIT: Final = 500
 DOUBTED: Final = 16  # jobs of a topic without places that are looked at
+HERE: Final = (Policy.LOCAL_FIRST, Policy.LOCAL_ONLY)  # as long as there is a place
 Failed = Mapping[str, Collection[str]]  # job id -> the instances that have failed it
 
 
@@ -87,7 +88,7 @@ class Matching:
         self._passed_over: dict[str, int] = {}
         self._targets: dict[str, str] = {}  # ordered queue -> who runs it
         self._last_topics: dict[str, str] = {}  # round-robin queue -> whose turn was last
-        self._in_tick: dict[str, Places] = {}  # by topic, for what begins at once
+        self._in_tick: dict[str, Places | None] = {}  # by topic, for what begins at once
         self._paces = Paces()
         self.draining = False
 
@@ -147,16 +148,28 @@ class Matching:
         As it is, if it is to wait for a round: so that it takes no place from those ``coming``
         before it. The manager keeps its place free until it is stored.
         """
-        rule, now = self._manager.rule(job.topic), self._clock.now()
-        limited = job.key or job.lane or job.not_before or job.deadline_at or rule.rate
-        if limited or self._suspended(job.topic) or self._others_wait(job, now):
+        now = self._clock.now()
+        if job.key or job.lane or job.not_before or job.deadline_at or self._others_wait(job, now):
             return job
-        chosen = self._chosen(job, spec, self._places_in_tick(job.topic, now), {}, now)
+        places = self._places_in_tick(job.topic, now)
+        chosen = None if places is None else self._chosen_at_once(job, spec, places, now)
         if chosen is None or not chosen.own or chosen.free <= coming:
             return job
         self._given[chosen.id] += 1
-        self._last_topics[rule.name] = job.topic
+        self._last_topics[job.queue] = job.topic
         return origin.begun(job, chosen.id, now, self._clock.wall())
+
+    def _chosen_at_once(self, job: Job, spec: Spec, places: Places, now: float) -> Candidate | None:
+        """Return the best place; that of many alike in one tick is looked for once."""
+        if job.demands or job.delivery is Delivery.EXCLUSIVE:
+            return self._chosen(job, spec, places, {}, now)
+        chosen = places.here_again(job.policy)
+        if chosen is None:
+            chosen = self._chosen(job, spec, places, {}, now)
+            alone = len(places.candidates) == 1
+            if chosen is not None and chosen.own and (alone or self.policy(job) in HERE):
+                places.here[job.policy] = chosen
+        return chosen
 
     def _others_wait(self, job: Job, now: float) -> bool:
         """Say whether others may wait for a place in the job's queue, or for what it needs."""
@@ -165,14 +178,21 @@ class Matching:
             return topics is None
         return bool(job.demands) or any(queue_name(topic) == job.queue for topic in topics)
 
-    def _places_in_tick(self, topic: str, now: float) -> Places:
-        """Return the places that are left of those there were when this tick of the loop began."""
+    def _places_in_tick(self, topic: str, now: float) -> Places | None:
+        """
+        Return the places that are left of those there were when this tick of the loop began.
+
+        None: whatever there is, no job of the topic begins at once.
+        """
+        if topic in self._in_tick:
+            return self._in_tick[topic]
         if not self._in_tick:
             asyncio.get_running_loop().call_soon(self._in_tick.clear)
-        places = self._in_tick.get(topic)
-        if places is None:
-            taken = next((known.taken for known in self._in_tick.values()), None)
-            places = self._in_tick[topic] = self.places(topic, now, taken)
+        places = None
+        if not self._manager.rule(topic).rate and not self._suspended(topic):
+            taken = next((known.taken for known in self._in_tick.values() if known), None)
+            places = self.places(topic, now, taken)
+        self._in_tick[topic] = places
         return places
 
     def _suspended(self, topic: str) -> bool:
