@@ -9,8 +9,9 @@ order of their coming, on the event loop's thread; a listener that raises breaks
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import suppress
+from itertools import groupby
 from typing import TypeVar
 
 log = logging.getLogger(__name__)
@@ -41,16 +42,29 @@ class Bus:
 
     def publish(self, event: object) -> None:
         """Tell every listener of the event's class."""
-        kind = type(event)
-        listeners = self._heard_by.get(kind)
-        if listeners is None:
-            listeners = tuple(call for heard, call in self._listeners if issubclass(kind, heard))
-            self._heard_by[kind] = listeners
-        for listener in listeners:
-            try:
-                listener(event)
-            except Exception:
-                log.exception("a listener of %s failed", kind.__name__)
+        self._tell(type(event), (event,))
+
+    def publish_all(self, events: Iterable[object]) -> None:
+        """
+        Tell of many events, in their order.
+
+        Of those of one class in a row each listener hears all, then the next listener does.
+        """
+        for kind, alike in groupby(events, type):
+            self._tell(kind, tuple(alike))
+
+    def _tell(self, kind: type, events: tuple[object, ...]) -> None:
+        for listener in self._heard_by.get(kind) or self._found(kind):
+            for event in events:
+                try:
+                    listener(event)
+                except Exception:
+                    log.exception("a listener of %s failed", kind.__name__)
+
+    def _found(self, kind: type) -> tuple[Callable[..., None], ...]:
+        found = tuple(call for heard, call in self._listeners if issubclass(kind, heard))
+        self._heard_by[kind] = found
+        return found
 
     async def stream(
         self, kind: type[E] | tuple[type[E], ...], *, limit: int = 10_000

@@ -9,6 +9,7 @@ from offload.topics import check_pattern, matches
 from offload.work.manager import (
     JobAdded,
     JobAltered,
+    JobBegun,
     JobChanged,
     JobEvent,
     JobNews,
@@ -36,13 +37,16 @@ class Feed:
         """
         check_pattern(topic)
         topics: dict[str, str] = {}  # of jobs that have said something
-        async for event in self._bus.stream(KINDS):
+        kinds: tuple[type[JobEvent | JobBegun], ...] = (*KINDS, JobBegun)
+        async for event in self._bus.stream(kinds):
             if isinstance(event, JobNews):
                 about = await self._topic(event.job_id, topics)
             else:
                 about = event.topic if isinstance(event, JobRemoved) else event.job.topic
-            if matches(topic, about):
-                yield event
+            if not matches(topic, about):
+                continue
+            for step in event.steps() if isinstance(event, JobBegun) else (event,):
+                yield step
 
     async def lines(self, topic: str = "**") -> AsyncIterator[dict[str, Any]]:
         """

@@ -19,7 +19,7 @@ from typing import Any, Final
 from offload.clock import Clock
 from offload.events import Bus
 from offload.work.jobs import FINAL, HURTS, Job, State
-from offload.work.manager import JobAdded, JobChanged
+from offload.work.manager import JobAdded, JobBegun, JobChanged
 from offload.work.store import Store
 
 Place = tuple[str, str]  # queue and topic
@@ -200,6 +200,7 @@ class Statistics:
         self._store = store
         self.reset()
         bus.listen(JobAdded, self._added)
+        bus.listen(JobBegun, self._added)
         bus.listen(JobChanged, self._changed)
 
     def reset(self) -> None:
@@ -232,11 +233,13 @@ class Statistics:
 
     # --- what happens ----------------------------------------------------------------------
 
-    def _added(self, added: JobAdded) -> None:
-        now = self._clock.now()
-        line = self._line(added.job)
+    def _added(self, fact: JobAdded | JobBegun) -> None:
+        job = fact.job
+        line = self._line(job)
         line.added += 1
-        line.adding.add(now)
+        line.adding.add(self._clock.now())
+        if job.state is State.ACTIVE:
+            line.activated = job.started_wall
 
     def _changed(self, changed: JobChanged) -> None:
         job, attempt = changed.job, changed.attempt

@@ -1,6 +1,7 @@
 """Jobs that never wait: stored in one commit as ones that have begun."""
 
 import asyncio
+from collections import Counter
 from contextlib import suppress
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from offload import App, Node
 from offload.errors import DiskFull
 from offload.testing import Lan
-from offload.work.manager import JobAdded, JobChanged
+from offload.work.manager import JobAdded, JobBegun, JobChanged
 from offload.work.store import changes
 
 
@@ -95,9 +96,9 @@ class TestAJobForWhichAPlaceIsFree:
         self, node: Node, lan: Lan, go: asyncio.Event
     ) -> None:
         """Its submitter has its answer, and is cancelled before it can go on."""
-        came: list[JobAdded] = []
-        node.bus.listen(JobAdded, came.append)
-        node.bus.listen(JobAdded, lambda _: adding.cancel())
+        came: list[JobBegun] = []
+        node.bus.listen(JobBegun, came.append)
+        node.bus.listen(JobBegun, lambda _: adding.cancel())
         adding = asyncio.ensure_future(node.submit("work/hold"))
         with pytest.raises(asyncio.CancelledError):
             await adding
@@ -109,9 +110,9 @@ class TestAJobForWhichAPlaceIsFree:
 
     async def test_begins_it_before_its_submitter_goes_on(self, node: Node) -> None:
         came: list[str] = []
-        node.bus.listen((JobAdded, JobChanged), lambda fact: came.append(fact.job.state.value))
+        node.bus.listen(JobBegun, lambda begun: came.append(begun.job.state.value))
         await node.submit("work/hold")
-        assert came == ["queued", "active"]
+        assert came == ["active"]
 
     async def test_leaves_it_to_others_if_it_cannot_be_stored(
         self, node: Node, lan: Lan, go: asyncio.Event, monkeypatch: pytest.MonkeyPatch
@@ -127,6 +128,57 @@ class TestAJobForWhichAPlaceIsFree:
         await node.submit("work/hold")
         await node.submit("work/hold")
         assert await states(node) == ["active", "active"]
+
+
+class TestJobsInARow:
+    async def test_have_each_what_they_were_given(self, node: Node) -> None:
+        urgent, late = node.options(priority=7, retries=3), node.options(run_after_s=60.0)
+        await asyncio.gather(
+            node.submit("work/a"),
+            urgent.submit("work/a"),
+            node.submit("other/b"),
+            late.submit("work/a"),
+            node.submit("work/c"),
+        )
+        found = [await node.describe(job["id"]) for job in reversed(await node.jobs())]
+        assert [(job["topic"], job["queue"], job["priority"]) for job in found] == [
+            ("work/a", "work", 0),
+            ("work/a", "work", 7),
+            ("other/b", "other", 0),
+            ("work/a", "work", 0),
+            ("work/c", "work", 0),
+        ]
+        assert [job["state"] for job in found] == ["active", "active", "queued", "queued", "queued"]
+        assert [job["not_before"] is not None for job in found] == [0, 0, 0, 1, 0]
+
+    @pytest.mark.parametrize("policy", ["local-first", "balanced", "remote-first"])
+    async def test_go_where_the_policy_says_in_one_tick_too(
+        self, lan: Lan, go: asyncio.Event, policy: str
+    ) -> None:
+        ran: Counter[str] = Counter()
+
+        def worker(name: str) -> App:
+            app = App()
+
+            @app.consumer("work/*")
+            async def hold() -> None:
+                ran[name] += 1
+                await go.wait()
+
+            return app
+
+        queues = {"work": {"topics": ["work/*"], "max_parallel": 4}}
+        await lan.node(worker("there"), queues=queues)
+        here = await lan.node(worker("here"), queues=queues, offloading={"policy": policy})
+        await lan.clock.advance(5)
+        await asyncio.gather(*(here.submit("work/hold") for _ in range(4)))
+        await lan.clock.advance(5)
+        expected = {"local-first": {"here": 4}, "balanced": {"here": 2, "there": 2}}
+        assert ran == expected.get(policy, {"there": 4})
+        await asyncio.gather(*(here.submit("work/hold") for _ in range(4)))
+        await lan.clock.advance(5)
+        assert ran == {"here": 4, "there": 4}
+        go.set()
 
 
 class TestAJobThatWasToWait:

@@ -74,6 +74,32 @@ class TestAListener:
         assert len(heard) == 1
 
 
+class TestManyEvents:
+    def test_are_heard_by_one_listener_after_the_other(self, bus: Bus) -> None:
+        heard: list[tuple[str, Fact]] = []
+        for who in "ab":
+            bus.listen(Fact, lambda fact, who=who: heard.append((who, fact)))
+        one, two, special = Fact(), Fact(), SpecialFact()
+        bus.publish_all([one, two, special])
+        alike = [("a", one), ("a", two), ("b", one), ("b", two)]
+        assert heard == [*alike, ("a", special), ("b", special)]
+
+    def test_are_heard_though_one_of_them_makes_a_listener_fail(
+        self, bus: Bus, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        heard: list[Fact] = []
+
+        def hears(fact: Fact) -> None:
+            heard.append(fact)
+            if len(heard) == 1:
+                raise RuntimeError("oops")
+
+        bus.listen(Fact, hears)
+        bus.publish_all([Fact(), Fact()])
+        assert len(heard) == 2
+        assert "oops" in caplog.text
+
+
 class TestAStream:
     async def test_yields_the_events_in_order(self, bus: Bus) -> None:
         facts = [Fact(), SpecialFact(), Fact()]

@@ -15,7 +15,7 @@ from offload.distributor.wire import Network
 from offload.events import Bus
 from offload.placement import best, straggles
 from offload.work.jobs import Job, State, read_demands
-from offload.work.manager import JobChanged, JobStopping, Manager
+from offload.work.manager import JobBegun, JobChanged, JobStopping, Manager
 from offload.work.store import Store
 
 log = logging.getLogger(__name__)
@@ -43,6 +43,7 @@ class Stragglers:
         self._own_id = own_id
         self._running: dict[str, Job] = {}
         self._look_at = 0.0
+        bus.listen(JobBegun, lambda begun: self._watch(begun.job))
         bus.listen(JobChanged, self._changed)
         bus.listen(JobStopping, self._stopping)
 

@@ -35,6 +35,7 @@ from offload.work.manager.facts import (
     GateMoved,
     JobAdded,
     JobAltered,
+    JobBegun,
     JobChanged,
     JobEvent,
     JobNews,
@@ -61,6 +62,7 @@ __all__ = [
     "GateMoved",
     "JobAdded",
     "JobAltered",
+    "JobBegun",
     "JobChanged",
     "JobEvent",
     "JobNews",
@@ -226,14 +228,10 @@ class Manager:
         """
         wall = self._clock.wall()
         noted = [(job_id, partial(_noting, rule, wall)) for job_id, rule in rules]
-        answers: list[R | None] = []
         change = self._store.change_alone if alone else self._store.change
-        for pair in await change(noted):
-            answer, changed = pair if pair is not None else (None, ())
-            answers.append(answer)
-            for fact in changed:
-                self._publish(fact)
-        return answers
+        pairs = [(None, ()) if pair is None else pair for pair in await change(noted)]
+        self._publish([fact for _, facts in pairs for fact in facts])
+        return [answer for answer, _ in pairs]
 
     def too_large(self, topic: str, outcome: Outcome) -> str:
         """Say why the files of an outcome are not to be brought here; "" if they are."""
@@ -338,8 +336,7 @@ class Manager:
         stored, answer = await self._store.insert_alone(
             job, spec, encoded.fields, if_key, rule, self._most_queued()
         )
-        for fact in answer[1] if answer else ():
-            self._publish(fact)
+        self._publish(answer[1] if answer else ())
         told(stored)
         await asyncio.sleep(0)  # by then it was seen to
         return stored
@@ -392,10 +389,10 @@ class Manager:
     def _hear_one(self, job_id: str, news: News) -> None:
         self.hear(job_id, [(news.wall, news.kind, news.text)])
 
-    def _publish(self, fact: _Fact) -> None:
-        self._bus.publish(fact)
-        if isinstance(fact, JobChanged) and fact.job.state is State.QUEUED:
-            self._bus.publish(JobQueued(fact.job))
+    def _publish(self, facts: Sequence[_Fact]) -> None:
+        self._bus.publish_all(facts)
+        changed = (fact for fact in facts if isinstance(fact, JobChanged))
+        self._bus.publish_all([JobQueued(f.job) for f in changed if f.job.state is State.QUEUED])
 
 
 def _noting(rule: Rule[Any], wall: float, job: Job) -> Step[tuple[Any, tuple[_Fact, ...]]]:

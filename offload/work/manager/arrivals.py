@@ -7,7 +7,7 @@ from typing import NamedTuple
 from offload.events import Bus
 from offload.tasks import Tasks
 from offload.work.jobs import Job, Spec, State
-from offload.work.manager.facts import JobAdded, JobChanged, JobQueued, SlotFree
+from offload.work.manager.facts import JobAdded, JobBegun, JobQueued, SlotFree
 from offload.work.manager.runs import Runs
 from offload.work.store import Step, Store
 
@@ -98,7 +98,7 @@ class Arrivals:
 
     def _see_to_them(self) -> None:
         arrived, self._arrived = self._arrived, []
-        begun = []
+        begun: list[tuple[JobBegun, Spec]] = []
         for (made, job, spec), stored in arrived:
             self._expect(job, -1)
             self._release(spec)
@@ -109,10 +109,9 @@ class Arrivals:
                 self._bus.publish(JobAdded(stored))
                 self._bus.publish(JobQueued(stored, spec))
             else:
-                self._bus.publish(JobAdded(made.but(seq=stored.seq)))
-                self._bus.publish(JobChanged(stored, made.state, wall=stored.started_wall))
-                begun.append((stored, spec))
-        for stored, spec in begun:
+                begun.append((JobBegun(stored, made), spec))
+        self._bus.publish_all([fact for fact, _ in begun])
+        for (stored, _), spec in begun:
             self._start(stored, spec)
 
 

@@ -24,12 +24,32 @@ class JobQueued:
 
 class JobAdded(NamedTuple):
     """
-    A new job is on disk; what follows of it comes after this.
+    A new job is on disk; what follows of it comes after this, ``JobQueued`` first.
 
-    That is ``JobQueued``, or ``JobChanged`` of one that began at once: it never waited.
+    Of one that began at once the bus tells with ``JobBegun`` alone.
     """
 
     job: Job
+
+
+class JobBegun(NamedTuple):
+    """
+    A new job is on disk and has begun at once: it never waited.
+
+    People are told in two steps (``steps``), as of any other job.
+
+    Attributes:
+        job: As it is.
+        made: As it was made; it has no place in the order yet.
+    """
+
+    job: Job
+    made: Job
+
+    def steps(self) -> "tuple[JobAdded, JobChanged]":
+        """Return the same as one that was added, then began."""
+        job, made = self
+        return JobAdded(made.but(seq=job.seq)), JobChanged(job, made.state, wall=job.started_wall)
 
 
 class JobChanged(NamedTuple):
