@@ -64,6 +64,8 @@ def bind(
     form = _form(function)
     if form is None:
         return _unknown(arguments)
+    if form.takes(arguments):
+        return (), dict(arguments)
     values = form.typed(form.named(arguments))
     if form.context:
         values[form.context] = context
@@ -106,6 +108,15 @@ class _Form:
     plain: Mapping[str, type]
     fields: Mapping[str, str]
     model: type[BaseModel]
+
+    def takes(self, arguments: Mapping[str, Any]) -> bool:
+        """Say whether it takes ``arguments`` as they are: all of plain types, and by name."""
+        return (
+            self.only_names
+            and not self.context
+            and len(arguments) == len(self.names)
+            and self._fits(arguments)
+        )
 
     def named(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Return ``arguments`` by parameter name; raise if one is missing, twice or unexpected."""

@@ -236,17 +236,16 @@ class Line(Generic[K]):
 
         There is a place if fewer than ``places`` run.
         """
-        one = _Waiting(key, begin, needs or {})
         full = self._waiting or len(self.running) >= places
         if full or (needs and self._stock.short(needs)):
-            self._waiting.setdefault(owner, deque()).append(one)
+            self._waiting.setdefault(owner, deque()).append(_Waiting(key, begin, needs or {}))
             self.let_in(places)
         else:
-            self._let_in(one)
+            self._let_in(key, begin, needs or {})
 
-    def leave(self, key: K, places: int) -> bool:
+    def leave(self, key: K) -> bool:
         """
-        Free the place of ``key``, or its turn, and let the next ones in.
+        Free the place of ``key``, or its turn; ``let_in`` is to follow.
 
         Returns:
             Whether it had a resource, for which others may wait in other lines.
@@ -254,9 +253,7 @@ class Line(Generic[K]):
         if key not in self.running:
             self.withdraw(key)
         self.running.discard(key)
-        freed = self._stock.give_back(key)
-        self.let_in(places)
-        return freed
+        return self._stock.give_back(key)
 
     def let_in(self, places: int) -> None:
         """Begin with those who wait, as long as fewer than ``places`` run."""
@@ -270,12 +267,12 @@ class Line(Generic[K]):
             del turn[index]
             if turn:
                 self._waiting[owner] = turn  # to the end of the round
-            self._let_in(following)
+            self._let_in(*following)
 
-    def _let_in(self, one: _Waiting[K]) -> None:
-        self.running.add(one.key)
-        self._stock.take(one.key, one.needs)
-        one.begin()
+    def _let_in(self, key: K, begin: Callable[[], None], needs: Mapping[str, float]) -> None:
+        self.running.add(key)
+        self._stock.take(key, needs)
+        begin()
 
     def _next(self) -> tuple[str, int] | None:
         """Return whose turn it is, and which of theirs has what it needs."""

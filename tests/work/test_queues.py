@@ -41,7 +41,8 @@ class Desk:
             self.line.enter(key, key[0], lambda key=key: self.begun.append(key), self.places)
 
     def leave(self, key: str) -> None:
-        self.line.leave(key, self.places)
+        self.line.leave(key)
+        self.line.let_in(self.places)
 
 
 class TestALine:
