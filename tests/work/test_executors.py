@@ -19,7 +19,7 @@ from offload import payload
 from offload.app import MAIN, App, load_app
 from offload.payload import File
 from offload.work.calls import REASON_LIMIT
-from offload.work.executors import Executors, News, prints_caught
+from offload.work.executors import Executors, News, Ran, prints_caught
 from offload.work.executors.lines import LINE_LIMIT, LINES_PER_S, Lines
 from offload.work.executors.pool import Pool
 from offload.work.executors.warden import Groups, start_of
@@ -29,6 +29,7 @@ from tests.work.desk import Desk, alive, begun, until
 ROOT = Path(__file__).parents[2]
 PROGRAM = '''
 import asyncio, ctypes, logging, os, signal, subprocess, sys, threading, time
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from offload import App, Cancel, Context, File, Retry
@@ -272,6 +273,12 @@ async def stubborn():
             await asyncio.sleep(0.05)
         except asyncio.CancelledError:
             pass
+
+AROUND = ContextVar("AROUND", default="nobody's")
+
+@app.consumer("loop/around")
+async def loop_around():
+    AROUND.set("the consumer's")
 
 @app.consumer("loop/return")
 async def loop_return(kind: str, text: str = "no"):
@@ -690,6 +697,36 @@ class TestAConsumerOnTheLoop:
     @pytest.mark.parametrize("kind", ["exit", "own", "silent", "causeless", "wild"])
     async def test_cannot_end_the_daemon(self, desk: Desk, kind: str) -> None:
         assert (await desk.run("loop/raise", kind=kind)).outcome.result is Result.FAILED
+
+    async def test_that_is_ended_before_it_begins_is_not_called(
+        self, desk: Desk, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        task, running = desk.begin("loop/wait")
+        assert desk.executors.stop(task.job_id, task.attempt, at_once=True)
+        assert (await running).outcome.result is Result.UNREACHABLE
+        assert desk.lines == []
+        assert caplog.text == ""
+
+    async def test_leaves_nothing_of_its_own_around_what_follows(
+        self, desk: Desk, app: App
+    ) -> None:
+        consumer = app.find("loop/around")
+        assert consumer is not None
+        around = consumer.function.__globals__["AROUND"]
+        heard: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        task = desk.task("loop/around")
+        desk.executors.begin(task, desk.news.append, lambda _: heard.set_result(around.get()))
+        assert await heard == "nobody's"
+
+    async def test_has_ended_though_what_follows_of_another_fails(
+        self, desk: Desk, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def fails(_: Ran) -> None:
+            raise RuntimeError("oops")
+
+        desk.executors.begin(desk.task("loop/around"), desk.news.append, fails)
+        assert (await desk.run("loop/around")).outcome.result is Result.SUCCEEDED
+        assert "oops" in caplog.text
 
     async def test_may_return_a_retry(self, desk: Desk) -> None:
         outcome = (await desk.run("loop/return", kind="retry", text="busy")).outcome

@@ -18,7 +18,7 @@ from offload.work.executors.memory import MemoryWatch
 from offload.work.executors.pool import Pool
 from offload.work.executors.processes import ProcessRun
 from offload.work.executors.runners import NOT_KILLABLE, Runner, Runners, TopicRule
-from offload.work.executors.runs import LoopRun, Run, ThreadRun
+from offload.work.executors.runs import Ends, LoopRun, Run, ThreadRun
 from offload.work.executors.warden import Groups
 from offload.work.jobs import Result
 from offload.work.programs import Command
@@ -66,6 +66,7 @@ class Executors:
         self._runners = Runners(app, rules or {})
         self._unlisten: Callable[[], None] = lambda: None
         self._log = JobLog()
+        self._ends = Ends()
         self._memory = MemoryWatch()
         self._grace_s = grace_s
         self._groups = Groups(run_file)
@@ -212,7 +213,7 @@ class Executors:
         call = task, runner, news, over, self._forget, self._grace_s
         match runner.isolate:
             case "coroutine":
-                return LoopRun(*call, job_log=self._log)
+                return LoopRun(*call, job_log=self._log, ends=self._ends)
             case "thread":
                 return ThreadRun(*call, job_log=self._log)
             case "process" | "command":

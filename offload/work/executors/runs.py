@@ -5,6 +5,7 @@ Whatever happens, there is one outcome: the consumer's own, or that of whoever e
 """
 
 import asyncio
+import contextvars
 import json
 import logging
 import threading
@@ -140,17 +141,22 @@ class Run(ABC):
 class LoopRun(Run):
     """Runs an ``async def`` consumer on the event loop."""
 
-    def __init__(self, *args: Any, job_log: JobLog, **named: Any) -> None:
+    def __init__(self, *args: Any, job_log: JobLog, ends: "Ends", **named: Any) -> None:
         super().__init__(*args, **named)
         self._job_log = job_log
+        self._ends = ends
         self._asked = False
-        self._task: asyncio.Task[Ran] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._alive = False
 
     def begin(self) -> None:
         """Call it in a task of its own."""
         self._called()
-        self._task = self._loop.create_task(self._call())
-        self._task.add_done_callback(self._called_back)
+        self._task = self._loop.create_task(self._live())
+
+    async def _live(self) -> None:
+        self._alive = True
+        self._ends.add(self._ended, await self._call())
 
     async def _call(self) -> Ran:
         voice = Voice(partial(_from_any_thread, self._loop, self._say))  # it may use threads
@@ -184,20 +190,21 @@ class LoopRun(Run):
         await over
         return context.answer.take()
 
-    def _called_back(self, task: asyncio.Task[Ran]) -> None:
+    def _ended(self, ran: Ran) -> None:
         self._task = None  # its context knows us: a circle that only the collector would end
-        if task.cancelled():  # before it began
-            self._finish(failed(asyncio.CancelledError(), (), 0.0))
-        else:
-            self._finish(task.result())
+        self._finish(ran)
 
     def _ask(self) -> None:
         self._asked = True
 
     def _kill(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
+        if self._task is None:
+            return
+        self._task.cancel()
+        if self._alive:
             self._later(self._grace_s, self._abandon)
+        else:
+            self._ends.add(self._ended, failed(asyncio.CancelledError(), (), 0.0))
 
     def _abandon(self) -> None:
         log.warning("job %s does not end: its consumer suppresses cancellation", self.task.job_id)
@@ -207,6 +214,28 @@ class LoopRun(Run):
         """Return when its task has ended, or it ought to have."""
         if self._task is not None:
             await asyncio.wait([self._task], timeout=self._grace_s)
+
+
+class Ends:
+    """What came of runs on the loop: told soon, and out of what their consumers set around them."""
+
+    def __init__(self) -> None:
+        self._context = contextvars.Context()
+        self._came: list[tuple[Callable[[Ran], None], Ran]] = []
+
+    def add(self, told: Callable[[Ran], None], ran: Ran) -> None:
+        """Tell ``told``, with those of the others that end in this tick of the loop."""
+        if not self._came:
+            asyncio.get_running_loop().call_soon(self._tell, context=self._context)
+        self._came.append((told, ran))
+
+    def _tell(self) -> None:
+        came, self._came = self._came, []
+        for told, ran in came:
+            try:
+                told(ran)
+            except Exception:  # a bug of ours; the others have ended all the same
+                log.exception("what came of a run was not heard")
 
 
 class ThreadRun(Run):
