@@ -244,6 +244,8 @@ def _text(value: str, at: str) -> str:
 
 
 def _key(value: Any, at: str) -> str:
+    if type(value) is str and value.isascii():
+        return value
     if not isinstance(value, str):
         raise PayloadError(at, f"the key {value!r} must be text")
     return _text(str.__str__(value), at)

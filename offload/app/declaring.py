@@ -43,7 +43,7 @@ class Home:
     file: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # known by identity: its function may be anything
 class Consumer:
     """A function that runs the jobs of the topics that ``pattern`` takes; see ``App.consumer``."""
 

@@ -18,7 +18,7 @@ from offload.work.executors.memory import MemoryWatch
 from offload.work.executors.pool import Pool
 from offload.work.executors.processes import ProcessRun
 from offload.work.executors.runners import NOT_KILLABLE, Runner, Runners, TopicRule
-from offload.work.executors.runs import Ends, LoopRun, Run, ThreadRun
+from offload.work.executors.runs import Ends, LoopRun, Order, Run, ThreadRun
 from offload.work.executors.warden import Groups
 from offload.work.jobs import Result
 from offload.work.programs import Command
@@ -114,7 +114,7 @@ class Executors:
             loop = asyncio.get_running_loop()
             loop.call_soon(over, ended(Result.REFUSED, refusal, 0.0))
             return
-        run = self._made(task, runner, news, over)
+        run = self._made(Order(task, runner, news, over, self._forget, self._grace_s))
         self._runs[run.key] = run
         run.begin()
 
@@ -203,18 +203,11 @@ class Executors:
     def _forget(self, run: Run) -> None:
         self._runs.pop(run.key, None)
 
-    def _made(
-        self,
-        task: Task,
-        runner: Runner,
-        news: Callable[[News], None],
-        over: Callable[[Ran], None],
-    ) -> Run:
-        call = task, runner, news, over, self._forget, self._grace_s
-        match runner.isolate:
+    def _made(self, order: Order) -> Run:
+        match order.runner.isolate:
             case "coroutine":
-                return LoopRun(*call, job_log=self._log, ends=self._ends)
+                return LoopRun(order, self._log, self._ends)
             case "thread":
-                return ThreadRun(*call, job_log=self._log)
+                return ThreadRun(order, self._log)
             case "process" | "command":
-                return ProcessRun(*call, pool=self._pool, memory=self._memory)
+                return ProcessRun(order, self._pool, self._memory)

@@ -14,7 +14,7 @@ from offload.work.child import task_fields
 from offload.work.executors.memory import MemoryWatch, used_bytes
 from offload.work.executors.pool import CLOSE_LIMIT_S, Pool
 from offload.work.executors.process import Child
-from offload.work.executors.runs import Run
+from offload.work.executors.runs import Order, Run
 from offload.work.jobs import Result
 
 log = logging.getLogger(__name__)
@@ -30,8 +30,8 @@ LEASE_MISSED: Final = (
 class ProcessRun(Run):
     """Runs a consumer, or a command, in a child of ``pool``."""
 
-    def __init__(self, *args: Any, pool: Pool, memory: MemoryWatch, **named: Any) -> None:
-        super().__init__(*args, **named)
+    def __init__(self, order: Order, pool: Pool, memory: MemoryWatch) -> None:
+        super().__init__(order)
         self._pool = pool
         self._memory = memory
         self._child: Child | None = None

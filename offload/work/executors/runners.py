@@ -41,6 +41,9 @@ class TopicRule:
     delivery: str | None = None
 
 
+NO_RULE: Final = TopicRule()
+
+
 @dataclass(frozen=True, slots=True)
 class Runner:
     """
@@ -91,25 +94,14 @@ class Runners:
     def __init__(self, app: App | None, rules: Mapping[str, TopicRule]) -> None:
         self._app = app
         self._rules = {pattern: _with_program(pattern, rule) for pattern, rule in rules.items()}
-        self._rule_of = lru_cache(TOPICS_REMEMBERED)(self._looked_up)
-        self._made: dict[tuple[int, str], tuple[Consumer, Runner | None]] = {}
+        self._runner = lru_cache(TOPICS_REMEMBERED)(self._looked_up)
+        self._called = lru_cache(TOPICS_REMEMBERED)(_perhaps_called)
         for consumer in self._consumers():
             self._check(consumer)
 
     def find(self, topic: str) -> Runner | None:
         """Return who runs ``topic``: the command that the rules name, or else a consumer."""
-        pattern, rule = self._rule_of(topic)
-        if rule.command is not None:
-            return _commanded(pattern, rule, rule.command)
-        consumer = None if self._app is None else self._app.find(topic)
-        if consumer is None:
-            return None
-        key = id(consumer), pattern  # to hash the whole consumer would take longer than to run it
-        known, runner = self._made.get(key, (None, None))
-        if known is not consumer:
-            runner = _perhaps_called(consumer, rule)
-            self._made[key] = consumer, runner
-        return runner
+        return self._runner(topic, None if self._app is None else self._app.find(topic))
 
     def patterns(self) -> tuple[str, ...]:
         """Return the patterns of what can be run here, without repetition."""
@@ -137,9 +129,12 @@ class Runners:
     def _consumers(self) -> tuple[Consumer, ...]:
         return () if self._app is None else self._app.consumers
 
-    def _looked_up(self, topic: str) -> tuple[str, TopicRule]:
-        pattern = best(self._rules, topic)
-        return ("", TopicRule()) if pattern is None else (pattern, self._rules[pattern])
+    def _looked_up(self, topic: str, consumer: Consumer | None) -> Runner | None:
+        pattern = best(self._rules, topic) or ""
+        rule = self._rules.get(pattern, NO_RULE)
+        if rule.command is not None:
+            return _commanded(pattern, rule, rule.command)
+        return None if consumer is None else self._called(consumer, rule)
 
     def _check(self, consumer: Consumer) -> None:
         """Raise ``ConfigError`` if a rule wants of ``consumer`` what it cannot do."""

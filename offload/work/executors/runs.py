@@ -13,7 +13,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from offload.app import Consumer, Context
 from offload.work.calls import (
@@ -35,33 +35,36 @@ from offload.work.jobs import Result
 log = logging.getLogger(__name__)
 
 
-class Run(ABC):
+class Order(NamedTuple):
     """
-    What all runs have in common: one end, a clock, and a way to be ended.
+    What a run is given.
 
-    Args:
+    Attributes:
+        task: What is to be run.
+        runner: By whom.
+        news: Hears what the consumer says meanwhile.
         over: Called on the loop with what came of it, once …
         forget: … after this.
         grace_s: How long a consumer that was asked to stop may take.
     """
 
-    def __init__(
-        self,
-        task: Task,
-        runner: Runner,
-        news: Callable[[News], None],
-        over: Callable[[Ran], None],
-        forget: Callable[["Run"], None],
-        grace_s: float,
-    ) -> None:
-        self.task, self.runner = task, runner
-        self.key = task.job_id, task.attempt
+    task: Task
+    runner: Runner
+    news: Callable[[News], None]
+    over: Callable[[Ran], None]
+    forget: Callable[["Run"], None]
+    grace_s: float
+
+
+class Run(ABC):
+    """What all runs have in common: one end, a clock, and a way to be ended."""
+
+    def __init__(self, order: Order) -> None:
+        self._over: Callable[[Ran], None] | None  # None: it was called
+        self.task, self.runner, self._news, self._over, self._forget, self._grace_s = order
+        self.key = self.task.job_id, self.task.attempt
         self.pending = False  # whether the consumer has returned, and is to be finished later
-        self._news = news
-        self._over: Callable[[Ran], None] | None = over  # None: it was called
-        self._forget = forget
         self._kept: dict[str, Any] = {}
-        self._grace_s = grace_s
         self._loop = asyncio.get_running_loop()
         self._timers: list[asyncio.TimerHandle] = []
         self._ending: tuple[Result, str] | None = None
@@ -141,8 +144,8 @@ class Run(ABC):
 class LoopRun(Run):
     """Runs an ``async def`` consumer on the event loop."""
 
-    def __init__(self, *args: Any, job_log: JobLog, ends: "Ends", **named: Any) -> None:
-        super().__init__(*args, **named)
+    def __init__(self, order: Order, job_log: JobLog, ends: "Ends") -> None:
+        super().__init__(order)
         self._job_log = job_log
         self._ends = ends
         self._asked = False
@@ -241,8 +244,8 @@ class Ends:
 class ThreadRun(Run):
     """Runs a consumer in a thread of its own, which nobody can end."""
 
-    def __init__(self, *args: Any, job_log: JobLog, **named: Any) -> None:
-        super().__init__(*args, **named)
+    def __init__(self, order: Order, job_log: JobLog) -> None:
+        super().__init__(order)
         self._job_log = job_log
         self._stopping = threading.Event()
         self._voice = Voice(partial(_from_any_thread, self._loop, self._say))
