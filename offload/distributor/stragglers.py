@@ -43,7 +43,7 @@ class Stragglers:
         self._own_id = own_id
         self._running: dict[str, Job] = {}
         self._look_at = 0.0
-        bus.listen(JobBegun, lambda begun: self._watch(begun.job))
+        bus.listen(JobBegun, self._begun)
         bus.listen(JobChanged, self._changed)
         bus.listen(JobStopping, self._stopping)
 
@@ -76,6 +76,10 @@ class Stragglers:
             self._running[job.id] = job
         else:
             self._running.pop(job.id, None)
+
+    def _begun(self, begun: JobBegun) -> None:
+        if begun.job.idempotent:
+            self._watch(begun.job)
 
     def _changed(self, changed: JobChanged) -> None:
         job = changed.job

@@ -92,11 +92,14 @@ class Spec(NamedTuple):
 
     def envelope(self) -> dict[str, Any]:
         """Return all but the payload as plain values; what is optional only if it is set."""
-        shared = [[n, *entry.shared] for n, entry in enumerate(self.files) if entry.shared]
-        return {
-            **({"shared": shared} if shared else {}),
-            **({} if self.lease_s is None else {"lease_s": self.lease_s}),
-            **({"needs": dict(self.needs)} if self.needs else {}),
+        envelope: dict[str, Any] = {}
+        if shared := [[n, *entry.shared] for n, entry in enumerate(self.files) if entry.shared]:
+            envelope["shared"] = shared
+        if self.lease_s is not None:
+            envelope["lease_s"] = self.lease_s
+        if self.needs:
+            envelope["needs"] = dict(self.needs)
+        return envelope | {
             "topic": self.topic,
             "payload_sha256": self.payload_sha256,
             "payload_size": self.payload_size,
@@ -170,8 +173,7 @@ class Outcome(NamedTuple):
     def to_wire(self) -> dict[str, Any]:
         """Return plain values, for the store and the wire; properties only if there are any."""
         kept = {"properties": self.properties} if self.properties else {}
-        return {
-            **kept,
+        return kept | {
             "result": self.result.value,
             "value": self.value,
             "value_blob": None if self.value_blob is None else self.value_blob.to_wire(),
