@@ -73,6 +73,14 @@ class TestALowerLimit:
         await lan.until(asyncio.gather(*(job.result() for job in jobs)))
         assert worker.most <= 2
 
+    async def test_is_told_of_though_nobody_waits_for_a_place(
+        self, lan: Lan, worker: Worker
+    ) -> None:
+        node = await lan.node(worker.app, queues={"main": {"max_parallel": 4}})
+        await started(lan, worker, node, 1)
+        await node.reload(changed(node, queues={"main": {"max_parallel": 2}}))
+        assert (await node.status())["queues"]["main"]["max_parallel"] == 2
+
 
 class TestAHigherLimit:
     async def test_lets_more_start_at_once(self, lan: Lan, worker: Worker) -> None:

@@ -202,6 +202,8 @@ class Runs:
                 self._moved[key] = heir
             else:
                 self.enter(key, topic, *turn)
+        for queue in self._lines:
+            self._look_up(queue)
         self._let_in(*self._lines)
 
     def _let_in(self, *queues: str) -> None:
@@ -216,12 +218,16 @@ class Runs:
         return sum(heir == queue for heir in self._moved.values()) if self._moved else 0
 
     def _open_places(self, queue: str) -> int:
-        """Return how many may run in its line; one that is no more keeps its last limit."""
+        """Return how many may run in its line."""
+        places = self._look_up(queue)
+        return places - self._strangers(queue) if self._is_open(queue) else 0
+
+    def _look_up(self, queue: str) -> int:
+        """Return the limit of ``queue``, and remember it: one that is no more keeps its last."""
         rule = self._queue_of(self._topics[queue])
         if rule.name == queue:
             self._places[queue] = rule.max_parallel
-        places = self._places.setdefault(queue, 1)
-        return places - self._strangers(queue) if self._is_open(queue) else 0
+        return self._places.setdefault(queue, 1)
 
     def stop(
         self, job_id: str, attempt: int, *, at_once: bool = False, hurried: bool = False
