@@ -176,6 +176,17 @@ class TestAConsumerThatAnswersLater:
         assert outcome.reason == "its consumer was removed before it was finished"
         assert desk.executors.consumer(f"{where}/work") is None
 
+    async def test_goes_on_if_its_consumer_is_declared_anew(
+        self, desk: Desk, app: App, where: str
+    ) -> None:
+        task, running = desk.begin(f"{where}/work", how="never")
+        await until(lambda: _pending(desk, task.job_id))
+        known = app.find(f"{where}/work")
+        app.remove(known.function)
+        app.consumer(known.pattern, isolate=known.isolate)(known.function)
+        await asyncio.sleep(0.05)
+        assert not running.done()
+
 
 async def test_its_time_goes_on_until_it_is_finished(desk: Desk) -> None:
     """C021."""

@@ -119,8 +119,9 @@ class Runners:
         return (taker.delivery or "") if taker else ""
 
     def has(self, consumer: Consumer) -> bool:
-        """Say whether ``consumer`` is still declared."""
-        return consumer in self._consumers()
+        """Say whether ``consumer`` is still declared, or is so again."""
+        what = consumer.pattern, consumer.function
+        return any((known.pattern, known.function) == what for known in self._consumers())
 
     def _taker(self, pattern: str) -> Consumer | None:
         takers = [c for c in self._consumers() if covers(c.pattern, pattern)]
