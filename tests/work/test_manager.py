@@ -33,6 +33,7 @@ from offload.work.jobs import (
     State,
     digest,
     new_id,
+    read_demands,
 )
 from offload.work.manager import Arrived, JobChanged, JobNews, JobQueued, Manager, outputs
 from offload.work.manager.intake import Intake
@@ -177,6 +178,20 @@ class TestAJobThatIsAdded:
         job = await house.add("math/half", number=4)
         assert (former.priority, former.lane) == (0, "")
         assert (job.priority, job.lane, job.delivery) == (9, "queue main", Delivery.EXCLUSIVE)
+
+    async def test_demands_what_its_own_options_say(self, house: House) -> None:
+        """Of options that are equal to those of the job before: ``True`` is no 1."""
+        jobs = [
+            await house.add("math/half", options=Options(where={"ssd": value}), number=4)
+            for value in (1, True)
+        ]
+        wanted = [read_demands(job.demands).where["ssd"] for job in jobs]
+        assert wanted == ["1", "true"]
+
+    async def test_is_refused_whatever_the_one_before_demands(self, house: House) -> None:
+        await house.add("math/half", options=Options(needs={"gpu": 1}), number=4)
+        with pytest.raises(UsageError, match="True is no amount above 0"):
+            await house.add("math/half", options=Options(needs={"gpu": True}), number=4)
 
     async def test_is_told_of_while_the_last_of_many_are_still_to_be_made(
         self, house: House, monkeypatch: pytest.MonkeyPatch

@@ -52,6 +52,12 @@ class _Mould(NamedTuple):
     demands: Demands
     timed: bool
 
+    def fits(self, topic: str, rule: QueueRule, options: Options) -> bool:
+        """Say whether jobs of ``topic`` under ``rule`` with these ``options`` are cast from it."""
+        undemanding = not (options.needs or options.where)  # in which 1 equals True, but is not it
+        same = options is self.options or (undemanding and options == self.options)
+        return same and (topic, rule) == (self.topic, self.rule)
+
 
 class Intake:
     """Makes jobs, whose files it puts among the blobs, pinned until the job is stored."""
@@ -187,7 +193,7 @@ class Intake:
     def _mould_of(self, topic: str, options: Options) -> _Mould:
         """Return what such jobs have in common; raise ``InvalidTopic`` or ``UsageError``."""
         rule, mould = self._queue_of(topic), self._mould
-        if mould is None or (topic, rule, options) != mould[:3]:
+        if mould is None or not mould.fits(topic, rule, options):
             mould = self._mould = _moulded(topic, rule, options)
         return mould
 
