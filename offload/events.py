@@ -54,17 +54,16 @@ class Bus:
             self._tell(kind, tuple(alike))
 
     def _tell(self, kind: type, events: tuple[object, ...]) -> None:
-        for listener in self._heard_by.get(kind) or self._found(kind):
+        listeners = self._heard_by.get(kind)
+        if listeners is None:
+            listeners = tuple(call for heard, call in self._listeners if issubclass(kind, heard))
+            self._heard_by[kind] = listeners
+        for listener in listeners:
             for event in events:
                 try:
                     listener(event)
                 except Exception:
                     log.exception("a listener of %s failed", kind.__name__)
-
-    def _found(self, kind: type) -> tuple[Callable[..., None], ...]:
-        found = tuple(call for heard, call in self._listeners if issubclass(kind, heard))
-        self._heard_by[kind] = found
-        return found
 
     async def stream(
         self, kind: type[E] | tuple[type[E], ...], *, limit: int = 10_000

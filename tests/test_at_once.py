@@ -61,6 +61,15 @@ class TestAJobForWhichAPlaceIsFree:
         seen = [added.job.state, began.was, began.job.state, ended.was, ended.job.state]
         assert seen == ["queued", "queued", "active", "active", "succeeded"]
 
+    async def test_is_told_of_in_the_order_of_adding(self, node: Node) -> None:
+        """Also of those that come in the same tick, and are to wait."""
+        came: list[str] = []
+        node.bus.listen((JobAdded, JobBegun), lambda fact: came.append(fact.job.id))
+        await asyncio.gather(
+            *(node.submit(topic) for topic in ("other/b", "work/hold", "other/b", "work/hold"))
+        )
+        assert came == [job["id"] for job in reversed(await node.jobs())]
+
     async def test_takes_it_once(self, node: Node) -> None:
         await asyncio.gather(*(node.submit("work/hold") for _ in range(5)))
         assert await states(node) == ["active", "active", "queued", "queued", "queued"]

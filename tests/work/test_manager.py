@@ -34,6 +34,7 @@ from offload.work.jobs import (
     digest,
     new_id,
     read_demands,
+    stopped,
 )
 from offload.work.manager import Arrived, JobChanged, JobNews, JobQueued, Manager, outputs
 from offload.work.manager.intake import Intake
@@ -267,6 +268,24 @@ class TestAnAttempt:
         assert JobQueued(job) in house.told
         job = await house.run(job)
         assert (job.state, job.failures, job.reason) == (State.GIVEN_UP, 2, "odd")
+
+    async def test_that_is_over_is_told_of_before_what_follows_in_the_same_commit(
+        self, house: House
+    ) -> None:
+        """What no longer waits is not told of as waiting: somebody would look for it."""
+        job = await house.assign(await house.add("math/half", number=3))
+        house.told.clear()
+        rules = [
+            lambda job: Step(None, keep=job.but(state=State.QUEUED)),
+            lambda job: Step(None, keep=stopped(job, 1.0, "enough")),
+        ]
+        await house.manager.change([(job.id, rule) for rule in rules])
+        told = [(type(fact), fact.job.state) for fact in house.told]
+        assert told == [
+            (JobChanged, State.QUEUED),
+            (JobQueued, State.QUEUED),
+            (JobChanged, State.STOPPED),
+        ]
 
     async def test_that_says_never_again_ends_in_error(self, house: House) -> None:
         job = await house.run(await house.add("math/half", number=13))

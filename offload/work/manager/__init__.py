@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
@@ -390,9 +391,14 @@ class Manager:
         self.hear(job_id, [(news.wall, news.kind, news.text)])
 
     def _publish(self, facts: Sequence[_Fact]) -> None:
-        self._bus.publish_all(facts)
-        changed = (fact for fact in facts if isinstance(fact, JobChanged))
-        self._bus.publish_all([JobQueued(f.job) for f in changed if f.job.state is State.QUEUED])
+        self._bus.publish_all(chain.from_iterable(map(_told, facts)))
+
+
+def _told(fact: _Fact) -> tuple[_Fact | JobQueued, ...]:
+    """Return ``fact``, and what follows of it."""
+    if isinstance(fact, JobChanged) and fact.job.state is State.QUEUED:
+        return fact, JobQueued(fact.job)
+    return (fact,)
 
 
 def _noting(rule: Rule[Any], wall: float, job: Job) -> Step[tuple[Any, tuple[_Fact, ...]]]:

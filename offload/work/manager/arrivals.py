@@ -98,21 +98,22 @@ class Arrivals:
 
     def _see_to_them(self) -> None:
         arrived, self._arrived = self._arrived, []
-        begun: list[tuple[JobBegun, Spec]] = []
+        facts: list[JobAdded | JobQueued | JobBegun | SlotFree] = []
+        begun: list[tuple[Job, Spec]] = []
         for (made, job, spec), stored in arrived:
             self._expect(job, -1)
             self._release(spec)
             if stored is None or stored.id != job.id:
                 if job is not made:
-                    self._bus.publish(SlotFree())  # that nobody takes
+                    facts.append(SlotFree())  # that nobody takes
             elif job is made:
-                self._bus.publish(JobAdded(stored))
-                self._bus.publish(JobQueued(stored, spec))
+                facts += JobAdded(stored), JobQueued(stored, spec)
             else:
-                begun.append((JobBegun(stored, made), spec))
-        self._bus.publish_all([fact for fact, _ in begun])
-        for (stored, _), spec in begun:
-            self._start(stored, spec)
+                facts.append(JobBegun(stored, made))
+                begun.append((stored, spec))
+        self._bus.publish_all(facts)
+        for job, spec in begun:
+            self._start(job, spec)
 
 
 def _as_it_is(job: Job) -> Step[Job]:
