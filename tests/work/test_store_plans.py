@@ -2,6 +2,7 @@
 
 import re
 import sqlite3
+from itertools import combinations
 
 import pytest
 
@@ -92,3 +93,21 @@ async def test_no_job_costs_a_walk_through_all_of_them(connection: sqlite3.Conne
     tables.close()
     assert len(texts) > 40
     assert not walks
+
+
+async def test_jobs_are_added_by_few_statements_whatever_is_wished(
+    connection: sqlite3.Connection,
+) -> None:
+    """SQLite prepares a statement once, as long as there are not too many different ones."""
+    store = Store(connection, None)
+    asked: list[str] = []
+    connection.set_trace_callback(asked.append)
+    wishes = {"policy": "balanced", "retries": 3, "expires_at": 9.0, "into": "/x", "reason": "y"}
+    for count in range(len(wishes) + 1):
+        for names in combinations(wishes, count):
+            more = {name: wishes[name] for name in names}
+            kept = await store.insert(Job(new_id(), "a", "main")._replace(**more), SPEC)
+            assert await store.job(kept.id) == kept
+    await store.close()
+    added = {text.partition(")")[0] for text in asked if text.startswith("INSERT INTO jobs")}
+    assert len(added) == 2

@@ -44,6 +44,10 @@ _NEXT_IN_LANE: Final = (
 )
 _NO_COLUMN: Final = bytes(len(rows.JOB_FIELDS))
 _USUAL: Final = Job(id="", topic="", queue="")
+_OWN: Final = (  # columns that jobs have of their own for which nothing special is wished
+    *("id", "topic", "queue", "state", "seq", "priority", "attempt", "worker", "given"),
+    *("created_wall", "started_wall", "created_at", "started_at", "waits_since"),
+)
 _OF_JOB: Final = ("jobs", "specs", "fields", "outcomes", "attempts", "placing", "news")
 
 
@@ -75,7 +79,7 @@ class _Statements:
     """The statements of a flush, prepared once."""
 
     def __init__(self) -> None:
-        self.new = lru_cache(CHANGES_KNOWN)(_Adding)
+        self.new = _Adding()
         self.changed = lru_cache(CHANGES_KNOWN)(_Setting)
         self.specs = bulk.insert("specs", _SPEC_FIELDS)
         self.fields = bulk.insert("fields", ("seq", "name", "num", "text"))
@@ -402,8 +406,7 @@ class Ledger:
     def _write_jobs(self, pending: _Pending) -> None:
         text, cursor = self._text, self.cursor
         if pending.new:
-            for columns, jobs in _by_columns((_USUAL, job) for job in pending.new.values()).items():
-                text.new(columns).run(cursor, jobs)
+            text.new.run(cursor, pending.new.values())
             text.specs.run(cursor, pending.specs)
             text.fields.run(cursor, pending.fields)
         for columns, changed in _by_columns(pending.changed.values()).items():
@@ -437,18 +440,32 @@ class Ledger:
 
 
 class _Adding:
-    """The statement that adds jobs of which these columns are other than usual: most are usual."""
+    """
+    The statements that add jobs: one for those that are usual but for what is their ``_OWN``.
 
-    def __init__(self, columns: bytes) -> None:
-        usual = dict(zip(rows.JOB_FIELDS, rows.job_row(_USUAL), strict=True))
-        names = tuple(compress(rows.JOB_FIELDS, columns))
-        rest = {name: usual[name] for name in rows.JOB_FIELDS if name not in names}
-        self._text = bulk.insert_as("jobs", names, rest)
-        self._values = itemgetter(*map(rows.JOB_FIELDS.index, names))
+    The other one writes all columns: a statement for each set of unusual ones would hardly ever
+    be used again before it is forgotten.
+    """
+
+    def __init__(self) -> None:
+        row = dict(zip(rows.JOB_FIELDS, rows.job_row(_USUAL), strict=True))
+        rest = {name: value for name, value in row.items() if name not in _OWN}
+        self._short = bulk.insert_as("jobs", _OWN, rest)
+        self._whole = bulk.insert("jobs", rows.JOB_FIELDS)
+        self._own = itemgetter(*map(rows.JOB_FIELDS.index, _OWN))
+        self._rest = itemgetter(*map(rows.JOB_FIELDS.index, rest))
 
     def run(self, cursor: sqlite3.Cursor, jobs: Iterable[Job]) -> None:
         """Add ``jobs``."""
-        self._text.run(cursor, [self._values(rows.job_row(job)) for job in jobs])
+        short, whole, usual = [], [], self._rest(_USUAL)
+        for job in jobs:
+            row = rows.job_row(job)
+            if self._rest(job) == usual:
+                short.append(self._own(row))
+            else:
+                whole.append(row)
+        self._short.run(cursor, short)
+        self._whole.run(cursor, whole)
 
 
 class _Setting:
