@@ -50,6 +50,21 @@ class TestNodes:
         assert ada.topology.own.boot == 2
 
 
+class TestWhatIsUnderWay:
+    async def test_is_waited_for_also_between_what_threads_are_asked(self, lan: Lan) -> None:
+        """However late in a look the answer comes, whoever has it may go on."""
+
+        async def work() -> None:
+            for _ in range(100):
+                await asyncio.to_thread(time.sleep, 0.0001)
+                for _ in range(10):
+                    await asyncio.sleep(0)
+
+        task = asyncio.create_task(work())
+        await lan.settle()
+        assert task.done()
+
+
 class TestACut:
     async def test_shows_after_five_beats_and_ends(self, lan: Lan) -> None:
         ada, bob = await lan.node(name="ada"), await lan.node(name="bob")
