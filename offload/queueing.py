@@ -3,12 +3,12 @@
 import os
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterable
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
 
 from offload.config import Config, queue_named
 from offload.errors import UsageError
+from offload.moments import iso
 from offload.work.jobs import Event, Job, State, ended
 from offload.work.manager import Manager
 from offload.work.store import Backlog, Step, Store
@@ -136,8 +136,7 @@ def _oldest(lines: Iterable[Backlog]) -> dict[str, Any]:
     first = min(lines, key=lambda line: line.created_wall, default=None)
     if first is None:
         return {"oldest": None, "oldest_job": None}
-    at = datetime.fromtimestamp(first.created_wall, UTC).isoformat(timespec="milliseconds")
-    return {"oldest": at, "oldest_job": first.job_id}
+    return {"oldest": iso(first.created_wall), "oldest_job": first.job_id}
 
 
 def _cleared(now: float, job: Job) -> Step[bool]:

@@ -6,7 +6,6 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from math import ceil
 from typing import Any, Final
 
@@ -24,6 +23,7 @@ from offload.errors import (
     OffloadError,
     Refused,
 )
+from offload.moments import iso
 from offload.payload import arrived, decode, shown
 from offload.peers.membership import Pulse
 from offload.peers.names import Names
@@ -125,7 +125,7 @@ class Report:
         await self._manager.heard()
         lines = await self._store.news(job_id, after)
         return [
-            {"n": n, "at": _iso(wall), "kind": kind, "text": _shown(kind, text)}
+            {"n": n, "at": iso(wall), "kind": kind, "text": _shown(kind, text)}
             for n, wall, kind, text in lines
         ]
 
@@ -224,9 +224,9 @@ class Report:
             "crashes": job.crashes,
             "reason": job.reason,
             "again_of": job.again_of,
-            "created": _iso(job.created_wall),
-            "started": _iso(job.started_wall),
-            "finished": _iso(job.finished_wall),
+            "created": iso(job.created_wall),
+            "started": iso(job.started_wall),
+            "finished": iso(job.finished_wall),
             "into": job.into,
             "outputs": list(job.outputs),
         }
@@ -306,7 +306,7 @@ class Report:
         return {
             "number": letter.number,
             "reason": letter.reason,
-            "kept": _iso(letter.kept_wall),
+            "kept": iso(letter.kept_wall),
             "store": letter.store_id,
             "job": letter.job_id,
             "attempt": letter.attempt,
@@ -331,7 +331,7 @@ class Report:
             "worker_name": self._name(attempt.worker),
             "result": attempt.result.value,
             "reason": attempt.reason,
-            "ended": _iso(attempt.ended_wall),
+            "ended": iso(attempt.ended_wall),
             "run_s": attempt.run_s,
         }
 
@@ -373,7 +373,7 @@ class Report:
             "dialled": link.dialled if link else False,
             "protocol": link.version if link else None,
             "since": instance.since,
-            "seen": _iso(self._clock.wall() - max(0.0, self._clock.now() - instance.since)),
+            "seen": iso(self._clock.wall() - max(0.0, self._clock.now() - instance.since)),
             "link": None if link is None else _link(link, self._pulse(instance.id)),
             "links": sorted(self._links() if instance.own else self._links_of(instance.id)),
             "via": "" if instance.own else self._way_to(instance.id),
@@ -393,7 +393,7 @@ def _link(link: LinkInfo, pulse: Pulse | None) -> dict[str, Any]:
     return {
         "address": link.address,
         "dialled": link.dialled,
-        "since": _iso(link.since_wall),
+        "since": iso(link.since_wall),
         "rtt_s": None if pulse is None else round(pulse.rtt_s, 6),
         "clock_ahead_s": None if pulse is None else round(pulse.ahead_s, 3),
         "protocol": list(link.hello.versions),
@@ -408,7 +408,7 @@ def _limits(job: Job) -> dict[str, Any]:
         "expires": job.expires_at,
         "deadline": job.deadline_at,
     }
-    shown = {name: _iso(at + ahead_s) if at else None for name, at in moments.items()}
+    shown = {name: iso(at + ahead_s) if at else None for name, at in moments.items()}
     wanted = read_demands(job.demands)
     asked = {"needs": dict(wanted.needs), "where": dict(wanted.where)}
     named = {"delivery": job.delivery.value, "key": job.key, "order_by": job.order_by}
@@ -454,12 +454,3 @@ def _error(outcome: Outcome | None) -> dict[str, str] | None:
         "message": outcome.reason,
         "traceback": outcome.traceback,
     }
-
-
-def _iso(wall: float) -> str | None:
-    """Return a moment as text; None if it is none, or lies beyond the calendar."""
-    try:
-        moment = datetime.fromtimestamp(wall, UTC)
-    except (OSError, OverflowError, ValueError):
-        return None
-    return moment.isoformat(timespec="milliseconds") if wall else None

@@ -3,11 +3,11 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from offload.clock import Clock
 from offload.events import Bus
+from offload.moments import iso
 from offload.peers.topology import (
     Appeared,
     Fact,
@@ -75,7 +75,7 @@ class Sightings:
         return [
             {
                 "n": sighting.number,
-                "at": datetime.fromtimestamp(sighting.wall, UTC).isoformat(timespec="milliseconds"),
+                "at": iso(sighting.wall),
                 "kind": sighting.kind,
                 "instance": sighting.instance_id,
                 "name": sighting.name,

@@ -9,7 +9,6 @@ somebody asks. What waits and runs is asked of the store, so a reset keeps it (C
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from functools import partial
 from heapq import merge
 from itertools import islice
@@ -18,6 +17,7 @@ from typing import Any, Final
 
 from offload.clock import Clock
 from offload.events import Bus
+from offload.moments import iso
 from offload.work.jobs import FINAL, HURTS, Job, State
 from offload.work.manager import JobAdded, JobBegun, JobChanged
 from offload.work.store import Store
@@ -183,8 +183,8 @@ class Line:
             "cancelled": ended - succeeded,
             "processed": ended + self.failed,
             "ended": {state.value: count for state, count in sorted(self.ended.items())},
-            "last_activated": _iso(self.activated),
-            "last_finished": _iso(self.finished),
+            "last_activated": iso(self.activated),
+            "last_finished": iso(self.finished),
             "waiting": self.waiting.as_json(),
             "processing": self.running.as_json(),
             "added_per_s": self.adding.per_s(now),
@@ -225,7 +225,7 @@ class Statistics:
             live[queue, topic][state != State.QUEUED] += count
         sum_up, places = partial(self._sum, live, self._clock.now()), {*live, *self._lines}
         return {
-            "since": _iso(self._since_wall),
+            "since": iso(self._since_wall),
             "total": sum_up(places),
             "queues": {name: sum_up(some) for name, some in _by(0, places).items()},
             "topics": {name: sum_up(some) for name, some in _by(1, places).items()},
@@ -298,9 +298,3 @@ def _by(part: int, places: Iterable[Place]) -> dict[str, list[Place]]:
     for place in sorted(places, key=itemgetter(part)):
         found.setdefault(place[part], []).append(place)
     return found
-
-
-def _iso(wall: float) -> str | None:
-    return (
-        None if not wall else datetime.fromtimestamp(wall, UTC).isoformat(timespec="milliseconds")
-    )

@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import sqlite3
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -210,6 +212,17 @@ class TestAMachineThatSnoozes:
         assert await lan.until(job.result(), within_s=2) == "done"
         peer = await lan.restart(peer)
         assert (await peer.status())["policy"]["open"]
+
+    @pytest.mark.parametrize("note", ["1e18", "-1e18", "inf", "nan", "soon"])
+    async def test_does_not_once_nobody_can_read_until_when(self, lan: Lan, note: str) -> None:
+        node = await lan.node()
+        await node.snooze(3600)
+        await lan.crash(node)
+        with closing(sqlite3.connect(node.data_dir.store / "store.db")) as connection:
+            connection.execute("UPDATE meta SET value = ? WHERE name = 'note:snooze'", (note,))
+            connection.commit()
+        node = await lan.restart(node)
+        assert (await node.status())["policy"]["open"]
 
     async def test_hands_back_own_jobs_too_if_that_is_wished(self, lan: Lan) -> None:
         here, away = Work(), Work()

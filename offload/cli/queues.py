@@ -71,5 +71,10 @@ def _row(entry: dict[str, Any]) -> tuple[str, ...]:
         f"{entry['added_per_s']:.3g}",
         f"{entry['ended_per_s']:.3g}",
         entry["rate"] or "",
-        f"{entry['oldest_job'][:SHORT_JOB]} {age(entry['oldest'])}" if entry["oldest"] else "",
+        _oldest(entry),
     )
+
+
+def _oldest(entry: dict[str, Any]) -> str:
+    """Return the job that waits longest, and for how long if that is known."""
+    return f"{(entry['oldest_job'] or '')[:SHORT_JOB]} {age(entry['oldest'])}".strip()

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from offload.moments import at_wall
+
 SHORT_INSTANCE: Final = 8
 SHORT_JOB: Final = 14  # 10 characters of time, 4 of chance
 
@@ -74,7 +76,8 @@ def _finite(value: Any) -> Any:
 
 def clock_time(wall: float) -> str:
     """Return a point in time as hours, minutes and seconds here."""
-    return datetime.fromtimestamp(wall, UTC).astimezone().strftime("%H:%M:%S")
+    moment = at_wall(wall)
+    return "--:--:--" if moment is None else _here(moment).strftime("%H:%M:%S")
 
 
 def age(moment: str | None, now: datetime | None = None) -> str:
@@ -92,7 +95,14 @@ def local_time(moment: str | None) -> str:
     """Return an ISO 8601 moment as date and time here."""
     if not moment:
         return ""
-    return datetime.fromisoformat(moment).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    return _here(datetime.fromisoformat(moment)).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _here(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone()
+    except (OSError, OverflowError, ValueError):  # the first or last day that there is, elsewhere
+        return moment
 
 
 def size(count_bytes: float) -> str:

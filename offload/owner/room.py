@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, Final, NoReturn, Protocol
@@ -11,6 +12,7 @@ from offload.config import PolicyConfig, WhenConfig
 from offload.durations import seconds
 from offload.errors import UsageError
 from offload.events import Bus
+from offload.moments import at_wall
 from offload.owner.rules import Sample, obstacle
 from offload.work.manager import GateMoved
 from offload.work.store import Store
@@ -157,7 +159,10 @@ def _asks_nothing(when: WhenConfig) -> bool:
 
 def _kept(note: str) -> float:
     try:
-        return float(note or 0)
+        until_wall = float(note or 0)
     except ValueError:
+        until_wall = math.nan
+    if at_wall(until_wall) is None:
         log.warning("until when it snoozes cannot be read; it does not")
         return 0.0
+    return until_wall

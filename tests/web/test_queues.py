@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -59,6 +61,20 @@ class TestTheCommands:
     ) -> None:
         assert await offload("queues", "suspend", "hevy") == 2
         assert "known are heavy, main" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("moment", ["1e18", "-1e18", "9e999"])
+    async def test_list_a_job_whose_moment_is_damaged(
+        self, node: Node, offload: Command, capsys: pytest.CaptureFixture[str], moment: str
+    ) -> None:
+        job = await node.submit("heavy/a")
+        with closing(sqlite3.connect(node.data_dir.store / "store.db")) as connection:
+            connection.execute(f"UPDATE jobs SET created_wall = {moment}")
+            connection.commit()
+        assert await offload("queues") == 0
+        assert job.id[:14] in capsys.readouterr().out
+        [heavy] = [queue for queue in await node.queues() if queue["name"] == "heavy"]
+        assert (heavy["oldest"], heavy["oldest_job"]) == (None, job.id)
+        assert (await job.info())["created"] is None
 
     async def test_switch_processing(self, node: Node, offload: Command) -> None:
         assert await offload("processing", "off") == 0
