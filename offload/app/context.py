@@ -297,14 +297,15 @@ class Context:
         self._done, self._total = done, total
         eta_s = None if eta is None else seconds(eta)
         if eta_s is None and total and 0 < done <= total and now > self._began:
-            eta_s = round((now - self._began) / done * (total - done), 3)
+            left_s = (now - self._began) * (total / done - 1)
+            eta_s = round(left_s, 3) if math.isfinite(left_s) else None
         shown = str(text)[:PROGRESS_TEXT_LIMIT]
         told = {"done": done, "total": total, "text": shown, "eta_s": eta_s}
         self._say("progress", json.dumps(told))
 
     def advance(self, steps: float = 1, text: str = "") -> None:
         """Say that so many more steps are done."""
-        done = self._done + steps
+        done = self._done + _number("steps", steps)
         self.progress(done if self._total is None else min(done, self._total), self._total, text)
 
     def steps(
@@ -363,10 +364,11 @@ class Context:
 
 def _number(name: str, value: Any) -> float:
     """Return ``value`` as JSON knows it; raise ``UsageError`` if it is no finite number."""
-    if isinstance(value, Integral):
-        return int(value)
-    if isinstance(value, Real) and math.isfinite(value):
-        return float(value)
+    try:
+        if isinstance(value, Real) and math.isfinite(value):
+            return int(value) if isinstance(value, Integral) else float(value)
+    except OverflowError:  # an integer or a fraction beyond what is reckoned with
+        raise UsageError(f"progress: {name} is too large a number") from None
     raise UsageError(f'progress: {name} must be a number, got {value!r}; a text goes to text="..."')
 
 

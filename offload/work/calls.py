@@ -241,8 +241,8 @@ def failed(error: BaseException, give_up_on: tuple[type[BaseException], ...], ru
             reason=_reason(error),
             error_type=type(error).__name__,
             traceback=_traceback(error),
-            final=isinstance(error, (*_FINAL, *give_up_on)) and not isinstance(error, Retry),
-            retry_after_s=_after_s(error) if isinstance(error, Retry) else None,
+            final=_is(error, *_FINAL, *give_up_on) and not _is(error, Retry),
+            retry_after_s=_after_s(error),
             run_s=run_s,
         )
     )
@@ -253,29 +253,40 @@ def ended(result: Result, reason: str, run_s: float) -> Ran:
     return Ran(Outcome(result, reason=reason, run_s=run_s))
 
 
-def _after_s(error: Retry) -> float | None:
+def _is(error: BaseException, *kinds: type[BaseException]) -> bool:
+    """Say whether it is of such a kind; ``isinstance`` would ask its ``__class__`` too."""
     try:
-        return None if error.after_s is None else seconds(error.after_s)
+        return issubclass(type(error), kinds)
+    except BaseException:  # it is a metaclass of the user's
+        return False
+
+
+def _after_s(error: BaseException) -> float | None:
+    try:
+        if not _is(error, Retry):
+            return None
+        after = getattr(error, "after_s", None)
+        return None if after is None else seconds(after)
     except BaseException:  # it may be a property of the user's, or nothing that we know
         return None
 
 
 def _reason(error: BaseException) -> str:
     try:
-        words = str(error)
+        words = str.__str__(str(error))  # plain text, whatever class of text it is
     except BaseException:  # it is the user's __str__
         words = "(its message cannot be shown)"
-    if isinstance(error, SystemExit):
-        return f"called sys.exit({words})"
-    if not isinstance(error, (Retry, Cancel, *_FINAL)) or not words:
+    if _is(error, SystemExit):
+        return _cut(f"called sys.exit({words})", REASON_LIMIT)
+    if not _is(error, Retry, Cancel, *_FINAL) or not words:
         words = f"{type(error).__name__}: {words}" if words else type(error).__name__
     return _cut(words, REASON_LIMIT)
 
 
 def _traceback(error: BaseException) -> str:
     """Return the traceback as text, from the first frame that is not ours."""
-    frame = _users_part(error.__traceback__)
     try:
+        frame = _users_part(error.__traceback__)
         cause = error.__cause__
         if cause is not None:
             cause.__traceback__ = _users_part(cause.__traceback__)

@@ -5,6 +5,7 @@ import math
 import time
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -65,6 +66,25 @@ class TestProgress:
         with pytest.raises(UsageError, match=f"progress: {name} must be a number, got .*; a text"):
             talk.context.progress(done, total)
         assert talk.said == []
+
+    @pytest.mark.parametrize(
+        "huge",
+        [Fraction(10**400), -Fraction(10**400), 10**400, 10**5_000],
+        ids=["fraction", "below", "integer", "digits"],
+    )
+    def test_that_is_too_large_is_refused_by_name(self, talk: Talk, huge: Any) -> None:
+        with pytest.raises(UsageError, match="progress: done is too large a number"):
+            talk.context.progress(huge)
+        with pytest.raises(UsageError, match="progress: total is too large a number"):
+            talk.context.progress(1, huge)
+        with pytest.raises(UsageError, match="progress: steps is too large a number"):
+            talk.context.advance(huge)
+        assert talk.said == []
+
+    def test_of_almost_nothing_says_nothing_of_its_end(self, talk: Talk) -> None:
+        talk.context.progress(0, 1)
+        talk.context.progress(5e-324, 1e300)
+        assert talk.last()["eta_s"] is None
 
     def test_has_a_text_for_whatever_is_being_done_but_no_endless_one(self, talk: Talk) -> None:
         talk.context.progress(1, text=Path("a.txt"))
