@@ -9,20 +9,33 @@ import inspect
 import reprlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from enum import Enum
+from functools import lru_cache, partial, reduce
+from operator import or_
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, Final, get_args, get_type_hints
+from types import MappingProxyType, UnionType
+from typing import (
+    Annotated,
+    Any,
+    Final,
+    Literal,
+    TypeAlias,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, create_model
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 
 from offload.app import Context, is_context
-from offload.errors import ArgumentMismatch, ConsumerError
-from offload.payload import Directory, File
+from offload.errors import ArgumentMismatch, ConsumerError, Malformed, PayloadError
+from offload.payload import Directory, File, decode, encode
 
 _Parameter = inspect.Parameter
 _PLAIN: Final = (bool, bytes, int, str)  # of which pydantic lets each value pass as it is
+_Members: TypeAlias = tuple[tuple[Any, Enum], ...]  # what travels of each, and the member
 _NAMED: Final = (_Parameter.POSITIONAL_OR_KEYWORD, _Parameter.KEYWORD_ONLY)
 # First word of pydantic's kind of error -> what a person reads.
 _WANTED: Final = MappingProxyType(
@@ -214,7 +227,7 @@ def _form(function: Callable[..., Any]) -> _Form | None:
     plain = [p for p in plain if p.name != context]
     kinds = {p.kind: p.name for p in parameters}
     wanted = {
-        p.name: _annotation(p, hints)
+        p.name: _rebuilding(_annotation(p, hints))
         for p in parameters
         if p.name != context and hints.get(p.name, Any) is not Any
     }
@@ -263,6 +276,39 @@ def _annotation(parameter: inspect.Parameter, hints: Mapping[str, Any]) -> Any:
     if parameter.kind is _Parameter.VAR_KEYWORD:
         return dict[str, kind]  # type: ignore[valid-type]  # known only now
     return kind
+
+
+def _rebuilding(kind: Any) -> Any:
+    """Return ``kind`` so that it takes the members of an ``Enum`` by what travels of them too."""
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        other = _travels_otherwise(kind)
+        return Annotated[kind, BeforeValidator(partial(_member, other))] if other else kind
+    origin, parts = get_origin(kind), get_args(kind)
+    if not parts or origin in (Literal, type):
+        return kind
+    made = tuple(map(_rebuilding, parts))
+    if all(new is old for new, old in zip(made, parts, strict=True)):
+        return kind
+    if origin is Annotated:
+        return Annotated[made]
+    return reduce(or_, made) if origin in (Union, UnionType) else origin[made]
+
+
+def _travels_otherwise(kind: type[Enum]) -> _Members:
+    """Return what comes of those members whose value, such as a tuple, does not come as it is."""
+    found = []
+    for member in kind:
+        try:
+            travelled = decode(encode(member.value).data)
+        except (PayloadError, Malformed):  # it never comes
+            continue
+        if travelled != member.value:
+            found.append((travelled, member))
+    return tuple(found)
+
+
+def _member(members: _Members, value: Any) -> Any:
+    return next((member for travelled, member in members if travelled == value), value)
 
 
 def _model(name: str, fields: dict[str, Any]) -> type[BaseModel]:

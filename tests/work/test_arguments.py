@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 import pytest
@@ -21,6 +21,17 @@ from offload.work.calls import returned
 
 class Colour(Enum):
     RED = "red"
+
+
+class Size(Enum):
+    """Values that do not come back as they were."""
+
+    SMALL = (1, 2)
+    LARGE = (3, (4, Decimal("0.5")))
+    DAY = date(2024, 5, 6)
+    BROKEN = (object(),)
+    FILED = (File("a"),)
+    PLAIN = 7
 
 
 @dataclass
@@ -82,6 +93,13 @@ class TestAnAnnotatedArgument:
             (tuple[int, str], (1, "a")),
             (set[int], {1, 2}),
             (dict[str, list[Colour]], {"a": [Colour.RED]}),
+            (Size, Size.SMALL),
+            (Size, Size.LARGE),
+            (Size, Size.DAY),
+            (Size, Size.PLAIN),
+            (Size | None, Size.SMALL),
+            (Annotated[Size | int, "of a shirt"], Size.SMALL),
+            (dict[str, tuple[Size, ...]], {"a": (Size.SMALL, Size.PLAIN)}),
             (File, File("/a/b.jpg")),
             (list[File], [File("/a/b.jpg"), File("/c.jpg", "d.jpg")]),
             (Order, Order(File("/a/b.jpg"), (1, 2))),
