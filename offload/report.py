@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from math import ceil
+from operator import itemgetter
 from typing import Any, Final
 
 from offload.app import partial_value
@@ -43,7 +44,7 @@ from offload.work.jobs import (
     read_demands,
 )
 from offload.work.manager import Manager
-from offload.work.store import Found, Store, Unreadable
+from offload.work.store import Found, Store, Unreadable, UnreadableLetter
 
 VALUE_LIMIT: Final = 16 * 1024 * 1024
 _NOTHING_KNOWN: Final[dict[str, Any]] = {
@@ -161,10 +162,12 @@ class Report:
 
     async def letters(self, number: int | None = None) -> list[dict[str, Any]]:
         """Return the dead letters, the newest first, or one; raise ``LetterNotFound``."""
-        found = await self._store.letters(None if number is None else [number])
+        wanted = None if number is None else [number]
+        found = [self._letter(letter) for letter in await self._store.letters(wanted)]
+        found += [self._unread(letter) for letter in await self._store.unreadable_letters(wanted)]
         if number is not None and not found:
             raise LetterNotFound(number)
-        return [self._letter(letter) for letter in found]
+        return sorted(found, key=itemgetter("number"), reverse=True)
 
     def topology(self) -> dict[str, Any]:
         """Return who is there, in the order of the topology."""
@@ -304,6 +307,25 @@ class Report:
         files = [(e, self._path(e.sha256)) for e in outcome.blobs()]
         outputs = tuple(path for _, path in files[: len(outcome.files)])
         return {
+            **self._addressed(letter),
+            "result": outcome.result.value,
+            "value": None if outcome.value_blob else _value(outputs, outcome, outcome.value),
+            "files": [{"name": e.name, "size": e.size, "path": path} for e, path in files],
+            "error": _error(outcome),
+        }
+
+    def _unread(self, letter: UnreadableLetter) -> dict[str, Any]:
+        return {
+            **self._addressed(letter),
+            "result": UNREADABLE,
+            "value": None,
+            "files": [],
+            "error": None,
+            "reason": f"cannot be read: {letter.trouble}; {letter.reason}",
+        }
+
+    def _addressed(self, letter: DeadLetter | UnreadableLetter) -> dict[str, Any]:
+        return {
             "number": letter.number,
             "reason": letter.reason,
             "kept": iso(letter.kept_wall),
@@ -315,10 +337,6 @@ class Report:
             "origin_name": self._name(letter.origin),
             "worker": letter.sender,
             "worker_name": self._name(letter.sender),
-            "result": outcome.result.value,
-            "value": None if outcome.value_blob else _value(outputs, outcome, outcome.value),
-            "files": [{"name": e.name, "size": e.size, "path": path} for e, path in files],
-            "error": _error(outcome),
         }
 
     def _path(self, sha256: str) -> str:

@@ -2,6 +2,8 @@
 
 import asyncio
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +143,33 @@ class TestAnOutcomeWhoseOriginStaysAway:
         worker.go.set()
         await lan.clock.advance(DAYS_S + LOOK_S)
         assert (await peer.status())["outbox"]["jobs"] == 1
+
+
+class TestALetterThatCannotBeRead:
+    """C012: another version wrote it, or the disk has damaged it."""
+
+    async def test_is_shown_as_unreadable_among_the_others_and_can_be_removed(
+        self, lan: Lan
+    ) -> None:
+        _, peer, _ = await finished_for_nobody(lan, Worker())
+        await lan.clock.advance(DAYS_S)
+        [fine] = await letters(lan, peer, 1)
+        with closing(sqlite3.connect(peer.data_dir.store / "store.db")) as connection:
+            connection.execute(
+                "INSERT INTO dead_letters SELECT number + 1, 's', 'j', attempt, sender, reason,"
+                " kept_wall, x'81a178', origin, topic FROM dead_letters"
+            )
+            connection.commit()
+        broken, other = await peer.dead_letters()
+        assert other == fine
+        assert (broken["result"], broken["number"]) == ("unreadable", fine["number"] + 1)
+        assert broken["reason"].startswith("cannot be read: ")
+        assert fine["reason"] in broken["reason"]
+        assert await peer.dead_letter(broken["number"]) == broken
+        await peer.remove_dead_letter(broken["number"])
+        assert await peer.dead_letters() == [fine]
+        with pytest.raises(LetterNotFound):
+            await peer.dead_letter(broken["number"])
 
 
 class TestAnOriginThatWasWiped:

@@ -316,7 +316,7 @@ class Node(Questions, Maps):
         return await self._house.report.letters()
 
     async def dead_letter(self, number: int) -> dict[str, Any]:
-        """Return one of them; raise ``LetterNotFound``."""
+        """Return one of them, also an unreadable one; raise ``LetterNotFound``."""
         [found] = await self._house.report.letters(number)
         return found
 

@@ -7,6 +7,7 @@ thread with a connection of its own, from what is committed.
 """
 
 from offload.work.store.face import Store
+from offload.work.store.letters import UnreadableLetter
 from offload.work.store.reads import SMALL_BYTES
 from offload.work.store.rows import NewsLine
 from offload.work.store.schedules import KeptSchedule
@@ -28,4 +29,5 @@ __all__ = [
     "Step",
     "Store",
     "Unreadable",
+    "UnreadableLetter",
 ]

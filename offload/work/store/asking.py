@@ -12,6 +12,7 @@ from offload.work.jobs import Attempt, DeadLetter, Held, HeldState, Job, Outcome
 from offload.work.store import schema
 from offload.work.store.desk import Desk
 from offload.work.store.ledger import Ledger
+from offload.work.store.letters import UnreadableLetter
 from offload.work.store.reads import Due, Reader, Reads
 from offload.work.store.schedules import KeptSchedule
 from offload.work.store.search import Ended, Found, Register, Unreadable
@@ -222,6 +223,12 @@ class Asking:
     async def letters(self, numbers: Collection[int] | None = None) -> list[DeadLetter]:
         """Return the dead letters with these numbers, or all of them, the newest first."""
         return await self._ask(Reads.letters, numbers)
+
+    async def unreadable_letters(
+        self, numbers: Collection[int] | None = None
+    ) -> list[UnreadableLetter]:
+        """Return those of them whose outcome cannot be read; ``letters`` does without."""
+        return await self._ask(Reads.unreadable_letters, numbers)
 
     async def count_letters(self) -> int:
         """Return how many dead letters there are."""

@@ -2,7 +2,8 @@
 
 import sqlite3
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Final
 
 from offload.errors import Malformed
 from offload.work.jobs import DeadLetter, Held, HeldState
@@ -20,6 +21,22 @@ _ADD: Final = (
     f"INSERT OR IGNORE INTO dead_letters ({rows.columns(_FIELDS[1:])})"  # noqa: S608 - names of our own
     f" VALUES ({', '.join('?' * (len(_FIELDS) - 1))})"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableLetter:
+    """A dead letter whose outcome this version cannot read, and why (``trouble``); see C012."""
+
+    number: int
+    store_id: str
+    job_id: str
+    attempt: int
+    origin: str
+    sender: str
+    topic: str
+    reason: str
+    kept_wall: float
+    trouble: str
 
 
 def add_letter(ledger: Ledger, letter: DeadLetter) -> None:
@@ -78,22 +95,35 @@ def trim_letters(ledger: Ledger, most: int) -> int:
 
 def letters(connection: sqlite3.Connection, numbers: Collection[int] | None) -> list[DeadLetter]:
     """Return the letters with these numbers, or all, the newest first; unreadable ones not."""
+    found = _read_all(connection, numbers)
+    return [letter for letter in found if isinstance(letter, DeadLetter)]
+
+
+def unreadable_letters(
+    connection: sqlite3.Connection, numbers: Collection[int] | None
+) -> list[UnreadableLetter]:
+    """Return those of them that cannot be read: another version may do so."""
+    found = _read_all(connection, numbers)
+    return [letter for letter in found if isinstance(letter, UnreadableLetter)]
+
+
+def _read_all(
+    connection: sqlite3.Connection, numbers: Collection[int] | None
+) -> list[DeadLetter | UnreadableLetter]:
     if numbers is None:
         found = connection.execute(f"{_LETTERS} ORDER BY number DESC").fetchall()
     else:
         lookup = f"{_LETTERS} WHERE number = ?"
         found = [row for n in numbers for row in connection.execute(lookup, (n,)).fetchall()]
-    read = []
-    for row in found:
-        try:
-            read.append(DeadLetter(**dict(zip(_FIELDS, _unpacked(row), strict=True))))
-        except Malformed:  # another version may read it
-            continue
-    return read
+    return [_read(row) for row in found]
 
 
-def _unpacked(row: rows.Row) -> list[Any]:
-    return [*row[:-1], rows.read_outcome(row[-1])]
+def _read(row: rows.Row) -> DeadLetter | UnreadableLetter:
+    known = dict(zip(_FIELDS[:-1], row[:-1], strict=True))
+    try:
+        return DeadLetter(**known, outcome=rows.read_outcome(row[-1]))
+    except Malformed as error:
+        return UnreadableLetter(**known, trouble=error.reason)
 
 
 def count_letters(connection: sqlite3.Connection) -> int:

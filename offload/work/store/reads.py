@@ -24,6 +24,7 @@ from offload.work.jobs import (
     is_id,
 )
 from offload.work.store import bulk, letters, rows, schedules, search, waiting
+from offload.work.store.letters import UnreadableLetter
 from offload.work.store.steps import Key
 
 T = TypeVar("T")
@@ -354,6 +355,10 @@ class Reads:
     def letters(self, numbers: Collection[int] | None) -> list[DeadLetter]:
         """Return the dead letters with these numbers, or all, the newest first."""
         return letters.letters(self._connection, numbers)
+
+    def unreadable_letters(self, numbers: Collection[int] | None) -> list[UnreadableLetter]:
+        """Return those of them that cannot be read."""
+        return letters.unreadable_letters(self._connection, numbers)
 
     def count_letters(self) -> int:
         """Return how many dead letters there are."""
