@@ -51,15 +51,19 @@ def _show(entry: dict[str, Any]) -> None:
             ("topic", entry["topic"]),
             *_said("argument", entry),
             *_said("option", entry),
-            ("when", f"{entry['when']} ({entry['zone']})"),
+            ("when", f"{entry['when']} ({entry['zone']})" if entry["when"] else ""),
             ("misfire", entry["misfire"]),
-            ("scope", f"{entry['scope']}, fired by {entry['fires_name']}"),
+            ("scope", _scope(entry)),
             ("state", entry["state"]),
             ("last", _moment(entry["last"]) if entry["last"] else ""),
             *(("next" if not n else " ", _moment(at)) for n, at in enumerate(entry["next"])),
             ("trouble", entry["trouble"]),
         ]
     )
+
+
+def _scope(entry: dict[str, Any]) -> str:
+    return f"{entry['scope']}, fired by {entry['fires_name']}" if entry["scope"] else ""
 
 
 def _said(kind: str, entry: dict[str, Any]) -> list[tuple[str, str]]:

@@ -17,6 +17,7 @@ from offload.scheduler.records import (
     holds_over,
     moment,
     pack,
+    topic_of,
     unpack,
 )
 from offload.work.store import KeptSchedule, Store
@@ -71,9 +72,19 @@ class Entry:
         self.next_at = self.times.next_after(self.start) if active else None
 
 
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A schedule whose row this version cannot read: it never fires, and is never lost (C012)."""
+
+    id: str
+    topic: str
+    declared: bool
+    reason: str
+
+
 class Book:
     """
-    The schedules by their ids.
+    The schedules by their ids, and the rows that cannot be read.
 
     Args:
         store: Where they are kept.
@@ -86,6 +97,7 @@ class Book:
         self._wall = wall
         self._zone = zone
         self._entries: dict[str, Entry] = {}
+        self._unreadable: dict[str, Unreadable] = {}
 
     async def open(self, declared: Sequence[Schedule]) -> None:
         """Read what is kept, and bring it in line with what the configuration declares."""
@@ -96,6 +108,8 @@ class Book:
                 owed = moment(kept.owed)
             except Malformed as error:
                 log.warning("schedule %s is kept, but cannot be read: %s", kept.id, error)
+                topic, reason = topic_of(kept.record), error.reason
+                self._unreadable[kept.id] = Unreadable(kept.id, topic, kept.declared, reason)
                 continue
             entry = self._entry(schedule)
             entry.declared = kept.declared
@@ -122,20 +136,28 @@ class Book:
         """Return the entries that are not removed."""
         return [e for e in self.all() if e.schedule.condition is not Condition.REMOVED]
 
-    def find(self, prefix: str) -> Entry:
+    def unreadable(self) -> list[Unreadable]:
+        """Return those that are kept and cannot be read, in the order of their ids."""
+        return [self._unreadable[name] for name in sorted(self._unreadable)]
+
+    def find(self, prefix: str) -> Entry | Unreadable:
         """
-        Return the entry whose id starts so.
+        Return the schedule whose id starts so.
 
         Raises:
             ScheduleNotFound: If there is none.
             UsageError: If there are several.
         """
-        found = [e for e in self.there() if prefix and e.schedule.id.startswith(prefix.lower())]
+        whole = self._unreadable.get(prefix)  # whatever is in a damaged id
+        if whole is not None:
+            return whole
+        kept = {e.schedule.id: e for e in self.there()} | self._unreadable
+        found = [name for name in kept if prefix and name.startswith(prefix.lower())]
         if not found:
             raise ScheduleNotFound(prefix)
         if len(found) > 1:
             raise UsageError(f"{prefix}: more than one schedule starts so; give more characters")
-        return found[0]
+        return kept[found[0]]
 
     def is_over(self, schedule: Schedule) -> bool:
         """Say whether it will never fire: its only moment has passed."""
@@ -150,7 +172,7 @@ class Book:
             if len(self._entries) >= SCHEDULES_LIMIT:
                 raise UsageError(f"there are {SCHEDULES_LIMIT} schedules; no more can be kept")
             entry = self._entry(schedule)
-            await self._store.put_schedule(_kept(entry))
+            await self.keep(entry)
             entry = self._entries.setdefault(schedule.id, entry)
         else:
             await self.change(entry, again(entry.schedule, schedule))
@@ -181,10 +203,14 @@ class Book:
         else:
             await self.forget(entry)
 
-    async def forget(self, entry: Entry) -> None:
+    async def forget(self, entry: Entry | Unreadable) -> None:
         """Keep nothing of a schedule."""
-        await self._store.remove_schedule(entry.schedule.id)
-        self._entries.pop(entry.schedule.id, None)
+        if isinstance(entry, Unreadable):
+            await self._store.remove_schedule(entry.id)
+            self._unreadable.pop(entry.id, None)
+        else:
+            await self._store.remove_schedule(entry.schedule.id)
+            self._entries.pop(entry.schedule.id, None)
 
     async def mark(self, entry: Entry, mark: Mark, *, owed: float = 0.0) -> None:
         """Note how far a schedule has come; it is on disk when this returns."""
@@ -239,8 +265,9 @@ class Book:
         return beyond or self.merge_mark(entry, mark, own_id) or same
 
     async def keep(self, entry: Entry) -> None:
-        """Bring to disk what was merged."""
+        """Bring to disk what was merged, in place of a row that could not be read."""
         await self._store.put_schedule(_kept(entry))
+        self._unreadable.pop(entry.schedule.id, None)
 
     async def mend(self, entry: Entry) -> None:
         """After a wall clock that was far ahead was put right: count from now on."""

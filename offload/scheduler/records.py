@@ -271,6 +271,17 @@ def unpack(record: bytes) -> Schedule:
     return Schedule.from_wire(codec.unpack(record))
 
 
+def topic_of(record: bytes) -> str:
+    """Return the topic in what cannot be read otherwise, or ""."""
+    try:
+        match codec.unpack(record):
+            case {"topic": str(topic)}:
+                return check_topic(topic)
+    except (InvalidTopic, Malformed):
+        pass
+    return ""
+
+
 def moment(value: object) -> float:
     """Return ``value`` as wall seconds, or raise ``Malformed``."""
     if type(value) not in (int, float) or not 0 <= value < LATEST:  # type: ignore[operator]

@@ -19,9 +19,9 @@ from offload.events import Bus
 from offload.payload import Encoded, decode, shown
 from offload.peers.topology import Appeared, Gone, Restarted, TopologyView, Updated
 from offload.scheduler.accord import Accord, Handler, Links
-from offload.scheduler.book import CLOCK_TRUSTED_S, Book, Entry
+from offload.scheduler.book import CLOCK_TRUSTED_S, Book, Entry, Unreadable
 from offload.scheduler.records import Condition, Mark, Schedule, Scope, make, times_of
-from offload.work.jobs import Options
+from offload.work.jobs import UNREADABLE, Options
 
 log = logging.getLogger(__name__)
 LOOK_S: Final = 5.0  # for so long a jump of the wall clock may go unseen
@@ -129,16 +129,18 @@ class Scheduler:
         return self._described(entry)
 
     async def all(self) -> list[dict[str, Any]]:
-        """Return all schedules, the next to fire first."""
+        """Return all schedules, the next to fire first, those that cannot be read at the end."""
         entries = sorted(
             self._book.there(), key=lambda e: (e.next_at or float("inf"), e.times.value)
         )
         # The next firings of thousands take seconds, in which the others would call us silent.
-        return await asyncio.to_thread(lambda: [self._described(entry) for entry in entries])
+        found = await asyncio.to_thread(lambda: [self._described(entry) for entry in entries])
+        return found + [_unread(broken) for broken in self._book.unreadable()]
 
     def describe(self, prefix: str) -> dict[str, Any]:
         """Return all about the schedule whose id starts so."""
-        return self._described(self._book.find(prefix))
+        found = self._book.find(prefix)
+        return _unread(found) if isinstance(found, Unreadable) else self._described(found)
 
     async def suspend(self, prefix: str) -> dict[str, Any]:
         """Let a schedule fire no more until it is resumed; that holds over a restart."""
@@ -150,13 +152,16 @@ class Scheduler:
 
     async def remove(self, prefix: str) -> None:
         """
-        Remove the schedule whose id starts so.
+        Remove the schedule whose id starts so, also one that cannot be read.
 
         Raises:
             ScheduleNotFound: If there is none.
             Refused: If it stands in the configuration, from where it would come back.
         """
         entry = self._book.find(prefix)
+        if isinstance(entry, Unreadable):
+            await self._book.forget(entry)
+            return
         if entry.declared:
             raise Refused(
                 f"schedule {entry.schedule.id} stands in the configuration; remove it there,"
@@ -173,6 +178,9 @@ class Scheduler:
 
     async def _turn(self, prefix: str, condition: Condition) -> dict[str, Any]:
         entry = self._book.find(prefix)
+        if isinstance(entry, Unreadable):
+            why = f"cannot be read: {entry.reason}; it can only be removed"
+            raise Refused(f"schedule {entry.id} {why}")
         if entry.schedule.condition is not condition:
             changed = entry.schedule.changed(condition, self._clock.wall())
             await self._book.change(entry, changed)
@@ -361,6 +369,23 @@ class Scheduler:
         else:
             if entry.shared:
                 self._accord.tell(entry)
+
+
+def _unread(broken: Unreadable) -> dict[str, Any]:
+    """Return what is known of a schedule that cannot be read, in the shape of the others."""
+    words = ("when", "zone", "misfire", "scope", "fires", "fires_name")
+    return {
+        "id": broken.id,
+        "topic": broken.topic,
+        "arguments": {},
+        "options": {},
+        **dict.fromkeys(words, ""),
+        "state": UNREADABLE,
+        "declared": broken.declared,
+        "last": None,
+        "next": [],
+        "trouble": f"cannot be read: {broken.reason}",
+    }
 
 
 def _arguments(schedule: Schedule) -> dict[str, Any]:

@@ -356,6 +356,46 @@ class TestOverARestart:
         assert "cannot be read" in caplog.text
         assert bad["id"] in [kept.id for kept in await ada._house.store.schedules()]
 
+    async def test_a_row_that_cannot_be_read_is_shown_and_can_be_removed(
+        self, lan: Lan, ada: Node
+    ) -> None:
+        """C012."""
+        bad = await ada.schedule("count/it", every="10s", word="bad")
+        good = await ada.schedule("nobody/takes", hourly=14)
+        ada = await self._written_by_another_version(lan, ada, bad["id"])
+        fine, broken = await ada.schedules()
+        assert fine["id"] == good["id"]
+        assert (broken["id"], broken["state"], broken["next"]) == (bad["id"], "unreadable", [])
+        assert (broken["topic"], broken["trouble"]) == (
+            "count/it",
+            "cannot be read: schedule: 'fortnightly' is not a valid Kind",
+        )
+        assert await ada.schedule_info(bad["id"][:8]) == broken
+        for act in (ada.suspend_schedule, ada.resume_schedule):
+            with pytest.raises(Refused, match="it can only be removed"):
+                await act(bad["id"])
+        await ada.remove_schedule(bad["id"][:8])
+        with pytest.raises(ScheduleNotFound):
+            await ada.schedule_info(bad["id"])
+        ada = await lan.restart(ada)
+        assert [schedule["id"] for schedule in await ada.schedules()] == [good["id"]]
+
+    async def test_a_row_that_cannot_be_read_gives_way_to_the_same_schedule(
+        self, lan: Lan, ada: Node
+    ) -> None:
+        """C043."""
+        made = await ada.schedule("count/it", every="10s")
+        ada = await self._written_by_another_version(lan, ada, made["id"])
+        assert (await ada.schedule("count/it", every="10s"))["state"] == "active"
+        assert [schedule["state"] for schedule in await ada.schedules()] == ["active"]
+
+    async def _written_by_another_version(self, lan: Lan, ada: Node, schedule_id: str) -> Node:
+        store = ada._house.store
+        [row] = [kept for kept in await store.schedules() if kept.id == schedule_id]
+        other = codec.pack(codec.unpack(row.record) | {"kind": "fortnightly"})
+        await store.put_schedule(replace(row, record=other))
+        return await lan.restart(ada)
+
 
 class TestTheWallClock:
     @pytest.fixture
