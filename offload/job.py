@@ -10,7 +10,7 @@ from offload.app import partial_value
 from offload.blobs import Blobs
 from offload.errors import JobFailed, JobNotFound, Malformed
 from offload.events import Bus
-from offload.payload import arrived, decode
+from offload.payload import all_arrived, decode
 from offload.work import jobs
 from offload.work.jobs import Options, State, moment, wished
 from offload.work.manager import JobChanged, JobNews
@@ -123,11 +123,7 @@ class Desk:
         if outcome.value_blob is not None:
             path = self._blobs.path(outcome.value_blob.sha256)
             data = await asyncio.to_thread(path.read_bytes)
-        files = [
-            arrived(path, entry.name)
-            for path, entry in zip(job.outputs, outcome.files, strict=True)
-        ]
-        return decode(data, files)
+        return decode(data, all_arrived(job.outputs, [entry.name for entry in outcome.files]))
 
     async def follow(self, job_id: str) -> AsyncIterator[dict[str, Any]]:
         """Yield the job's present state, then what happens to it, until it has ended."""

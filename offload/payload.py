@@ -90,6 +90,13 @@ def arrived(path: str | PurePath, travelled_as: str) -> File:
     return File(path, travelled_as)
 
 
+def all_arrived(paths: Sequence[str], travelled_as: Sequence[str]) -> list[File]:
+    """Return the files that are at ``paths`` now; raise ``Malformed`` if there are more or less."""
+    if len(paths) != len(travelled_as):
+        raise Malformed(f"{len(travelled_as)} files came, of which {len(paths)} have a place")
+    return list(map(arrived, paths, travelled_as))
+
+
 class Encoded(NamedTuple):
     """
     A value made ready to travel.

@@ -25,7 +25,7 @@ from offload.errors import (
     Refused,
 )
 from offload.moments import iso
-from offload.payload import arrived, decode, shown
+from offload.payload import all_arrived, decode, shown
 from offload.peers.membership import Pulse
 from offload.peers.names import Names
 from offload.peers.topology import Instance, TopologyView
@@ -447,8 +447,8 @@ def _candidate(ranked: Ranked, chosen: str, first: Ranked) -> dict[str, Any]:
 
 def _value(outputs: Sequence[str], outcome: Outcome, data: bytes) -> Any:
     """Return the result as JSON can show it; a daemon unpacks no payload, only own results."""
-    files = [arrived(path, e.name) for path, e in zip(outputs, outcome.files, strict=True)]
     try:
+        files = all_arrived(outputs, [entry.name for entry in outcome.files])
         return shown(decode(data, files))
     except (Malformed, OffloadError) as error:
         return f"<unreadable: {error}>"

@@ -3,12 +3,13 @@
 import asyncio
 import math
 import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime
 
 import pytest
 
-from offload import App, Context, Node
-from offload.errors import JobNotFound, KeyTaken, Refused, UsageError
+from offload import App, Context, Node, codec
+from offload.errors import JobNotFound, KeyTaken, Malformed, Refused, UsageError
 from offload.testing import Lan
 from offload.work.jobs import State
 
@@ -328,6 +329,23 @@ class TestAJobThatCannotBeRead:
         for act in (node.retry, node.requeue, node.job, node.stop, node.explain):
             with pytest.raises(Refused, match="cannot be read"):
                 await act(broken)
+
+    async def test_may_have_lost_the_places_of_its_files_and_is_shown_all_the_same(
+        self, lan: Lan, node: Node
+    ) -> None:
+        await lan.clock.advance(2)
+        await lan.crash(node)
+        with closing(sqlite3.connect(node.data_dir.store / "store.db")) as connection:
+            connection.execute("UPDATE jobs SET outputs = ? WHERE seq = 2", (codec.pack(["/a"]),))
+            connection.commit()
+        node = await lan.restart(node)
+        [damaged] = await node.jobs(states="succeeded")
+        shown = await node.describe(damaged["id"])
+        reason = "malformed: 0 files came, of which 1 have a place"
+        assert shown["value"] == f"<unreadable: {reason}>"
+        with pytest.raises(Malformed, match="0 files came"):
+            await (await node.job(damaged["id"])).result()
+        assert await node.remove(damaged["id"])
 
     async def test_that_is_removed_makes_way_for_the_next_of_its_order(self, lan: Lan) -> None:
         node = await lan.node(name="old")
