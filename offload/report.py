@@ -105,13 +105,13 @@ class Report:
     async def job(self, job_id: str) -> dict[str, Any]:
         """Return all about a job; raise ``JobNotFound``."""
         job = await self._store.job(job_id)
-        broken = await self._store.unreadable_job(job_id)
+        outcome = await self._store.outcome(job_id)
+        attempts = await self._store.attempts(job_id)
+        broken = await self._store.unreadable_job(job_id)  # by now all of it was looked at
         if broken is not None:
             return {**self.brief(broken), **_NOTHING_KNOWN}
         if job is None:
             raise JobNotFound(job_id)
-        outcome = await self._store.outcome(job_id)
-        attempts = await self._store.attempts(job_id)
         return {
             **self.brief(job),
             "value": await self._value(job, outcome),

@@ -330,6 +330,22 @@ class TestAJobThatCannotBeRead:
             with pytest.raises(Refused, match="cannot be read"):
                 await act(broken)
 
+    @pytest.mark.parametrize(
+        "damage", ["outcomes SET outcome = x'c1'", "attempts SET result = 'odd'"]
+    )
+    async def test_is_told_as_such_at_once_if_it_is_its_outcome_or_an_attempt(
+        self, lan: Lan, node: Node, damage: str
+    ) -> None:
+        await lan.clock.advance(2)
+        await lan.crash(node)
+        with closing(sqlite3.connect(node.data_dir.store / "store.db")) as connection:
+            connection.execute(f"UPDATE {damage}")
+            connection.commit()
+        node = await lan.restart(node)
+        fine, _ = await node.jobs()
+        assert (await node.describe(fine["id"]))["state"] == "unreadable"
+        assert await node.remove(fine["id"])
+
     async def test_may_have_lost_the_places_of_its_files_and_is_shown_all_the_same(
         self, lan: Lan, node: Node
     ) -> None:
