@@ -15,6 +15,7 @@ from offload.client import Client, connect
 from offload.errors import Refused, ScheduleNotFound, UsageError
 from offload.testing import Lan
 from offload.web.control import Control
+from offload.work.store import KeptSchedule
 
 Command = Callable[..., Awaitable[tuple[int, str, str]]]
 TABLE = {"topic": "count/it", "hourly": 7}
@@ -160,6 +161,29 @@ class TestTheCommandLine:
             "",
             f"offload: no schedule {short}\n",
         )
+
+    async def test_shows_and_removes_one_that_cannot_be_read(
+        self, lan: Lan, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """C012."""
+        bob = await lan.node(name="bob")
+        await bob._house.store.put_schedule(KeptSchedule("damaged", b"\xc1"))
+        bob = await lan.restart(bob)
+
+        async def said(*args: str) -> str:
+            place = ("--data-dir", str(bob.data_dir.path))
+            assert await asyncio.to_thread(shell.run, ["schedules", *args, *place]) == 0
+            return capsys.readouterr().out
+
+        async with Control(bob):
+            row = (await said()).splitlines()[1].split()
+            assert row[:6] == ["damaged", "unreadable", "-", "cannot", "be", "read:"]
+            assert (await said("show", "dam")).split()[:4] == [
+                *("schedule", "damaged"),
+                *("state", "unreadable"),
+            ]
+            assert await said("remove", "dam") == "removed\n"
+            assert await said() == "no schedules\n"
 
     @pytest.mark.parametrize(
         ("args", "code", "words"),
