@@ -190,8 +190,8 @@ class TestAWorkerThatCrashes:
         desk, peer = await lan.node(), await lan.node(Worker().app)
         commit, nodes = desk._house.store.change, [peer]
 
-        async def change(steps: Any) -> Any:
-            answers = await commit(steps)
+        async def change(steps: Any, *told: Any) -> Any:
+            answers = await commit(steps, *told)
             if nodes and steps:
                 await lan.crash(nodes.pop())
             return answers
@@ -603,7 +603,7 @@ class TestAFullDisk:
         assert worker.runs == [1]
 
 
-async def no_room(steps: list[object]) -> list[object]:
+async def no_room(steps: list[object], *_: object) -> list[object]:
     if steps:
         raise DiskFull
     return []

@@ -33,7 +33,7 @@ class Worker:
             await self.go.wait()
 
 
-async def no_room(steps: list[object]) -> list[object]:
+async def no_room(steps: list[object], *_: object) -> list[object]:
     if steps:
         raise DiskFull
     return []

@@ -175,11 +175,11 @@ class TestWhatHasNoRowYet:
         pruned_before(monkeypatch, blobs, "put")
         change = store.change
 
-        async def perhaps(rules: Any) -> Any:
+        async def perhaps(rules: Any, *told: Any) -> Any:
             if full:
                 blobs.prune(set(), -1)
                 raise DiskFull
-            return await change(rules)
+            return await change(rules, *told)
 
         job = await node.options(into=str(tmp_path / "out")).submit("file/make")
         monkeypatch.setattr(store, "change", perhaps)

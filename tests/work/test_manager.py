@@ -540,7 +540,7 @@ class TestACrashWhileFilesArePlaced:
         assert origin.stop(job._replace(placing=1), now=2.0) is None
 
 
-async def cut_off(_steps: Any) -> Any:
+async def cut_off(*_: Any) -> Any:
     raise Stopped
 
 
@@ -687,7 +687,7 @@ class TestAnOwnJobThatWaitsForAPlaceHere:
     ) -> None:
         """C087: it has left the line, so that nobody else would ever run it."""
 
-        async def no_room(_steps: Any) -> Any:
+        async def no_room(*_: Any) -> Any:
             raise DiskFull
 
         with monkeypatch.context() as patch:

@@ -77,6 +77,7 @@ __all__ = [
 ]
 R = TypeVar("R")
 _Fact = JobChanged | JobStopping | JobAltered
+_Noted = tuple[Any, tuple[_Fact, ...]]  # a rule's answer, and what it has changed
 LINES_KEPT: Final = 1_000
 
 
@@ -138,6 +139,7 @@ class Manager:
         self._lined_up: dict[str, Job] = {}  # own attempts that wait for a place here
         self._live: set[str] = set()
         self._handing_back = False
+        self._closed = False
         self._taken_off: dict[tuple[str, int], str] = {}  # job and attempt -> why it was ended
         self.gates = Gates(store, bus, self._take_back_closed)
         is_open = self.gates.is_open
@@ -225,14 +227,13 @@ class Manager:
         Put each rule to its job, all in one transaction; publish what changed, return the answers.
 
         None stands for a job that is not there. With ``alone`` each is to be the only one of its
-        key that lives, else nothing changes: ``KeyTaken``.
+        key that lives, else nothing changes: ``KeyTaken``. What changed is published even if who
+        has asked for it is gone by then: others act on it.
         """
         wall = self._clock.wall()
         noted = [(job_id, partial(_noting, rule, wall)) for job_id, rule in rules]
         change = self._store.change_alone if alone else self._store.change
-        pairs = [(None, ()) if pair is None else pair for pair in await change(noted)]
-        self._publish([fact for _, facts in pairs for fact in facts])
-        return [answer for answer, _ in pairs]
+        return [pair and pair[0] for pair in await change(noted, self._changed)]
 
     def too_large(self, topic: str, outcome: Outcome) -> str:
         """Say why the files of an outcome are not to be brought here; "" if they are."""
@@ -307,6 +308,7 @@ class Manager:
 
     async def close(self) -> None:
         """Stop all that runs in the background; what jobs have said is kept."""
+        self._closed = True
         self._turnstile.close()
         await self.runs.close()
         await self._tasks.close()
@@ -333,13 +335,15 @@ class Manager:
         def oust(other: Job) -> Step[None]:
             return Step(None, keep=stopped(other, now, why))
 
-        rule: Rule[Any] = partial(_noting, oust, self._clock.wall())
-        stored, answer = await self._store.insert_alone(
-            job, spec, encoded.fields, if_key, rule, self._most_queued()
+        def came(pair: tuple[Job, _Noted | None]) -> None:
+            stored, ousted = pair
+            self._changed([ousted])
+            told(stored)
+
+        rule = partial(_noting, oust, self._clock.wall())
+        stored, _ = await self._store.insert_alone(
+            job, spec, encoded.fields, if_key, rule, self._most_queued(), came
         )
-        self._publish(answer[1] if answer else ())
-        told(stored)
-        await asyncio.sleep(0)  # by then it was seen to
         return stored
 
     async def _take_back_closed(self) -> None:
@@ -390,8 +394,15 @@ class Manager:
     def _hear_one(self, job_id: str, news: News) -> None:
         self.hear(job_id, [(news.wall, news.kind, news.text)])
 
+    def _changed(self, answers: Iterable[_Noted | None]) -> None:
+        """Publish what changed in one commit: soon, after the jobs that were new in one before."""
+        facts = [fact for answer in answers if answer for fact in answer[1]]
+        if facts:
+            asyncio.get_running_loop().call_soon(self._publish, facts)
+
     def _publish(self, facts: Sequence[_Fact]) -> None:
-        self._bus.publish_all(chain.from_iterable(map(_told, facts)))
+        if not self._closed:
+            self._bus.publish_all(chain.from_iterable(map(_told, facts)))
 
 
 def _told(fact: _Fact) -> tuple[_Fact | JobQueued, ...]:

@@ -9,7 +9,7 @@ from offload.tasks import Tasks
 from offload.work.jobs import Job, Spec, State
 from offload.work.manager.facts import JobAdded, JobBegun, JobQueued, SlotFree
 from offload.work.manager.runs import Runs
-from offload.work.store import Step, Store
+from offload.work.store import Store
 
 # Stores a job; the callback hears which one before those who wait for the same commit go on.
 Insert = Callable[[Callable[[Job], None]], Awaitable[Job]]
@@ -72,8 +72,7 @@ class Arrivals:
         try:
             return await insert(told)
         except asyncio.CancelledError:  # what the store was asked for, it does
-            if not came:
-                self._tasks.start(self._look_for(new))
+            self._tasks.start(self._look_for(new, lambda: came))
             raise
         except BaseException:
             self._came(new, None)
@@ -91,10 +90,11 @@ class Arrivals:
             asyncio.get_running_loop().call_soon(self._see_to_them)
         self._arrived.append((new, stored))
 
-    async def _look_for(self, new: New) -> None:
-        """Whoever added it has gone before it was stored, if it is."""
-        [stored] = await self._store.change([(new.job.id, _as_it_is)])
-        self._came(new, stored)
+    async def _look_for(self, new: New, came: Callable[[], bool]) -> None:
+        """Whoever added it has gone; if it is not stored, its place is free again."""
+        await self._store.change(())  # what was asked of the store before has been done by then
+        if not came():
+            self._came(new, None)
 
     def _see_to_them(self) -> None:
         arrived, self._arrived = self._arrived, []
@@ -114,7 +114,3 @@ class Arrivals:
         self._bus.publish_all(facts)
         for job, spec in begun:
             self._start(job, spec)
-
-
-def _as_it_is(job: Job) -> Step[Job]:
-    return Step(job)

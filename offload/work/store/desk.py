@@ -41,7 +41,7 @@ class Room(Protocol[Tool_co]):
 
 
 class Asked(NamedTuple):
-    """What is asked, who waits for the answer, and who hears it before."""
+    """What is asked, who may wait for the answer, and who hears it before."""
 
     call: Callable[[Any], Any]
     future: "asyncio.Future[Any]"
@@ -70,7 +70,7 @@ class Desk(Generic[Tool]):
         """
         Let the thread do ``call``; it does so even if nobody waits for the answer any more.
 
-        If somebody does, ``told`` hears what was done before any who wait for the group go on.
+        ``told`` hears in any case what was done, before any who wait for the group go on.
         """
         if self._closing:
             raise StoreFault("it is closed")
@@ -149,11 +149,11 @@ class Desk(Generic[Tool]):
 def resolve(group: Sequence[Asked], answers: Sequence[Answer]) -> None:
     """Tell those who have asked what came of it."""
     for (_, future, told), (value, error) in zip(group, answers, strict=True):
+        if told is not None and error is None:
+            told(value)
         if future.done():  # cancelled; the work was done all the same
             continue
-        if error is not None:
+        if error is None:
+            future.set_result(value)
+        else:
             future.set_exception(error)
-            continue
-        if told is not None:
-            told(value)
-        future.set_result(value)

@@ -134,7 +134,8 @@ class Store(Asking):
             spec: What is to be run.
             fields: By what it is found: top-level scalars of its payload.
             most_queued: So many may wait; 0: any number.
-            told: Hears of it on the loop, before those who wait for the same commit go on.
+            told: Hears of it on the loop, before those who wait for the same commit go on, and
+                even if who has asked has gone.
 
         Raises:
             Conflict: If the key, or the id, stands for other content.
@@ -151,34 +152,48 @@ class Store(Asking):
         if_key: str,
         oust: Rule[R],
         most_queued: int = 0,
+        told: Callable[[tuple[Job, R | None]], None] | None = None,
     ) -> tuple[Job, R | None]:
         """
         Add a job as the only one of its key that lives (``Options.if_key``).
 
         The rule ``oust`` decides about the one that it replaces, and its answer is returned too.
+        ``told`` is as in ``insert``.
 
         Raises:
             KeyTaken: If another lives, and is not to be replaced.
             QueueFull: If as many wait as may.
         """
-        return await self._write(changes.insert_alone, job, spec, fields, if_key, oust, most_queued)
+        asked = job, spec, fields, if_key, oust, most_queued
+        return await self._desk.ask(partial(_written, changes.insert_alone, asked), told)
 
     async def line_up_anew(self, place_of: Callable[[str, str], tuple[str, str]]) -> int:
         """Put what has not ended where ``place_of`` (topic, order_by) says: queue and lane."""
         return await self._write(changes.line_up_anew, place_of)
 
-    async def change(self, steps: Sequence[tuple[str, Rule[R]]]) -> list[R | None]:
+    async def change(
+        self,
+        steps: Sequence[tuple[str, Rule[R]]],
+        told: Callable[[list[R | None]], None] | None = None,
+    ) -> list[R | None]:
         """
         Let rules decide about own jobs, all in one transaction: all is kept, or nothing.
+
+        ``told`` hears the answers before those who wait for the same commit go on, and even if
+        who has asked has gone.
 
         Returns:
             The rules' answers; None for an id that is not there, or cannot be read.
         """
-        return await self._write(changes.change, steps)
+        return await self._desk.ask(partial(_written, changes.change, (steps,)), told)
 
-    async def change_alone(self, steps: Sequence[tuple[str, Rule[R]]]) -> list[R | None]:
+    async def change_alone(
+        self,
+        steps: Sequence[tuple[str, Rule[R]]],
+        told: Callable[[list[R | None]], None] | None = None,
+    ) -> list[R | None]:
         """Do the same, unless another job lives that has the key of one: ``KeyTaken``."""
-        return await self._write(changes.change_alone, steps)
+        return await self._desk.ask(partial(_written, changes.change_alone, (steps,)), told)
 
     async def change_held(self, steps: Sequence[tuple[Key, HeldRule[R]]]) -> list[R]:
         """Let rules decide about others' jobs, in one transaction: all is kept, or nothing."""
