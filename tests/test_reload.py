@@ -279,3 +279,23 @@ async def test_a_configuration_that_a_consumer_cannot_have_changes_nothing(
     assert (node.config.topics, node.config.queues["main"].max_parallel) == ({}, 15)
     worker.let_go(1)
     assert await lan.until(node.offload("a", number=1)) == 1
+
+
+class TestAJobThatWaitsForRoomMeanwhile:
+    async def test_is_stored_where_the_new_rules_have_it(self, lan: Lan, worker: Worker) -> None:
+        """Its queue is ordered by then: it runs in the order of adding, too."""
+        limits, queues = {"queued": 2}, {"q": {"topics": ["a"], "max_parallel": 4}}
+        node = await lan.node(worker.app, limits=limits, queues=queues)
+        await lan.clock.advance(1)
+        await node.suspend_queue("q")
+        wishes = node.options(if_full="wait")
+        adding = [asyncio.ensure_future(wishes.submit("a", number=n)) for n in range(6)]
+        await lan.settle()
+        await node.reload(changed(node, queues={"line": {"topics": ["a"], "type": "ordered"}}))
+        worker.let_go(6)
+        jobs = [await lan.until(each) for each in adding]
+        assert [await lan.until(job.result()) for job in jobs] == [0, 1, 2, 3, 4, 5]
+        found = sorted(await node.jobs(), key=lambda job: job["seq"])
+        ran = dict(zip((job.id for job in jobs), range(6), strict=True))
+        assert [ran[job["id"]] for job in found] == worker.order
+        assert {job["queue"] for job in found} == {"line"}

@@ -112,6 +112,12 @@ class Intake:
             job = job.but(demands=replace(wanted, shared=tuple(folders)).text)
         return job, spec
 
+    def in_place(self, job: Job) -> Job:
+        """Return a new job in the queue and lane that are its own by now: rules may change."""
+        rule = self._queue_of(job.topic)
+        place = rule.name, rule.lane(job.order_by)
+        return job if place == (job.queue, job.lane) else job.but(queue=place[0], lane=place[1])
+
     async def _with_blobs(self, spec: Spec, encoded: Encoded) -> Spec:
         """Return ``spec`` with all that has no place in a row among the blobs, pinned."""
         hold = Hold(self._blobs)
