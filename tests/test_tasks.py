@@ -28,3 +28,26 @@ class TestTasksThatAreClosed:
         await asyncio.wait([late])
         assert (late.cancelled(), begun.is_set(), len(tasks)) == (True, False, 0)
         assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+class TestWorkThatIsSeenThrough:
+    async def test_ends_though_who_waits_for_it_is_cancelled(self) -> None:
+        tasks, ended = Tasks(), asyncio.Event()
+
+        async def work() -> None:
+            await asyncio.sleep(0)
+            ended.set()
+
+        waiting = asyncio.ensure_future(tasks.see_through(work()))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await tasks.close()
+        assert (waiting.cancelled(), ended.is_set()) == (True, True)
+
+    async def test_says_what_came_of_it(self, caplog: pytest.LogCaptureFixture) -> None:
+        async def fail() -> None:
+            raise LookupError
+
+        with pytest.raises(LookupError):
+            await Tasks().see_through(fail())
+        assert caplog.records == []

@@ -121,7 +121,9 @@ class Manager:
         self._tasks = Tasks()
         self._turnstile = Turnstile(partial(store.change, ()), self._tasks)
         self.leftovers = Leftovers(store, self._tasks, work_folder, results_folder)
-        self.control = Control(store, bus, clock, self._intake, self.leftovers, self.change)
+        self.control = Control(
+            store, bus, clock, self._intake, self.leftovers, self.change, self._tasks
+        )
         self._hearing = Hearing(store, bus, self._tasks, self.change, lines_of)
         self._recording = Recording(
             store,
@@ -141,7 +143,7 @@ class Manager:
         self._handing_back = False
         self._closed = False
         self._taken_off: dict[tuple[str, int], str] = {}  # job and attempt -> why it was ended
-        self.gates = Gates(store, bus, self._take_back_closed)
+        self.gates = Gates(store, bus, self._take_back_closed, self._tasks)
         is_open = self.gates.is_open
         self.runs = Runs(
             executors, blobs, clock, queue_of, work_folder, is_open, resources, most_of, shares
@@ -180,17 +182,7 @@ class Manager:
             Refused: If its arguments or input files are no longer here.
             QueueFull: If as many jobs wait as may.
         """
-        spec = await self._store.spec(job.id)
-        if spec is None:
-            raise Refused(f"job {job.id} cannot be read any more")
-        again, fields = self._intake.again(job, spec)
-        try:
-            stored = await self._store.insert(again, spec, fields, self._most_queued())
-        finally:
-            self._intake.release(spec)
-        self._bus.publish(JobAdded(stored))
-        self._bus.publish(JobQueued(stored))
-        return stored
+        return await self._tasks.see_through(self._add_again(job))
 
     async def take_over(self, job: Job, spec: Spec) -> Job:
         """
@@ -317,6 +309,19 @@ class Manager:
             await self._hearing.flush()
 
     # --- inside ----------------------------------------------------------------------------
+
+    async def _add_again(self, job: Job) -> Job:
+        spec = await self._store.spec(job.id)
+        if spec is None:
+            raise Refused(f"job {job.id} cannot be read any more")
+        again, fields = self._intake.again(job, spec)
+        try:
+            stored = await self._store.insert(again, spec, fields, self._most_queued())
+        finally:
+            self._intake.release(spec)
+        self._bus.publish(JobAdded(stored))
+        self._bus.publish(JobQueued(stored))
+        return stored
 
     def _insert(
         self, job: Job, spec: Spec, encoded: Encoded, if_key: str, told: Callable[[Job], None]

@@ -7,6 +7,7 @@ from typing import Any, Final
 from offload.clock import Clock
 from offload.errors import JobNotFound, Refused, UsageError
 from offload.events import Bus
+from offload.tasks import Tasks
 from offload.work.jobs import FINAL, UNDER_WAY, Event, Job, State, ended, requeued
 from offload.work.manager.facts import JobQueued, JobRemoved
 from offload.work.manager.intake import Intake
@@ -27,6 +28,7 @@ class Control:
         intake: Knows whether the input files of a job are still here.
         leftovers: What jobs that are gone leave on the disk.
         change: How rules are put to jobs (``Manager.change``).
+        tasks: Where what is begun is done to the end, though who has asked for it goes away.
     """
 
     def __init__(
@@ -37,7 +39,9 @@ class Control:
         intake: Intake,
         leftovers: Leftovers,
         change: Callable[..., Awaitable[list[Any]]],
+        tasks: Tasks,
     ) -> None:
+        self._tasks = tasks
         self._store = store
         self._bus = bus
         self._clock = clock
@@ -56,7 +60,7 @@ class Control:
         """
         broken = await self._store.unreadable_job(job_id)
         if broken is not None:
-            await self._delete(job_id, broken.topic)
+            await self._tasks.see_through(self._delete(job_id, broken.topic))
             return True
         now = self._clock.now()
         [found] = await self._change([(job_id, partial(_dropped, now))])
@@ -64,7 +68,7 @@ class Control:
             return False
         state, topic = found
         if state in FINAL:
-            await self._delete(job_id, topic)
+            await self._tasks.see_through(self._delete(job_id, topic))
         return state not in UNDER_WAY
 
     async def requeue(self, job_id: str) -> Job:
