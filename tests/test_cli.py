@@ -21,7 +21,9 @@ from offload.cli import contents, shell
 from offload.datadir import DataDir
 
 APP = """
+import asyncio
 import logging
+import sys
 import time
 from offload import App, Context, File
 
@@ -41,6 +43,14 @@ def fail() -> None:
 @app.consumer("text/note")
 async def note() -> None:
     logging.getLogger("user").info("noted")
+
+@app.consumer("text/quit")
+async def quits() -> None:
+    async def leave() -> None:
+        sys.exit(3)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(leave())
 
 @app.consumer("sleep")
 def sleep(seconds: float) -> str:
@@ -168,7 +178,7 @@ class TestAnInstance:
     def test_greets_with_its_name_address_and_topics(self, standing: Instance) -> None:
         up, topics = standing.greeting
         assert re.match(r"attic \([a-z2-7]{26}\) is up on 127\.0\.0\.1:\d+, realm test-", up)
-        assert topics == "topics: sleep, text/fail, text/note, text/shout"
+        assert topics == "topics: sleep, text/fail, text/note, text/quit, text/shout"
 
     def test_is_seen_in_its_own_topology(self, standing: Instance) -> None:
         done = offload(standing.folder, "topology", "--json")
@@ -215,6 +225,16 @@ class TestAnInstance:
         assert facts["order by"].strip() == "a customer"
         assert facts["delivery"].strip() == "exclusive"
         assert facts["deadline"].strip() > facts["created"].strip()
+
+
+class TestAnInstanceOneOfWhoseConsumersEndsTheProgram:
+    def test_in_a_task_of_its_own_goes_on(self, instance: Instance) -> None:
+        """It is the end of that attempt, as it would be outside a task."""
+        done = offload(instance.folder, "submit", "text/quit", "--retries", "0", "--follow")
+        assert (done.returncode, "called sys.exit(3)" in done.stderr) == (1, True), done
+        assert "wants to end the program (SystemExit(3)): it goes on" in instance.line()
+        instance.process.send_signal(signal.SIGTERM)
+        assert instance.ended() == 0
 
 
 class TestAnInstanceThatIsToEnd:

@@ -2,10 +2,11 @@
 
 import asyncio
 import gc
+import logging
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import partial
 from typing import Annotated, Any, Final
@@ -25,6 +26,7 @@ from offload.tasks import Tasks
 from offload.web.control import Control
 from offload.work.executors import prints_caught
 
+log = logging.getLogger(__name__)
 _INTERRUPTED: Final = 130
 _IMPATIENCE_S: Final = 4.0
 _BLOCK_BYTES: Final = 65_536
@@ -74,7 +76,7 @@ def run(
     consumers = None if app is None else load_app(app)
     end = _End()
     with prints_caught():
-        asyncio.run(_serve(load, consumers, end, until_eof=until_eof))
+        _hold_out(_serve(load, consumers, end, until_eof=until_eof), end)
     if end.impatient:
         raise typer.Exit(_INTERRUPTED)
     say("drained and ended")
@@ -86,7 +88,8 @@ class _End:
     def __init__(self) -> None:
         self.stop = asyncio.Event()
         self.impatient = False
-        self.node: Node | None = None  # once it is up
+        self.node: Node | None = None  # once it is up …
+        self.serving: asyncio.Task[Any] | None = None  # … and who serves it
 
     def ask(self) -> None:
         """Drain at the first signal, hand back at the second, and end without that at the third."""
@@ -104,6 +107,22 @@ class _End:
         os._exit(_INTERRUPTED)  # children end with us, and no job is lost
 
 
+def _hold_out(serving: Coroutine[Any, Any, None], end: _End) -> None:
+    """Serve to the end: a ``sys.exit`` in a task that a consumer has begun ends that task alone."""
+    with asyncio.Runner() as runner:
+        run: Callable[[], None] = partial(runner.run, serving)
+        while True:
+            try:
+                run()
+            except (SystemExit, KeyboardInterrupt) as wish:
+                if end.serving is None or end.serving.done():
+                    raise
+                log.warning("a task of a consumer wants to end the program (%r): it goes on", wish)
+                run = partial(runner.get_loop().run_until_complete, end.serving)
+            else:
+                return
+
+
 async def _serve(
     load: Callable[[], Config], app: App | None, end: _End, *, until_eof: bool
 ) -> None:
@@ -115,7 +134,7 @@ async def _serve(
     if until_eof:
         threading.Thread(target=_await_eof, args=(loop, end.stop), daemon=True).start()
     async with Node.from_config(config, app, again=load) as node, Control(node, port=port):
-        end.node = node
+        end.node, end.serving = node, asyncio.current_task()
         loop.add_signal_handler(signal.SIGHUP, lambda: tasks.start(_reload(node)))
         for line in greeting(await node.status(), node.topology_json()):
             say(line)
