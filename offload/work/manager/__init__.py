@@ -167,7 +167,6 @@ class Manager:
         if not self._turnstile.passes():
             await self._turnstile.wait()
         made, spec = await self._intake.make(topic, encoded, options)
-        made = self._intake.in_place(made)
         new = New(made, self.at_once(made, spec, self._arrivals.coming), spec)
         insert = partial(self._insert, new.job, spec, encoded, options.if_key)
         waits = options.if_full == "wait"
@@ -327,10 +326,11 @@ class Manager:
         self, job: Job, spec: Spec, encoded: Encoded, if_key: str, told: Callable[[Job], None]
     ) -> Awaitable[Job]:
         """Store a job, or find the one that has its key."""
-        job = self._intake.in_place(job)
+        most = 0
+        if job.state is State.QUEUED:
+            job, most = self._intake.in_place(job), self._most_queued()
         if job.key and if_key != "same":
             return self._insert_alone(job, spec, encoded, if_key, told)
-        most = self._most_queued() if job.state is State.QUEUED else 0
         return self._store.insert(job, spec, encoded.fields, most, told)
 
     async def _insert_alone(

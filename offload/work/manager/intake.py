@@ -107,6 +107,7 @@ class Intake:
         spec = Spec(topic, payload, sha256, size, (), delivery, timeout_s, lease_s, wanted.needs)
         if encoded.files or payload is None:
             spec = await self._with_blobs(spec, encoded)
+            mould = self._mould_of(topic, options)  # the rules may be others by now
         job = self._job(mould)
         if spec.files and (folders := spec.shares()):
             job = job.but(demands=replace(wanted, shared=tuple(folders)).text)
