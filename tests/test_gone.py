@@ -9,7 +9,7 @@ import pytest
 
 from offload import App, Context, File, Node
 from offload.testing import Lan
-from offload.work.manager import JobAdded, JobChanged, JobRemoved
+from offload.work.manager import JobAdded, JobChanged, JobQueued, JobRemoved
 
 TICKS = range(1, 6)  # of the loop, from the call to the answer
 
@@ -128,6 +128,16 @@ class TestAPersonWhoGoesAwayHavingAsked:
         await left_in("remove", node.remove(job.id), node, monkeypatch)
         await lan.until(come_to_be(lambda: bool(told)))
         assert (await node.jobs(), made.path.exists(), len(told)) == ([], False, 1)
+
+    async def test_to_requeue_a_job_lets_it_begin(
+        self, node: Node, lan: Lan, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        job = await node.options(run_after="1h").submit("work/file")
+        told: list[JobQueued] = []
+        node.bus.listen(JobQueued, told.append)
+        await left_in("change_alone", node.requeue(job.id), node, monkeypatch)
+        await lan.until(come_to_be(lambda: bool(told)))
+        assert told[0].job.not_before == 0
 
     async def test_to_retry_a_job_lets_it_begin(
         self, node: Node, lan: Lan, monkeypatch: pytest.MonkeyPatch

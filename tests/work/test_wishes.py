@@ -20,6 +20,9 @@ class TestAWish:
     def test_may_be_the_number_of_something(self, name: str) -> None:
         assert getattr(wished({name: 7}), name) == "7"
 
+    def test_for_no_delay_is_none(self) -> None:
+        assert wished({"run_after": None}) == Options()
+
     def test_may_be_a_path(self) -> None:
         assert wished({"into": Path("out")}).into == "out"
 

@@ -38,7 +38,8 @@ def wished(wishes: Mapping[str, Any], base: Options = _NOTHING) -> Options:
     options: dict[str, Any] = {}
     for name, value in wishes.items():
         if name in _DURATIONS:
-            options[f"{name}_s"] = duration(name, value)
+            wished_s = duration(name, value)
+            options[f"{name}_s"] = 0.0 if wished_s is None and name == "run_after" else wished_s
         elif name == "run_at":
             options[name] = moment(name, value)
         elif name in _NAMES:

@@ -83,14 +83,7 @@ class Control:
             Refused: If it is under way, due already, has succeeded or was never to start twice,
                 or its input files are no longer here.
         """
-        job, spec = await self._store.job(job_id), await self._store.spec(job_id)
-        if job is None or spec is None:
-            raise JobNotFound(job_id)
-        self._intake.hold(job_id, spec)
-        try:
-            return await self._altered(job_id, requeued, alone=True)
-        finally:
-            self._intake.release(spec)
+        return await self._tasks.see_through(self._requeue(job_id))
 
     async def set_priority(self, job_id: str, priority: int) -> Job:
         """
@@ -110,6 +103,16 @@ class Control:
             return job._replace(priority=priority)
 
         return await self._altered(job_id, decide)
+
+    async def _requeue(self, job_id: str) -> Job:
+        job, spec = await self._store.job(job_id), await self._store.spec(job_id)
+        if job is None or spec is None:
+            raise JobNotFound(job_id)
+        self._intake.hold(job_id, spec)
+        try:
+            return await self._altered(job_id, requeued, alone=True)
+        finally:
+            self._intake.release(spec)
 
     async def _altered(
         self, job_id: str, decide: Callable[[Job, float], Job | str], *, alone: bool = False
