@@ -8,31 +8,24 @@ or written once stays true until a roll-back. An operation that fails before it 
 
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
-from itertools import compress
-from operator import is_not, itemgetter
 from typing import Any, Final
 
 from offload.errors import Malformed
 from offload.work.jobs import FINAL, Attempt, Held, HeldState, Job, Outcome, Spec, State
-from offload.work.store import bulk, rows
+from offload.work.store import rows
+from offload.work.store.statements import Statements
 from offload.work.store.steps import Key
 
 CACHED_JOBS: Final = 8_192
-CHANGES_KNOWN: Final = 64  # sets of columns, each with a statement
 CACHED_VALUE_BYTES: Final = 4_096  # an outcome with a larger value is read again when asked for
 NEWS_LIMIT: Final = 1_000  # lines per job; the oldest go
 NEWS_SLACK: Final = 100  # more than that are cut at a time
 NEWS_TEXT_LIMIT: Final = 24_000  # a partial result is never longer
 
-_JOBS: Final = rows.select(rows.JOB_FIELDS, "jobs") + " WHERE id IN"
-_HELD: Final = rows.select(rows.HELD_FIELDS, "held") + " WHERE (store_id, job_id) IN"
 _BY_KEY: Final = rows.select(rows.JOB_FIELDS, "jobs") + ' WHERE "key" = ? AND "key" != \'\''
 _NEWEST: Final = " ORDER BY seq DESC LIMIT 1"
-_SPEC_FIELDS: Final = ("seq", "envelope", "payload", "blobs")
-_HELD_KEY: Final = ("store_id", "job_id")
 _LIVE: Final = "state IN ('queued', 'assigned', 'active')"
 _IN_LANE: Final = f"SELECT 1 FROM jobs WHERE lane = ? AND lane != '' AND {_LIVE} LIMIT 1"  # noqa: S608
 _FRONT: Final = (
@@ -42,13 +35,6 @@ _NEXT_IN_LANE: Final = (
     f"SELECT seq, id FROM jobs WHERE lane = ? AND lane != '' AND behind = 1 AND {_LIVE}"  # noqa: S608
     " ORDER BY seq LIMIT 1"
 )
-_NO_COLUMN: Final = bytes(len(rows.JOB_FIELDS))
-_USUAL: Final = Job(id="", topic="", queue="")
-_OWN: Final = (  # columns that jobs have of their own for which nothing special is wished
-    *("id", "topic", "queue", "state", "seq", "priority", "attempt", "worker", "given"),
-    *("created_wall", "started_wall", "created_at", "started_at", "waits_since"),
-)
-_OF_JOB: Final = ("jobs", "specs", "fields", "outcomes", "attempts", "placing", "news")
 
 
 class Unwritable(Exception):
@@ -75,39 +61,6 @@ class _Pending:
     tombs: set[Key] = field(default_factory=set)
 
 
-class _Statements:
-    """The statements of a flush, prepared once."""
-
-    def __init__(self) -> None:
-        self.new = _Adding()
-        self.changed = lru_cache(CHANGES_KNOWN)(_Setting)
-        self.specs = bulk.insert("specs", _SPEC_FIELDS)
-        self.fields = bulk.insert("fields", ("seq", "name", "num", "text"))
-        self.outcomes = bulk.upsert(
-            "outcomes", ("seq", "outcome", "value_blob"), ["seq"], ("outcome", "value_blob")
-        )
-        self.attempts = bulk.insert("attempts", ("seq", *rows.ATTEMPT_FIELDS))
-        self.placing = bulk.upsert(
-            "placing", ("seq", "attempt", "plan"), ["seq"], ("attempt", "plan")
-        )
-        self.news = bulk.upsert(
-            "news", rows.NEWS_FIELDS, rows.NEWS_FIELDS[:2], rows.NEWS_FIELDS[2:]
-        )
-        self.held = bulk.upsert("held", rows.HELD_FIELDS, _HELD_KEY, rows.HELD_FIELDS[2:])
-        self.held_specs = bulk.upsert(
-            "held_specs", (*_HELD_KEY, *_SPEC_FIELDS[1:]), _HELD_KEY, _SPEC_FIELDS[1:]
-        )
-        self.find_jobs = bulk.Lookup(_JOBS)
-        self.find_held = bulk.Lookup(_HELD, 2)
-        self.find_removed = bulk.Lookup("SELECT id, state, lane FROM jobs WHERE seq IN")
-        self.remove = [
-            bulk.Lookup(f"DELETE FROM {table} WHERE seq IN")  # noqa: S608 - names of our own
-            for table in _OF_JOB
-        ]
-        self.drop_held = bulk.Lookup("DELETE FROM held WHERE (store_id, job_id) IN", 2)
-        self.drop_specs = bulk.Lookup("DELETE FROM held_specs WHERE (store_id, job_id) IN", 2)
-
-
 class Ledger:
     """
     The tables, from within the writer's transaction.
@@ -124,7 +77,7 @@ class Ledger:
         self.full = False
         self.careful = False
         self.written_bytes = 0
-        self._text = _Statements()
+        self._text = Statements()
         self._pending = _Pending()
         self._jobs: dict[str, Job] = {}
         self._held: dict[Key, Held] = {}
@@ -409,8 +362,7 @@ class Ledger:
             text.new.run(cursor, pending.new.values())
             text.specs.run(cursor, pending.specs)
             text.fields.run(cursor, pending.fields)
-        for columns, changed in _by_columns(pending.changed.values()).items():
-            text.changed(columns).run(cursor, changed)
+        text.changed.run(cursor, pending.changed.values())
         for job in (*pending.new.values(), *(job for _, job in pending.changed.values())):
             if job.state in FINAL:
                 self._jobs.pop(job.id, None)  # hardly anybody asks for it again
@@ -437,57 +389,6 @@ class Ledger:
         for key, held in pending.held.items():
             if held.state is HeldState.TOMB or _large(held):
                 self._held.pop(key, None)
-
-
-class _Adding:
-    """
-    The statements that add jobs: one for those that are usual but for what is their ``_OWN``.
-
-    The other one writes all columns: a statement for each set of unusual ones would hardly ever
-    be used again before it is forgotten.
-    """
-
-    def __init__(self) -> None:
-        row = dict(zip(rows.JOB_FIELDS, rows.job_row(_USUAL), strict=True))
-        rest = {name: value for name, value in row.items() if name not in _OWN}
-        self._short = bulk.insert_as("jobs", _OWN, rest)
-        self._whole = bulk.insert("jobs", rows.JOB_FIELDS)
-        self._own = itemgetter(*map(rows.JOB_FIELDS.index, _OWN))
-        self._rest = itemgetter(*map(rows.JOB_FIELDS.index, rest))
-
-    def run(self, cursor: sqlite3.Cursor, jobs: Iterable[Job]) -> None:
-        """Add ``jobs``."""
-        short, whole, usual = [], [], self._rest(_USUAL)
-        for job in jobs:
-            row = rows.job_row(job)
-            if self._rest(job) == usual:
-                short.append(self._own(row))
-            else:
-                whole.append(row)
-        self._short.run(cursor, short)
-        self._whole.run(cursor, whole)
-
-
-class _Setting:
-    """The statement that sets these columns of jobs: the rest, and its indexes, stay."""
-
-    def __init__(self, columns: bytes) -> None:
-        names = tuple(compress(rows.JOB_FIELDS, columns))
-        self._text = bulk.update("jobs", "seq", names)
-        self._values = itemgetter(*map(rows.JOB_FIELDS.index, ("seq", *names)))
-
-    def run(self, cursor: sqlite3.Cursor, jobs: Iterable[Job]) -> None:
-        """Set them to what they are in ``jobs``."""
-        self._text.run(cursor, [self._values(rows.job_row(job)) for job in jobs])
-
-
-def _by_columns(changes: Iterable[tuple[Job, Job]]) -> dict[bytes, list[Job]]:
-    """Return what has changed, by which columns are others."""
-    groups: dict[bytes, list[Job]] = {}
-    for before, job in changes:
-        groups.setdefault(bytes(map(is_not, job, before)), []).append(job)
-    groups.pop(_NO_COLUMN, None)
-    return groups
 
 
 def _weight(pending: _Pending) -> int:
