@@ -9,7 +9,7 @@ import pytest
 from offload import App, Node
 from offload.errors import DiskFull
 from offload.testing import Lan
-from offload.work.manager import JobAdded, JobBegun, JobChanged
+from offload.work.manager import GateMoved, JobAdded, JobBegun, JobChanged
 from offload.work.store import changes
 
 
@@ -78,6 +78,16 @@ class TestAJobForWhichAPlaceIsFree:
         await node.suspend_queue("work")
         await node.submit("work/hold")
         assert await states(node) == ["queued"]
+
+    async def test_waits_if_its_queue_is_suspended_in_the_same_tick(self, node: Node) -> None:
+        async def suspend() -> None:
+            node._house.manager.gates.suspended.add("work")
+            node.bus.publish(GateMoved())
+
+        before, _, after = await asyncio.gather(
+            node.submit("work/hold"), suspend(), node.submit("work/hold")
+        )
+        assert [(await job.info())["attempt"] for job in (before, after)] == [1, 0]
 
     async def test_begins_though_others_wait_behind_a_closed_gate(self, node: Node) -> None:
         await node.suspend_queue("other")
